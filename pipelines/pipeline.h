@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pipeline: the settings a document is processed with.
+ *
+ * A pipeline file is YAML, read through libcyaml's schema: unknown keys, wrong types and values
+ * out of range are errors that name the file, the line, the key and, where one is near, the key
+ * that was meant.  A ticket (NAME.cloister.yaml beside a document) uses a subset of the same keys.
+ * The shipped files beside this one are the reference for users; tesseract.yaml shows every key.
+ */
+#ifndef PIPELINES_PIPELINE_H
+#define PIPELINES_PIPELINE_H
+
+#include "base/err.h"
+#include "base/hash.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum recogniser_kind { RECOGNISER_TESSERACT, RECOGNISER_COMMAND };
+enum rotate_policy { ROTATE_NONE, ROTATE_AUTO };
+enum text_layer_policy { TEXT_LAYER_IGNORE, TEXT_LAYER_PREFER };
+enum originals_policy { ORIGINALS_MOVE, ORIGINALS_KEEP, ORIGINALS_DELETE };
+enum duplicates_policy { DUPLICATES_LINK, DUPLICATES_SKIP, DUPLICATES_PROCESS };
+
+/* Bits of pipeline.outputs, in the order they are listed. */
+enum output_file {
+	OUTPUT_TEXT_MD = 1 << 0,
+	OUTPUT_TEXT_TXT = 1 << 1,
+	OUTPUT_DOCUMENT_JSON = 1 << 2, /* always set: it is the proof of what was done */
+	OUTPUT_PAGES_JSONL = 1 << 3,
+	OUTPUT_HOCR = 1 << 4,
+};
+
+/* A limit that is passed is reported as "limit:" + the key with '-' for '_'. */
+struct limits {
+	uint64_t input_mebibytes;      /* 4096   document file */
+	uint64_t document_pages;       /* 20000  */
+	uint64_t page_megapixels;      /* 100    raster handed to the recogniser; dpi is lowered */
+	uint64_t page_side_pixels;     /* 30000  */
+	uint64_t image_megapixels;     /* 400    image inside a document, before decoding */
+	uint64_t page_cpu_seconds;     /* 30     decoding one page */
+	uint64_t page_seconds;         /* 60     the same, wall clock */
+	uint64_t open_seconds;         /* 60     opening a document, wall clock */
+	uint64_t memory_mebibytes;     /* 2048   address space of the decoder */
+	uint64_t read_seconds;         /* 300    one page in the recogniser, wall clock */
+	uint64_t result_kibibytes;     /* 16384  one page's result line */
+	uint64_t archive_members;      /* 16384  */
+	uint64_t archive_depth;        /* 2      archives inside archives */
+	uint64_t archive_mebibytes;    /* 20480  unpacked, all members together */
+	uint64_t archive_ratio;        /* 200    unpacked : packed, above 10 MiB */
+};
+
+struct pipeline {
+	char *name;
+	char *file; /* where it was read from, for messages */
+	enum recogniser_kind recogniser;
+	char **command; /* RECOGNISER_COMMAND: argv, NULL-terminated; argv[0] absolute */
+	size_t n_command;
+	char **languages; /* Tesseract language codes, at least one */
+	size_t n_languages;
+	unsigned page_segmentation; /* Tesseract PSM 1..13 without 2; default 3 */
+	enum rotate_policy rotate;
+	unsigned dpi; /* 50..1200, default 300: for pages that are rendered */
+	enum text_layer_policy text_layer;
+	double blank_ink; /* share of ink below which a page is blank */
+	char **passwords; /* secret: never logged, never part of the hash */
+	size_t n_passwords;
+	unsigned outputs;  /* enum output_file bits */
+	unsigned priority; /* 0 first .. 9 last, default 5 */
+	enum originals_policy originals;
+	enum duplicates_policy duplicates;
+	char *prompt; /* for recognisers that take one; may be NULL */
+	struct limits limits;
+};
+
+/* Read and check a pipeline file. name becomes pipeline->name (borrowed, copied). On failure
+ * RC_FAILED, reason "pipeline", text "FILE:LINE: ...". The file must be owned by root or the
+ * caller and not writable by others (reason "pipeline", says so). Caller releases. */
+enum rc pipeline_load(struct pipeline *p, const char *name, const char *file, struct err *err);
+void pipeline_release(struct pipeline *p);
+void pipeline_copy(struct pipeline *to, const struct pipeline *from);
+
+/* A ticket: YAML bytes with any of: languages, page_segmentation, rotate, dpi, text_layer,
+ * priority, password, passwords, outputs. Checked and turned into a JSON object with those keys
+ * (password folded into passwords); parses hostile bytes, so it runs inside the decode sandbox.
+ * RC_FAILED, reason "ticket", text "NAME:LINE: ...". */
+enum rc ticket_parse(const char *name, const void *bytes, size_t len, json_t **out,
+		     struct err *err);
+/* Apply what ticket_parse() returned. RC_FAILED when a key or type is not from that set. */
+enum rc pipeline_apply_ticket(struct pipeline *p, const json_t *ticket, struct err *err);
+
+/* SHA-256 of everything that can change the text of a result: the canonical JSON of the effective
+ * settings without name, file, passwords, priority, outputs, originals, duplicates. */
+void pipeline_hash(const struct pipeline *p, char hex[SHA256_HEX_SIZE]);
+
+/* Effective settings as JSON for document.json and for children; with passwords only if `secrets`.
+ * New reference. */
+json_t *pipeline_json(const struct pipeline *p, bool secrets);
+
+/* File names of outputs in the order of enum output_file: output_names[0] = "text.md" ... */
+extern const char *const output_names[];
+#define N_OUTPUTS 5
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/err.h"
+#include "base/num.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void fill(struct err *err, const char *reason, const char *format, va_list ap)
+{
+	snprintf(err->reason, sizeof(err->reason), "%s", reason);
+	vsnprintf(err->text, sizeof(err->text), format, ap);
+}
+
+enum rc err_set(struct err *err, enum rc rc, const char *reason, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	fill(err, reason, format, ap);
+	va_end(ap);
+	return rc;
+}
+
+enum rc err_errno(struct err *err, enum rc rc, const char *reason, const char *format, ...)
+{
+	int saved = errno;
+	size_t len;
+	va_list ap;
+
+	va_start(ap, format);
+	fill(err, reason, format, ap);
+	va_end(ap);
+	len = strlen(err->text);
+	snprintf(err->text + len, sizeof(err->text) - len, ": %s", strerror(saved));
+	errno = saved;
+	return rc;
+}
+
+static void *checked(void *p, unsigned long size)
+{
+	if (!p && size)
+		die(EX_BUG, "out of memory asking for %lu bytes", size);
+	return p;
+}
+
+void *xmalloc(unsigned long size)
+{
+	return checked(malloc(size), size);
+}
+
+void *xcalloc(unsigned long count, unsigned long size)
+{
+	return checked(calloc(count, size), count * size);
+}
+
+void *xrealloc(void *p, unsigned long size)
+{
+	return checked(realloc(p, size), size);
+}
+
+char *xstrdup(const char *s)
+{
+	return checked(strdup(s), strlen(s) + 1);
+}
+
+char *xasprintf(const char *format, ...)
+{
+	char *s = NULL;
+	va_list ap;
+
+	va_start(ap, format);
+	if (vasprintf(&s, format, ap) < 0)
+		die(EX_BUG, "out of memory formatting a string");
+	va_end(ap);
+	return s;
+}
+
+bool parse_u64(const char *text, uint64_t max, uint64_t *out)
+{
+	uint64_t value = 0;
+
+	if (!*text)
+		return false;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9' || __builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value))
+			return false;
+	}
+	if (value > max)
+		return false;
+	*out = value;
+	return true;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+#include "durable.h"
+#include "base/lines.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE (1 << 0)
+#endif
+
+static bool syncing(void)
+{
+	static int on = -1;
+
+	if (on < 0) {
+		const char *value = getenv("CLOISTER_TEST_FSYNC");
+
+		on = !(value && !strcmp(value, "off"));
+	}
+	return on;
+}
+
+void durable_sync(int fd, const char *name)
+{
+	if (!syncing())
+		return;
+	while (fsync(fd)) {
+		if (errno == EINTR)
+			continue;
+		/* A file system without fsync on folders (some FUSE ones) says EINVAL: there is no
+		 * dirty state to lose. */
+		if (errno == EINVAL || errno == EROFS)
+			return;
+		die(EX_WORK_REMAINS, "sync %s: %s; stopping, because what was written may be lost",
+		    name, strerror(errno));
+	}
+}
+
+enum rc durable_write(int dirfd, const char *name, const void *data, size_t len, bool sync,
+		      struct err *err)
+{
+	char part[300];
+	enum rc rc = RC_OK;
+	int fd;
+
+	if (snprintf(part, sizeof(part), ".%s.part", name) >= (int)sizeof(part))
+		return err_set(err, RC_FAILED, "name-too-long", "write %s: name too long", name);
+	fd = openat(dirfd, part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_errno(err, RC_RETRY, "write-error", "create %s", name);
+	if (write_full(fd, data, len))
+		rc = err_errno(err, RC_RETRY, "write-error", "write %s", name);
+	else if (sync)
+		durable_sync(fd, name);
+	if (close(fd) && rc == RC_OK)
+		rc = err_errno(err, RC_RETRY, "write-error", "close %s", name);
+	if (rc == RC_OK && renameat(dirfd, part, dirfd, name))
+		rc = err_errno(err, RC_RETRY, "write-error", "rename %s into place", name);
+	if (rc != RC_OK)
+		unlinkat(dirfd, part, 0);
+	else if (sync)
+		durable_sync(dirfd, name);
+	return rc;
+}
+
+enum rc durable_replace(int from_dirfd, const char *from, int to_dirfd, const char *to,
+			struct err *err)
+{
+	if (renameat(from_dirfd, from, to_dirfd, to))
+		return err_errno(err, errno == ENOENT ? RC_FAILED : RC_RETRY,
+				 errno == ENOENT ? "vanished" : "rename-error", "rename %s to %s", from,
+				 to);
+	return RC_OK;
+}
+
+enum rc durable_move(int from_dirfd, const char *from, int to_dirfd, const char *to,
+		     struct err *err)
+{
+	struct stat st;
+
+	if (!syscall(SYS_renameat2, from_dirfd, from, to_dirfd, to, RENAME_NOREPLACE))
+		return RC_OK;
+	if (errno == EEXIST || errno == ENOTEMPTY)
+		return err_set(err, RC_RETRY, "exists", "%s exists", to);
+	if (errno != EINVAL && errno != ENOSYS)
+		return err_errno(err, errno == ENOENT ? RC_FAILED : RC_RETRY,
+				 errno == ENOENT ? "vanished" : "rename-error", "rename %s to %s", from,
+				 to);
+	/* No RENAME_NOREPLACE here (NFS). rename(2) itself refuses a folder that is not empty; for a
+	 * file link(2) refuses an existing name. */
+	if (fstatat(from_dirfd, from, &st, AT_SYMLINK_NOFOLLOW))
+		return err_errno(err, RC_FAILED, "vanished", "stat %s", from);
+	if (S_ISREG(st.st_mode)) {
+		if (linkat(from_dirfd, from, to_dirfd, to, 0))
+			return errno == EEXIST ? err_set(err, RC_RETRY, "exists", "%s exists", to)
+					       : err_errno(err, RC_RETRY, "rename-error", "link %s to %s",
+							   from, to);
+		unlinkat(from_dirfd, from, 0);
+		return RC_OK;
+	}
+	if (renameat(from_dirfd, from, to_dirfd, to))
+		return errno == EEXIST || errno == ENOTEMPTY
+			       ? err_set(err, RC_RETRY, "exists", "%s exists", to)
+			       : err_errno(err, RC_RETRY, "rename-error", "rename %s to %s", from, to);
+	return RC_OK;
+}
+
+int durable_mkdirs(int dirfd, const char *path, struct err *err)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *p = path;
+
+	while (fd >= 0 && *p) {
+		size_t n = strcspn(p, "/");
+		char name[256];
+		int next;
+
+		if (n == 0) {
+			p++;
+			continue;
+		}
+		if (n >= sizeof(name)) {
+			close(fd);
+			errno = ENAMETOOLONG;
+			fd = -1;
+			break;
+		}
+		memcpy(name, p, n);
+		name[n] = '\0';
+		if (!mkdirat(fd, name, 0755))
+			durable_sync(fd, path);
+		next = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		close(fd);
+		fd = next;
+		p += n;
+	}
+	if (fd < 0)
+		err_errno(err, RC_RETRY, "mkdir-error", "make folder %s", path);
+	return fd;
+}
+
+void durable_remove_tree(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		unlinkat(dirfd, name, 0);
+		return;
+	}
+	for (struct dirent *e; (e = readdir(dir));) {
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		if (unlinkat(fd, e->d_name, 0) && (errno == EISDIR || errno == EPERM))
+			durable_remove_tree(fd, e->d_name);
+	}
+	closedir(dir);
+	unlinkat(dirfd, name, AT_REMOVEDIR);
+}
