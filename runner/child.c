@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+#include "child.h"
+#include "airlock.h"
+#include "base/log.h"
+#include "base/name.h"
+#include "base/num.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TAIL_MAX 2048
+/* Above every descriptor of a child, so that placing one never overwrites another. */
+#define FD_PARK 200
+
+/* Environment that a child may inherit; all else is fixed. */
+static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_TEST_FSYNC",
+					 "CUDA_VISIBLE_DEVICES" };
+static char *const fixed_env[] = { "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC",
+				   "OMP_THREAD_LIMIT=1",   "HF_HUB_OFFLINE=1",
+				   "TRANSFORMERS_OFFLINE=1", "HOME=/nonexistent" };
+
+static void make_env(char **env)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fixed_env); i++)
+		env[n++] = fixed_env[i];
+	for (size_t i = 0; i < ARRAY_SIZE(inherited); i++) {
+		const char *value = getenv(inherited[i]);
+
+		if (value)
+			env[n++] = xasprintf("%s=%s", inherited[i], value);
+	}
+	env[n] = NULL;
+}
+
+/* In the child, between fork and exec: place descriptors, drop the rest, and become the program. */
+static void __attribute__((noreturn)) become(const struct child_spec *spec, const int std[3],
+					     pid_t parent)
+{
+	char *env[ARRAY_SIZE(fixed_env) + ARRAY_SIZE(inherited) + 1];
+	int keep[3 + 128], parked[128];
+	size_t n = 0;
+	sigset_t none;
+	struct err err;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(EX_WORK_REMAINS);
+	setpgid(0, 0);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	for (size_t i = 0; i < spec->n_fds; i++)
+		parked[i] = fcntl(spec->fds[i].from, F_DUPFD, FD_PARK);
+	for (int i = 0; i < 3; i++) {
+		int p = fcntl(std[i], F_DUPFD, FD_PARK);
+
+		if (p < 0 || dup2(p, i) < 0)
+			_exit(EX_BUG);
+		keep[n++] = i;
+	}
+	for (size_t i = 0; i < spec->n_fds; i++) {
+		if (parked[i] < 0 || dup2(parked[i], spec->fds[i].to) < 0)
+			_exit(EX_BUG);
+		keep[n++] = spec->fds[i].to;
+	}
+	sandbox_close_from(3, keep, n);
+	if (spec->priority)
+		(void)!nice(spec->priority);
+	umask(022);
+	make_env(env);
+	if (spec->rules && sandbox_enter(SANDBOX_COMMAND, spec->rules, spec->require_sandbox, NULL,
+					 &err) != RC_OK) {
+		dprintf(2, "%s\n", err.text);
+		_exit(EX_CONFIGURATION);
+	}
+	execve(spec->argv[0], (char *const *)spec->argv, env);
+	dprintf(2, "start %s: %s\n", spec->argv[0], strerror(errno));
+	_exit(errno == ENOENT || errno == EACCES ? EX_CONFIGURATION : EX_BUG);
+}
+
+static void keep_tail(struct child *c, const char *data, size_t len)
+{
+	if (len > TAIL_MAX) {
+		data += len - TAIL_MAX;
+		len = TAIL_MAX;
+	}
+	if (c->tail.len + len > TAIL_MAX)
+		buf_consume(&c->tail, c->tail.len + len - TAIL_MAX);
+	buf_add(&c->tail, data, len);
+}
+
+/* Standard error is read to the end even past its limit, so that a child that floods it does not
+ * block; what is over the limit is thrown away. */
+static void on_stderr(void *arg)
+{
+	struct child *c = arg;
+	char chunk[4096];
+	ssize_t n = read(c->err, chunk, sizeof(chunk));
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		loop_unwatch(c->loop, c->err);
+		close(c->err);
+		c->err = -1;
+		return;
+	}
+	c->err_bytes += (size_t)n;
+	keep_tail(c, chunk, (size_t)n);
+	if (log_level() >= LOG_DEBUG && c->err_bytes <= CHILD_STDERR_MAX)
+		log_debug("%s[%d] says: %.*s", c->name, (int)c->pid, (int)n, chunk);
+}
+
+static void nonblocking(int fd)
+{
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+enum rc child_start(struct child *c, struct loop *loop, const struct child_spec *spec,
+		    loop_handler *on_line, loop_handler *on_exit, void *arg, struct err *err)
+{
+	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, error[2] = { -1, -1 };
+	pid_t parent = getpid();
+	enum rc rc = RC_OK;
+
+	*c = (struct child){ .name = spec->name, .pidfd = -1, .in = -1, .out = -1, .err = -1,
+			     .loop = loop };
+	if (spec->n_fds > 128)
+		BUG("%zu descriptors for %s", spec->n_fds, spec->name);
+	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(error, O_CLOEXEC)) {
+		rc = err_errno(err, RC_RETRY, "system", "make a pipe for %s", spec->name);
+		goto out;
+	}
+	c->pid = fork();
+	if (c->pid == 0)
+		become(spec, (int[]){ in[0], out[1], error[1] }, parent);
+	if (c->pid < 0) {
+		c->pid = 0;
+		rc = err_errno(err, RC_RETRY, "system", "start %s", spec->name);
+		goto out;
+	}
+	setpgid(c->pid, c->pid);
+	c->pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
+	if (c->pidfd < 0) {
+		rc = err_errno(err, RC_RETRY, "system", "watch %s", spec->name);
+		kill(c->pid, SIGKILL);
+		waitpid(c->pid, NULL, 0);
+		c->pid = 0;
+		goto out;
+	}
+	fcntl(c->pidfd, F_SETFD, FD_CLOEXEC);
+	c->in = in[1];
+	c->out = out[0];
+	c->err = error[0];
+	nonblocking(c->in);
+	nonblocking(c->out);
+	nonblocking(c->err);
+	in[1] = out[0] = error[0] = -1;
+	lines_init(&c->lines, c->out, spec->max_line);
+	buf_init(&c->tail, TAIL_MAX);
+	loop_watch(loop, c->err, on_stderr, c);
+	loop_watch(loop, c->out, on_line, arg);
+	loop_watch(loop, c->pidfd, on_exit, arg);
+out:
+	for (int i = 0; i < 2; i++) {
+		if (in[i] >= 0)
+			close(in[i]);
+		if (out[i] >= 0)
+			close(out[i]);
+		if (error[i] >= 0)
+			close(error[i]);
+	}
+	return rc;
+}
+
+enum lines_status child_line(struct child *c, char **line, size_t *len)
+{
+	enum lines_status status = lines_next(&c->lines, line, len);
+
+	if (status == LINES_EOF || status == LINES_ERROR)
+		loop_unwatch(c->loop, c->out);
+	return status;
+}
+
+bool child_send(struct child *c, json_t *json)
+{
+	char *text = airlock_dump(json);
+	size_t len = strlen(text);
+	struct buf line;
+	bool sent;
+
+	buf_init(&line, len + 1);
+	buf_add(&line, text, len);
+	buf_addc(&line, '\n');
+	/* A pipe holds 64 KiB and no child has more than a few short messages waiting, so a short
+	 * write means that it has stopped reading. */
+	sent = c->in >= 0 && write(c->in, line.data, line.len) == (ssize_t)line.len;
+	buf_release(&line);
+	free(text);
+	json_decref(json);
+	return sent;
+}
+
+void child_close_in(struct child *c)
+{
+	if (c->in >= 0)
+		close(c->in);
+	c->in = -1;
+}
+
+void child_pause(struct child *c)
+{
+	loop_unwatch(c->loop, c->out);
+}
+
+void child_resume(struct child *c, loop_handler *on_line, void *arg)
+{
+	if (c->out >= 0)
+		loop_watch(c->loop, c->out, on_line, arg);
+}
+
+bool child_reap(struct child *c, int *status)
+{
+	if (!c->pid || waitpid(c->pid, status, WNOHANG) != c->pid)
+		return false;
+	/* Whatever it started dies with it. */
+	kill(-c->pid, SIGKILL);
+	c->pid = 0;
+	loop_unwatch(c->loop, c->pidfd);
+	while (c->err >= 0) {
+		size_t before = c->err_bytes;
+
+		on_stderr(c);
+		if (c->err_bytes == before)
+			break;
+	}
+	return true;
+}
+
+void child_kill(struct child *c)
+{
+	if (c->pid) {
+		kill(-c->pid, SIGKILL);
+		kill(c->pid, SIGKILL);
+		while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		c->pid = 0;
+	}
+	if (!c->loop)
+		return;
+	if (c->pidfd >= 0) {
+		loop_unwatch(c->loop, c->pidfd);
+		close(c->pidfd);
+	}
+	if (c->out >= 0) {
+		loop_unwatch(c->loop, c->out);
+		close(c->out);
+	}
+	if (c->err >= 0) {
+		loop_unwatch(c->loop, c->err);
+		close(c->err);
+	}
+	child_close_in(c);
+	lines_release(&c->lines);
+	buf_release(&c->tail);
+	*c = (struct child){ .pidfd = -1, .in = -1, .out = -1, .err = -1 };
+}
+
+void child_limit_cpu(const struct child *c, unsigned seconds)
+{
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+	struct timespec used;
+	clockid_t clock;
+
+	if (!c->pid || clock_getcpuclockid(c->pid, &clock) || clock_gettime(clock, &used))
+		return;
+	limit.rlim_cur = (rlim_t)used.tv_sec + 1 + seconds;
+	prlimit(c->pid, RLIMIT_CPU, &limit, NULL);
+}
+
+void child_describe(const struct child *c, int status, struct buf *out)
+{
+	size_t end = c->tail.len, begin;
+
+	if (WIFSIGNALED(status))
+		buf_addf(out, "%s ended by signal %d (%s)", c->name, WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
+	else
+		buf_addf(out, "%s ended with exit code %d", c->name, WEXITSTATUS(status));
+	while (end && c->tail.data[end - 1] == '\n')
+		end--;
+	begin = end;
+	while (begin && c->tail.data[begin - 1] != '\n' && end - begin < 300)
+		begin--;
+	if (end > begin) {
+		buf_adds(out, ": ");
+		utf8_repair(out, c->tail.data + begin, end - begin);
+	}
+}

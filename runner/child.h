@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * child: one program of the family, its three pipes, and its end.
+ *
+ * A child gets descriptors 0, 1, 2 and those listed, nothing else; a small fixed environment; its
+ * own process group; and it dies with the supervisor.  Its standard error is hostile text: bounded,
+ * the last lines are kept for the message that explains a death, each is logged at debug level.
+ */
+#ifndef RUNNER_CHILD_H
+#define RUNNER_CHILD_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/lines.h"
+#include "loop.h"
+#include "sandbox.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define CHILD_STDERR_MAX (100u << 10)
+
+struct child {
+	const char *name; /* for messages; borrowed */
+	pid_t pid;        /* 0: not running */
+	int pidfd;
+	int in, out, err; /* our ends; -1 when closed. All non-blocking. */
+	struct lines lines;
+	struct buf tail;  /* last part of standard error */
+	size_t err_bytes;
+	struct loop *loop;
+};
+
+struct child_fd {
+	int from, to; /* our descriptor, its number in the child */
+};
+
+struct child_spec {
+	const char *name;
+	const char *const *argv; /* argv[0] is an absolute path */
+	const struct child_fd *fds;
+	size_t n_fds;
+	size_t max_line;                   /* of its standard output */
+	const struct sandbox_rules *rules; /* put it under SANDBOX_COMMAND before exec; or NULL */
+	bool require_sandbox;
+	int priority; /* nice(2) increment */
+};
+
+/* Start it, and watch: on_line when standard output can be read (call child_line until it is not
+ * LINES_ONE), on_exit when the process has ended. Both get `arg`. RC_RETRY when the system lacks
+ * something (processes, descriptors). */
+enum rc child_start(struct child *c, struct loop *loop, const struct child_spec *spec,
+		    loop_handler *on_line, loop_handler *on_exit, void *arg, struct err *err);
+
+/* Next line of its standard output. */
+enum lines_status child_line(struct child *c, char **line, size_t *len);
+
+/* Send a message (json: consumed). false: the child does not read; treat it as broken. */
+bool child_send(struct child *c, json_t *json);
+/* No more messages: most children then end by themselves. */
+void child_close_in(struct child *c);
+/* Stop watching standard output, as backpressure; and start again. */
+void child_pause(struct child *c);
+void child_resume(struct child *c, loop_handler *on_line, void *arg);
+
+/* To be called by on_exit: true when it has ended, with wait status; false = called for nothing. */
+bool child_reap(struct child *c, int *status);
+
+/* SIGKILL to its whole group, wait for it and release everything. Also after child_reap(). */
+void child_kill(struct child *c);
+
+/* Limit CPU seconds from now on (RLIMIT_CPU counts from the process's start). */
+void child_limit_cpu(const struct child *c, unsigned seconds);
+
+/* One line on how it ended, with the last line it said: "ended by signal 11 (Segmentation fault)". */
+void child_describe(const struct child *c, int status, struct buf *out);
+
+#endif
