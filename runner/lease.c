@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+#include "lease.h"
+#include "durable.h"
+#include "loop.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct heartbeat {
+	unsigned long long counter;
+	char boot[40];
+	unsigned long long pidns;
+	int pid;
+	unsigned long long starttime;
+};
+
+static unsigned long long own_pidns(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) ? 0 : (unsigned long long)st.st_ino;
+}
+
+static void boot_id(char id[40])
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, id, 36);
+
+	if (fd >= 0)
+		close(fd);
+	if (n != 36)
+		strcpy(id, "unknown");
+	else
+		id[36] = '\0';
+}
+
+/* Field 22 of /proc/PID/stat (proc(5)); 0 when there is no such process. The name in field 2 may
+ * hold anything, so counting starts behind its last ')'. */
+static unsigned long long start_time(int pid)
+{
+	char path[64], text[1024];
+	unsigned long long value = 0;
+	ssize_t n;
+	char *p;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	p = strrchr(text, ')');
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	if (p)
+		sscanf(p, " %llu", &value);
+	return value;
+}
+
+static void write_beat(struct lease *l)
+{
+	char boot[40], text[160];
+	struct err err;
+
+	boot_id(boot);
+	snprintf(text, sizeof(text), "%llu %s %llu %d %llu\n", (unsigned long long)++l->counter, boot,
+		 own_pidns(), (int)getpid(), start_time(getpid()));
+	if (durable_write(l->dir, "hb", text, strlen(text), false, &err) == RC_OK)
+		return;
+	if (errno == ENOENT)
+		die(EX_WORK_REMAINS, "this worker was declared dead by another one; stopping");
+	log_warn("heartbeat: %s", err.text);
+}
+
+enum rc lease_take(struct lease *l, const struct spool *spool, uint64_t lease_seconds,
+		   struct err *err)
+{
+	char host[33] = "host";
+	uint32_t random = 0;
+	char fresh[WORKER_NAME_SIZE + 8];
+
+	gethostname(host, sizeof(host) - 1);
+	for (char *p = host; *p; p++)
+		if (*p == '/' || *p == '.' || (unsigned char)*p <= ' ')
+			*p = '-';
+	(void)!getrandom(&random, sizeof(random), 0);
+	*l = (struct lease){ .spool = spool,
+			     .period = (double)lease_seconds / 6,
+			     .lease_seconds = (double)lease_seconds };
+	snprintf(l->name, sizeof(l->name), "%.32s.%d.%08x", host, (int)getpid(), random);
+	/* Others must never see the folder without a heartbeat in it. */
+	snprintf(fresh, sizeof(fresh), ".%s", l->name);
+	if (mkdirat(spool->active, fresh, 0755))
+		return err_errno(err, RC_FATAL, "configuration", "make state/active/%s", fresh);
+	l->dir = openat(spool->active, fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l->dir < 0)
+		return err_errno(err, RC_FATAL, "configuration", "open state/active/%s", fresh);
+	write_beat(l);
+	l->next_beat = loop_now() + l->period;
+	return durable_move(spool->active, fresh, spool->active, l->name, err);
+}
+
+void lease_drop(struct lease *l)
+{
+	unlinkat(l->dir, "hb", 0);
+	if (unlinkat(l->spool->active, l->name, AT_REMOVEDIR))
+		log_warn("remove state/active/%s: %s", l->name, strerror(errno));
+	close(l->dir);
+	free(l->others);
+	*l = (struct lease){ .dir = -1 };
+}
+
+void lease_beat(struct lease *l, double now)
+{
+	if (now < l->next_beat)
+		return;
+	l->next_beat = now + l->period;
+	write_beat(l);
+}
+
+static struct lease_other *find_other(const struct lease *l, const char *name)
+{
+	for (size_t i = 0; i < l->n_others; i++)
+		if (!strcmp(l->others[i].name, name))
+			return &l->others[i];
+	return NULL;
+}
+
+bool lease_alive(const struct lease *l, const char *worker)
+{
+	return !strcmp(worker, l->name) || find_other(l, worker);
+}
+
+static bool read_beat(int dir, struct heartbeat *beat)
+{
+	char text[200];
+	ssize_t n;
+	int fd = openat(dir, "hb", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	*beat = (struct heartbeat){ 0 };
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return sscanf(text, "%llu %39s %llu %d %llu", &beat->counter, beat->boot, &beat->pidns,
+		      &beat->pid, &beat->starttime) == 5;
+}
+
+/* Its process ran where we can look for it, and is gone. */
+static bool gone_here(const struct heartbeat *beat)
+{
+	char boot[40];
+
+	boot_id(boot);
+	return !strcmp(boot, beat->boot) && strcmp(boot, "unknown") && beat->pidns == own_pidns() &&
+	       beat->pidns && start_time(beat->pid) != beat->starttime;
+}
+
+static bool is_dead(struct lease *l, const char *name, int dir, double now)
+{
+	struct lease_other *other = find_other(l, name);
+	struct heartbeat beat;
+	bool readable = read_beat(dir, &beat);
+
+	if (readable && gone_here(&beat))
+		return true;
+	if (!other) {
+		l->others = xrealloc(l->others, (l->n_others + 1) * sizeof(*l->others));
+		other = &l->others[l->n_others++];
+		*other = (struct lease_other){ .counter = beat.counter, .changed = now };
+		snprintf(other->name, sizeof(other->name), "%s", name);
+	}
+	other->seen = true;
+	if (readable && other->counter != beat.counter) {
+		other->counter = beat.counter;
+		other->changed = now;
+	}
+	return now - other->changed > l->lease_seconds;
+}
+
+/* Tokens first, the heartbeat last: a second judge that comes in between finds nothing to do. */
+static void bury(struct lease *l, const char *name, int fd,
+		 void (*orphan)(int dirfd, const char *name, void *arg), void *arg)
+{
+	DIR *dir = fdopendir(dup(fd));
+
+	log_warn("worker %s is dead; taking its documents back", name);
+	for (struct dirent *e; dir && (e = readdir(dir));)
+		if (e->d_name[0] != '.' && strcmp(e->d_name, "hb"))
+			orphan(fd, e->d_name, arg);
+	if (dir)
+		closedir(dir);
+	durable_remove_tree(l->spool->active, name);
+}
+
+unsigned lease_reap(struct lease *l, double now,
+		    void (*orphan)(int dirfd, const char *name, void *arg), void *arg)
+{
+	int top = openat(l->spool->active, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = top < 0 ? NULL : fdopendir(top);
+	unsigned dead = 0;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < l->n_others; i++)
+		l->others[i].seen = false;
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		int fd;
+
+		if (e->d_name[0] == '.' || !strcmp(e->d_name, l->name) ||
+		    strlen(e->d_name) >= WORKER_NAME_SIZE)
+			continue;
+		fd = openat(top, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (is_dead(l, e->d_name, fd, now)) {
+			struct lease_other *other = find_other(l, e->d_name);
+
+			if (other)
+				other->seen = false;
+			bury(l, e->d_name, fd, orphan, arg);
+			dead++;
+		}
+		close(fd);
+	}
+	if (dir)
+		closedir(dir);
+	for (size_t i = 0; i < l->n_others; i++)
+		if (l->others[i].seen)
+			l->others[kept++] = l->others[i];
+	l->n_others = kept;
+	return dead;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+#include "scratch.h"
+#include "durable.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define PREFIX "cloister-"
+
+/* A living run holds a lock on its folder. */
+static void sweep(const char *where)
+{
+	DIR *dir = opendir(where);
+
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		struct stat st;
+		int fd;
+
+		if (strncmp(e->d_name, PREFIX, strlen(PREFIX)))
+			continue;
+		fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (!fstat(fd, &st) && st.st_uid == geteuid() && !flock(fd, LOCK_EX | LOCK_NB)) {
+			log_debug("removing page files left in %s/%s", where, e->d_name);
+			durable_remove_tree(dirfd(dir), e->d_name);
+		}
+		close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static bool is_memory(const char *path)
+{
+	struct statfs fs;
+
+	return !statfs(path, &fs) && (unsigned long)fs.f_type == TMPFS_MAGIC &&
+	       !access(path, W_OK | X_OK);
+}
+
+enum rc scratch_open(struct scratch *s, const char *where, const char *fallback, uint64_t budget,
+		     struct err *err)
+{
+	struct statvfs room;
+
+	*s = (struct scratch){ .fd = -1 };
+	if (!where) {
+		where = is_memory("/dev/shm") ? "/dev/shm" : fallback;
+		if (where == fallback)
+			log_warn("no memory file system at /dev/shm: page files go to %s", where);
+	}
+	sweep(where);
+	s->path = xasprintf("%s/%sXXXXXX", where, PREFIX);
+	if (!mkdtemp(s->path))
+		return err_errno(err, RC_FATAL, "configuration", "make a folder for page files in %s",
+				 where);
+	s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->fd < 0 || flock(s->fd, LOCK_EX | LOCK_NB) || fstatvfs(s->fd, &room))
+		return err_errno(err, RC_FATAL, "configuration", "open %s", s->path);
+	s->budget = budget ? budget : (uint64_t)room.f_bavail * room.f_frsize / 2;
+	return RC_OK;
+}
+
+void scratch_close(struct scratch *s)
+{
+	if (s->path)
+		durable_remove_tree(AT_FDCWD, s->path);
+	if (s->fd >= 0)
+		close(s->fd);
+	free(s->path);
+	*s = (struct scratch){ .fd = -1 };
+}
+
+void scratch_slot_name(unsigned folder, size_t slot, char name[32])
+{
+	snprintf(name, 32, "%u/%02zu.pnm", folder, slot);
+}
+
+enum rc scratch_add_folder(struct scratch *s, unsigned *folder, struct slot *slots, size_t n,
+			   struct err *err)
+{
+	char name[32];
+
+	*folder = s->next++;
+	for (size_t i = 0; i < n; i++)
+		slots[i] = (struct slot){ .fd = -1 };
+	snprintf(name, sizeof(name), "%u", *folder);
+	if (mkdirat(s->fd, name, 0755))
+		return err_errno(err, RC_RETRY, "system", "make %s/%s", s->path, name);
+	for (size_t i = 0; i < n; i++) {
+		scratch_slot_name(*folder, i, name);
+		slots[i].fd = openat(s->fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+		if (slots[i].fd < 0) {
+			enum rc rc = err_errno(err, RC_RETRY, "system", "make %s/%s", s->path, name);
+
+			scratch_drop_folder(s, *folder, slots, n);
+			return rc;
+		}
+	}
+	return RC_OK;
+}
+
+void scratch_drop_folder(struct scratch *s, unsigned folder, struct slot *slots, size_t n)
+{
+	char name[32];
+
+	for (size_t i = 0; i < n; i++) {
+		if (slots[i].fd < 0)
+			continue;
+		scratch_free(s, &slots[i]);
+		close(slots[i].fd);
+		slots[i].fd = -1;
+	}
+	snprintf(name, sizeof(name), "%u", folder);
+	durable_remove_tree(s->fd, name);
+}
+
+enum rc scratch_reserve(struct scratch *s, struct slot *slot, uint64_t bytes, struct err *err)
+{
+	scratch_free(s, slot);
+	if (s->used && s->used + bytes > s->budget)
+		return err_set(err, RC_RETRY, "busy", "page files use their whole budget");
+	if (ftruncate(slot->fd, (off_t)bytes) || fallocate(slot->fd, 0, 0, (off_t)bytes)) {
+		int error = errno;
+
+		(void)!ftruncate(slot->fd, 0);
+		errno = error;
+		if (s->used)
+			return err_errno(err, RC_RETRY, "busy", "room for a page file");
+		return err_errno(err, RC_FAILED, "limit:scratch-mebibytes",
+				 "a page image of %llu MiB does not fit into %s",
+				 (unsigned long long)(bytes >> 20), s->path);
+	}
+	slot->bytes = bytes;
+	s->used += bytes;
+	return RC_OK;
+}
+
+void scratch_trim(struct scratch *s, struct slot *slot, uint64_t bytes)
+{
+	if (bytes >= slot->bytes || ftruncate(slot->fd, (off_t)bytes))
+		return;
+	s->used -= slot->bytes - bytes;
+	slot->bytes = bytes;
+}
+
+void scratch_free(struct scratch *s, struct slot *slot)
+{
+	if (!slot->bytes)
+		return;
+	(void)!ftruncate(slot->fd, 0);
+	s->used -= slot->bytes;
+	slot->bytes = 0;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * scratch: page images on their way from the decoder to the recogniser.
+ *
+ * A private folder on tmpfs with one sub-folder a document and one file a slot.  The supervisor
+ * makes the files, gives them their exact size with every page of memory reserved (a decoder that
+ * writes can so never meet a full disk), and cuts them to nothing when the page has been read.
+ * The sum of all slots stays below a budget.
+ */
+#ifndef RUNNER_SCRATCH_H
+#define RUNNER_SCRATCH_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct scratch {
+	char *path; /* absolute */
+	int fd;
+	uint64_t budget, used; /* bytes */
+	unsigned next;         /* number of the next document's folder */
+};
+
+struct slot {
+	int fd;
+	uint64_t bytes; /* reserved now */
+};
+
+/* Make the folder in `where`, or where memory is when NULL (/dev/shm; else `fallback`, on disk).
+ * Folders that killed runs left there are removed. budget 0: half of the room there is. */
+enum rc scratch_open(struct scratch *s, const char *where, const char *fallback, uint64_t budget,
+		     struct err *err);
+void scratch_close(struct scratch *s);
+
+/* Folder with n empty slots for one document; its number in *folder. The caller closes slots with
+ * scratch_drop_folder(). */
+enum rc scratch_add_folder(struct scratch *s, unsigned *folder, struct slot *slots, size_t n,
+			   struct err *err);
+void scratch_drop_folder(struct scratch *s, unsigned folder, struct slot *slots, size_t n);
+
+/* Give a slot its size. RC_RETRY when the budget or the memory is used up by other pages, RC_FAILED
+ * (limit:scratch-mebibytes) when it would not fit even alone. */
+enum rc scratch_reserve(struct scratch *s, struct slot *slot, uint64_t bytes, struct err *err);
+/* Cut it to what was written (less than reserved). */
+void scratch_trim(struct scratch *s, struct slot *slot, uint64_t bytes);
+/* Empty it. */
+void scratch_free(struct scratch *s, struct slot *slot);
+
+/* "FOLDER/NN.pnm", relative to the scratch folder. */
+void scratch_slot_name(unsigned folder, size_t slot, char name[32]);
+
+#endif
