@@ -215,7 +215,8 @@ def forms():
     for label, value in words.FORM_FIELDS:
         pdf.setFont("Serif", 12)
         pdf.drawString(50, y, label + ":")
-        pdf.acroForm.textfield(name=label, value=value, x=160, y=y - 6, width=200, height=22,
+        x = 54 + pdf.stringWidth(label + ":")
+        pdf.acroForm.textfield(name=label, value=value, x=x, y=y - 6, width=200, height=22,
                                fontName="Helvetica", fontSize=12, borderWidth=0, fillColor=white,
                                borderColor=white, textColor=black, forceBorder=False)
         y -= 45
