@@ -80,6 +80,8 @@ static void __attribute__((noreturn)) become(const struct child_spec *spec, cons
 	if (spec->priority)
 		(void)!nice(spec->priority);
 	umask(022);
+	if (chdir(spec->cwd ? spec->cwd : "/"))
+		_exit(EX_BUG);
 	make_env(env);
 	if (spec->rules && sandbox_enter(SANDBOX_COMMAND, spec->rules, spec->require_sandbox, NULL,
 					 &err) != RC_OK) {

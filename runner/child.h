@@ -45,7 +45,8 @@ struct child_spec {
 	size_t max_line;                   /* of its standard output */
 	const struct sandbox_rules *rules; /* put it under SANDBOX_COMMAND before exec; or NULL */
 	bool require_sandbox;
-	int priority; /* nice(2) increment */
+	const char *cwd; /* NULL: the root folder */
+	int priority;    /* nice(2) increment */
 };
 
 /* Start it, and watch: on_line when standard output can be read (call child_line until it is not

@@ -1,0 +1,591 @@
+/* SPDX-License-Identifier: MIT */
+#include "recogniser.h"
+#include "airlock.h"
+#include "spool.h"
+#include "base/log.h"
+#include "base/num.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define WINDOW_MAX   1024
+#define TRIES_MAX    2
+#define DEATHS_MAX   10
+#define HELLO_SECONDS_OWN     60
+#define HELLO_SECONDS_FOREIGN 900
+
+struct process {
+	struct child child;
+	struct engine *engine;
+	bool ready;     /* has said hello */
+	double started;
+	struct reading *flight; /* list */
+	unsigned n_flight;
+};
+
+void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch, unsigned jobs,
+	       bool sandbox, bool require_sandbox)
+{
+	*p = (struct pool){ .loop = loop,
+			    .scratch = scratch,
+			    .jobs = jobs,
+			    .sandbox = sandbox,
+			    .require_sandbox = require_sandbox,
+			    .next_id = 1 };
+}
+
+static void end_process(struct process *process)
+{
+	struct engine *e = process->engine;
+
+	for (size_t i = 0; i < e->n_processes; i++)
+		if (e->processes[i] == process)
+			e->processes[i--] = e->processes[--e->n_processes];
+	child_kill(&process->child);
+	free(process);
+}
+
+void pool_release(struct pool *p)
+{
+	for (size_t i = 0; i < p->n_engines; i++) {
+		struct engine *e = p->engines[i];
+
+		while (e->n_processes)
+			end_process(e->processes[0]);
+		for (size_t k = 0; e->argv[k]; k++)
+			free((char *)e->argv[k]);
+		free(e->argv);
+		free(e->processes);
+		free(e->id);
+		free(e);
+	}
+	free(p->engines);
+	*p = (struct pool){ 0 };
+}
+
+static void changed(struct engine *e)
+{
+	if (e->pool->changed)
+		e->pool->changed(e->pool->arg);
+}
+
+/* argv of the recogniser, and a string that tells engines apart. */
+static char **engine_argv(const struct pool *p, const struct pipeline *pipeline, struct buf *id)
+{
+	size_t n = 0;
+	char **argv;
+
+	if (pipeline->recogniser == RECOGNISER_COMMAND) {
+		argv = xcalloc(pipeline->n_command + 1, sizeof(*argv));
+		for (; n < pipeline->n_command; n++)
+			argv[n] = xstrdup(pipeline->command[n]);
+	} else {
+		struct buf languages;
+
+		buf_init(&languages, 4096);
+		for (size_t i = 0; i < pipeline->n_languages; i++)
+			buf_addf(&languages, "%s%s", i ? "+" : "", pipeline->languages[i]);
+		argv = xcalloc(6, sizeof(*argv));
+		argv[n++] = xasprintf("%s/cloister-tesseract", install_program_dir());
+		argv[n++] = xasprintf("--sandbox=%s",
+				      !p->sandbox ? "off" : p->require_sandbox ? "on" : "try");
+		argv[n++] = xasprintf("--pages=%s", p->scratch->path);
+		argv[n++] = xasprintf("--languages=%s", languages.data);
+		buf_release(&languages);
+	}
+	for (size_t i = 0; i < n; i++) {
+		buf_adds(id, argv[i]);
+		buf_addc(id, '\n');
+	}
+	return argv;
+}
+
+struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
+{
+	struct engine *e;
+	struct buf id;
+	char **argv;
+
+	buf_init(&id, 1 << 20);
+	argv = engine_argv(p, pipeline, &id);
+	for (size_t i = 0; i < p->n_engines; i++) {
+		if (strcmp(p->engines[i]->id, id.data))
+			continue;
+		buf_release(&id);
+		for (size_t k = 0; argv[k]; k++)
+			free(argv[k]);
+		free(argv);
+		return p->engines[i];
+	}
+	e = xcalloc(1, sizeof(*e));
+	e->pool = p;
+	e->id = buf_detach(&id);
+	e->argv = (const char **)argv;
+	e->foreign = pipeline->recogniser == RECOGNISER_COMMAND;
+	e->read_seconds_start = e->foreign ? HELLO_SECONDS_FOREIGN : HELLO_SECONDS_OWN;
+	p->engines = xrealloc(p->engines, (p->n_engines + 1) * sizeof(*p->engines));
+	p->engines[p->n_engines++] = e;
+	return e;
+}
+
+static void finish(struct engine *e, struct reading *r, enum rc rc, json_t *result,
+		   const struct err *why)
+{
+	if (result) {
+		e->deaths = 0;
+		e->restart_at = 0;
+	}
+	r->next = NULL;
+	r->done(r->arg, r, rc, result, loop_now() - r->started, why);
+}
+
+static void queue_front(struct engine *e, struct reading *r)
+{
+	r->next = e->first;
+	e->first = r;
+	if (!e->last)
+		e->last = r;
+	e->waiting++;
+}
+
+void engine_read(struct engine *e, struct reading *r)
+{
+	if (e->state == ENGINE_BROKEN) {
+		finish(e, r, RC_RETRY, NULL, &e->why);
+		return;
+	}
+	r->tries = 0;
+	r->next = NULL;
+	if (e->last)
+		e->last->next = r;
+	else
+		e->first = r;
+	e->last = r;
+	e->waiting++;
+}
+
+static struct reading *take_first(struct engine *e)
+{
+	struct reading *r = e->first;
+
+	e->first = r->next;
+	if (!e->first)
+		e->last = NULL;
+	e->waiting--;
+	r->next = NULL;
+	return r;
+}
+
+static bool unlink_reading(struct reading **list, struct reading *r)
+{
+	for (; *list; list = &(*list)->next) {
+		if (*list == r) {
+			*list = r->next;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void drop_answer(void *arg, struct reading *r, enum rc rc, json_t *result, double seconds,
+			const struct err *why)
+{
+	(void)arg, (void)rc, (void)seconds, (void)why;
+	json_decref(result);
+	json_decref(r->params);
+	free(r);
+}
+
+/* A page being read cannot be called back: a stand-in waits for its answer and drops it. */
+void engine_forget(struct engine *e, struct reading *r)
+{
+	if (unlink_reading(&e->first, r)) {
+		e->waiting--;
+		e->last = e->first;
+		while (e->last && e->last->next)
+			e->last = e->last->next;
+		return;
+	}
+	for (size_t i = 0; i < e->n_processes; i++) {
+		struct reading *stand_in;
+
+		if (!unlink_reading(&e->processes[i]->flight, r))
+			continue;
+		stand_in = xmalloc(sizeof(*stand_in));
+		*stand_in = *r;
+		json_incref(stand_in->params);
+		stand_in->prompt = NULL;
+		stand_in->done = drop_answer;
+		stand_in->tries = TRIES_MAX; /* it is not read again */
+		stand_in->next = e->processes[i]->flight;
+		e->processes[i]->flight = stand_in;
+		return;
+	}
+}
+
+static unsigned processes_wanted(const struct engine *e, unsigned working)
+{
+	if (e->window > 1)
+		return 1;
+	return e->pool->jobs / working > 1 ? e->pool->jobs / working : 1;
+}
+
+static unsigned engines_at_work(const struct pool *p)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < p->n_engines; i++)
+		n += p->engines[i]->waiting || p->engines[i]->in_flight;
+	return n ? n : 1;
+}
+
+unsigned engine_appetite(const struct engine *e)
+{
+	unsigned window = e->window ? e->window : 1;
+
+	return window * processes_wanted(e, engines_at_work(e->pool));
+}
+
+static void break_engine(struct engine *e, const struct err *why)
+{
+	log_error("recogniser %s cannot be used: %s", e->argv[0], why->text);
+	e->state = ENGINE_BROKEN;
+	e->why = *why;
+	while (e->n_processes)
+		end_process(e->processes[0]);
+	while (e->first)
+		finish(e, take_first(e), RC_RETRY, NULL, why);
+	changed(e);
+}
+
+/* The process has died or has to: its pages are tried again, or fail with `why`. */
+static void lose_process(struct process *process, const struct err *why, bool permanent)
+{
+	struct engine *e = process->engine;
+	struct reading *flight = process->flight;
+	bool was_ready = process->ready;
+
+	process->flight = NULL;
+	e->in_flight -= process->n_flight;
+	process->n_flight = 0;
+	log_warn("%s", why->text);
+	end_process(process);
+	e->deaths++;
+	e->restart_at = loop_now() + (e->deaths > 1 ? fmin(0.1 * (1 << (e->deaths - 1)), 10) : 0);
+	while (flight) {
+		struct reading *r = flight;
+
+		flight = r->next;
+		if (++r->tries >= TRIES_MAX)
+			finish(e, r, RC_FAILED, NULL, why);
+		else
+			queue_front(e, r);
+	}
+	if (permanent || e->deaths >= DEATHS_MAX || (!was_ready && e->deaths >= 3))
+		break_engine(e, why);
+	changed(e);
+}
+
+static void on_end(void *arg)
+{
+	struct process *process = arg;
+	struct err why;
+	struct buf text;
+	int status;
+
+	if (!child_reap(&process->child, &status))
+		return;
+	buf_init(&text, ERR_TEXT_MAX);
+	child_describe(&process->child, status, &text);
+	err_set(&why, RC_FAILED, process->ready ? "recogniser-crash" : "recogniser", "%s", text.data);
+	buf_release(&text);
+	lose_process(process, &why,
+		     WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIGURATION);
+}
+
+static void copy_text(char *to, size_t size, const json_t *value, const char *fallback)
+{
+	snprintf(to, size, "%s", json_is_string(value) ? json_string_value(value) : fallback);
+}
+
+/* false: it does not speak the protocol. */
+static bool take_hello(struct process *process, json_t *hello)
+{
+	struct engine *e = process->engine;
+	json_t *model = json_object_get(hello, "model");
+	json_int_t window = json_integer_value(json_object_get(hello, "window"));
+	const char *sha256 = json_string_value(json_object_get(model, "sha256"));
+
+	if (json_integer_value(json_object_get(hello, "airlock")) != 1)
+		return false;
+	copy_text(e->name, sizeof(e->name), json_object_get(hello, "name"), "unnamed");
+	copy_text(e->version, sizeof(e->version), json_object_get(hello, "version"), "");
+	copy_text(e->model_name, sizeof(e->model_name), json_object_get(model, "name"), "");
+	copy_text(e->model_sha256, sizeof(e->model_sha256), json_object_get(model, "sha256"), "");
+	if (sha256 && strlen(sha256) != 64)
+		return false;
+	e->window = window < 1 ? 1 : window > WINDOW_MAX ? WINDOW_MAX : (unsigned)window;
+	process->ready = true;
+	if (e->state == ENGINE_STARTING) {
+		e->state = ENGINE_READY;
+		log_info("recogniser %s %s ready, model \"%s\"", e->name, e->version, e->model_name);
+	}
+	changed(e);
+	return true;
+}
+
+static struct reading *find_flight(struct process *process, uint64_t id)
+{
+	for (struct reading *r = process->flight; r; r = r->next)
+		if (r->id == id)
+			return r;
+	return NULL;
+}
+
+/* false: the line is not an answer to anything that was asked. */
+static bool take_result(struct process *process, json_t *message)
+{
+	struct engine *e = process->engine;
+	json_t *id = json_object_get(message, "id");
+	const char *status = json_string_value(json_object_get(message, "status"));
+	struct reading *r = json_is_integer(id)
+				    ? find_flight(process, (uint64_t)json_integer_value(id))
+				    : NULL;
+	json_t *result = NULL;
+	struct err why;
+
+	if (!r || !status)
+		return false;
+	unlink_reading(&process->flight, r);
+	process->n_flight--;
+	e->in_flight--;
+	if (!strcmp(status, "ok")) {
+		result = airlock_result(message, r->width, r->height, &why);
+	} else {
+		const char *error = json_string_value(json_object_get(message, "error"));
+
+		err_set(&why, RC_FAILED, "recogniser-error", "%s", error ? error : "no reason given");
+		e->deaths = 0;
+	}
+	finish(e, r, result ? RC_OK : RC_FAILED, result, &why);
+	changed(e);
+	return true;
+}
+
+static void on_line(void *arg)
+{
+	struct process *process = arg;
+	struct err why;
+	char *line;
+	size_t len;
+
+	/* One line a call: what it says may end the process. */
+	switch (child_line(&process->child, &line, &len)) {
+	case LINES_AGAIN:
+	case LINES_EOF: /* on_end follows */
+		return;
+	case LINES_ERROR:
+		err_set(&why, RC_FAILED, "protocol", "recogniser %s sent a line that is too long",
+			process->engine->argv[0]);
+		lose_process(process, &why, false);
+		return;
+	case LINES_ONE:
+		break;
+	}
+	do {
+		json_t *message = airlock_parse(line, len, &why);
+		bool good = message && (process->ready ? take_result(process, message)
+						       : take_hello(process, message));
+
+		json_decref(message);
+		if (!good) {
+			err_set(&why, RC_FAILED, "protocol",
+				"recogniser %s sent a line that is not an answer: %.80s",
+				process->engine->argv[0], line);
+			lose_process(process, &why, false);
+			return;
+		}
+	} while (child_line(&process->child, &line, &len) == LINES_ONE);
+}
+
+static bool start_process(struct engine *e)
+{
+	static const char *const readable[] = { "/dev/null", "/dev/zero", "/dev/urandom", "/proc",
+						"/sys/devices/system/cpu", NULL };
+	const char *execute[] = { "/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt", NULL,
+				  NULL };
+	static const char *const writable[] = { "/dev/null", NULL };
+	const char *pages[ARRAY_SIZE(readable) + 1];
+	struct sandbox_rules rules = { .write_fd = -1 };
+	struct child_spec spec = { .name = "recogniser",
+				   .argv = e->argv,
+				   .max_line = 64u << 20,
+				   .cwd = e->pool->scratch->path,
+				   .require_sandbox = e->pool->require_sandbox };
+	struct process *process = xcalloc(1, sizeof(*process));
+	char *program_dir = xstrdup(e->argv[0]), *slash = strrchr(program_dir, '/');
+	struct err err;
+
+	if (slash && slash != program_dir)
+		*slash = '\0';
+	memcpy(pages, readable, sizeof(readable));
+	pages[ARRAY_SIZE(readable) - 1] = e->pool->scratch->path;
+	pages[ARRAY_SIZE(readable)] = NULL;
+	execute[7] = program_dir;
+	rules.read = pages;
+	rules.execute = execute;
+	rules.write = writable;
+	if (e->foreign && e->pool->sandbox)
+		spec.rules = &rules;
+	process->engine = e;
+	process->started = loop_now();
+	if (child_start(&process->child, e->pool->loop, &spec, on_line, on_end, process, &err) !=
+	    RC_OK) {
+		log_warn("%s", err.text);
+		free(process);
+		free(program_dir);
+		e->restart_at = loop_now() + 1;
+		return false;
+	}
+	free(program_dir);
+	e->processes = xrealloc(e->processes, (e->n_processes + 1) * sizeof(*e->processes));
+	e->processes[e->n_processes++] = process;
+	return true;
+}
+
+static bool hand_out(struct process *process)
+{
+	struct engine *e = process->engine;
+	struct reading *r = take_first(e);
+	json_t *request;
+
+	r->id = e->pool->next_id++;
+	r->started = loop_now();
+	r->deadline = r->started + r->seconds;
+	r->next = process->flight;
+	process->flight = r;
+	process->n_flight++;
+	e->in_flight++;
+	request = json_pack("{s:I, s:s, s:i, s:i, s:f, s:O}", "id", (json_int_t)r->id, "page", r->page,
+			    "width", (int)r->width, "height", (int)r->height, "dpi", r->dpi, "params",
+			    r->params);
+	if (r->prompt)
+		json_object_set_new(request, "prompt", json_string(r->prompt));
+	return child_send(&process->child, request);
+}
+
+static void give_work(struct engine *e)
+{
+	for (size_t i = 0; i < e->n_processes && e->first; i++) {
+		struct process *process = e->processes[i];
+
+		while (process->ready && e->first && process->n_flight < e->window)
+			if (!hand_out(process))
+				break; /* it is ending, and on_end will give its pages back */
+	}
+}
+
+/* Kill what is over time. One at a time: the lists change under us. */
+static bool time_out_one(struct engine *e, double now, double *next)
+{
+	for (size_t i = 0; i < e->n_processes; i++) {
+		struct process *process = e->processes[i];
+		double hello_by = process->started + e->read_seconds_start;
+		struct err why;
+
+		if (!process->ready && now > hello_by) {
+			err_set(&why, RC_FAILED, "recogniser",
+				"recogniser %s did not say hello within %u seconds", e->argv[0],
+				e->read_seconds_start);
+			lose_process(process, &why, false);
+			return true;
+		}
+		if (!process->ready && hello_by < *next)
+			*next = hello_by;
+		for (struct reading *r = process->flight; r; r = r->next) {
+			if (now <= r->deadline) {
+				*next = fmin(*next, r->deadline);
+				continue;
+			}
+			err_set(&why, RC_FAILED, "limit:read-seconds",
+				"recogniser took more than %u seconds for a page", r->seconds);
+			r->tries = TRIES_MAX; /* it had its time; its neighbours have not */
+			for (struct reading *other = process->flight; other; other = other->next)
+				if (other != r)
+					other->tries = 0;
+			lose_process(process, &why, false);
+			return true;
+		}
+	}
+	return false;
+}
+
+static size_t count_processes(const struct pool *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n_engines; i++)
+		n += p->engines[i]->n_processes;
+	return n;
+}
+
+/* Idle processes go when there are more than the engine's share, or when others need the room. */
+static void retire(struct engine *e, unsigned wanted)
+{
+	bool working = e->waiting || e->in_flight;
+
+	for (size_t i = e->n_processes; i-- > 0;) {
+		struct process *process = e->processes[i];
+
+		if (process->n_flight || !process->ready)
+			continue;
+		if (working ? e->n_processes > wanted
+			    : count_processes(e->pool) > e->pool->jobs)
+			end_process(process);
+	}
+}
+
+double pool_turn(struct pool *p, double now)
+{
+	unsigned working = engines_at_work(p);
+	double next = INFINITY;
+
+	for (size_t i = 0; i < p->n_engines; i++) {
+		struct engine *e = p->engines[i];
+		unsigned wanted = processes_wanted(e, working);
+
+		while (time_out_one(e, now, &next))
+			;
+		if (e->state == ENGINE_BROKEN)
+			continue;
+		give_work(e);
+		retire(e, wanted);
+		/* The first process tells which model it is; more come when pages wait for them. */
+		while (e->n_processes < wanted &&
+		       (e->n_processes ? e->waiting > 0 && e->window == 1
+				       : e->state == ENGINE_STARTING || e->waiting)) {
+			if (e->restart_at > now) {
+				next = fmin(next, e->restart_at);
+				break;
+			}
+			if (!start_process(e))
+				break;
+		}
+	}
+	return next;
+}
+
+json_t *pool_status(const struct pool *p)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < p->n_engines; i++)
+		json_array_append_new(list,
+				      json_pack("{s:s, s:i, s:i}", "name", p->engines[i]->name, "busy",
+						(int)p->engines[i]->in_flight, "processes",
+						(int)p->engines[i]->n_processes));
+	return list;
+}

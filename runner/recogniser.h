@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * recogniser: the programs that read pages, and the pages that wait for them.
+ *
+ * An engine is a recogniser command; documents whose pipelines give the same command share it.  Its
+ * processes are started when pages wait and there is room (jobs in all, but at least one for every
+ * engine with work), kept between documents, and replaced when they die.  A page lost with its
+ * process is tried once more; a page that takes too long fails; a line that is not the protocol
+ * costs the process its life.  An engine whose processes die ten times without one result between is
+ * broken: its pages go back unread, never counted as failed.
+ */
+#ifndef RUNNER_RECOGNISER_H
+#define RUNNER_RECOGNISER_H
+
+#include "child.h"
+#include "pipeline.h"
+#include "scratch.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One page to be read; owned by the caller until `done` is called. */
+struct reading {
+	char page[32];          /* file, relative to the scratch folder */
+	uint32_t width, height;
+	double dpi;
+	const char *prompt;     /* or NULL; borrowed */
+	json_t *params;         /* owned by the reading */
+	unsigned seconds;       /* time limit */
+	size_t max_line;
+	/* result: a clean result object (new reference), or NULL and why. RC_RETRY in rc: the engine
+	 * is broken, the page was not read and is nobody's fault. */
+	void (*done)(void *arg, struct reading *reading, enum rc rc, json_t *result,
+		     double seconds, const struct err *why);
+	void *arg;
+	/* private */
+	unsigned tries;
+	uint64_t id;
+	double started, deadline;
+	struct reading *next;
+};
+
+enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_BROKEN };
+
+struct engine {
+	struct pool *pool;
+	char *id;
+	const char **argv;
+	bool foreign; /* not ours: put under SANDBOX_COMMAND before exec */
+	unsigned read_seconds_start; /* time limit for the hello */
+	enum engine_state state;
+	struct err why; /* ENGINE_BROKEN */
+	unsigned window;
+	char name[64], version[64], model_name[128], model_sha256[65];
+	unsigned deaths; /* in a row, without a result */
+	double restart_at;
+	struct reading *first, *last; /* waiting */
+	unsigned waiting, in_flight;
+	struct process **processes;
+	size_t n_processes;
+};
+
+struct pool {
+	struct loop *loop;
+	const struct scratch *scratch;
+	unsigned jobs;
+	bool sandbox, require_sandbox;
+	struct engine **engines;
+	size_t n_engines;
+	uint64_t next_id;
+	void (*changed)(void *arg); /* an engine became ready or broken, or finished a page */
+	void *arg;
+};
+
+void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch, unsigned jobs,
+	       bool sandbox, bool require_sandbox);
+void pool_release(struct pool *p);
+
+/* The engine of a pipeline, made when it is new; its first process is started. */
+struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline);
+
+void engine_read(struct engine *e, struct reading *reading);
+/* Take a reading back that is waiting or in flight (then its result is thrown away); `done` is not
+ * called. */
+void engine_forget(struct engine *e, struct reading *reading);
+/* How many pages, waiting and being read, keep all its processes busy. */
+unsigned engine_appetite(const struct engine *e);
+
+/* Start, stop and time out processes. Returns the next moment it wants to be called. */
+double pool_turn(struct pool *p, double now);
+
+/* [{"name":..,"busy":N,"processes":N}], new reference. */
+json_t *pool_status(const struct pool *p);
+
+#endif
