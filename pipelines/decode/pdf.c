@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pdf: pages of PDF documents, as a reader shows them, through poppler-glib and cairo.
+ *
+ * A page that is one scanned image is rendered at exactly the scale and offset at which the
+ * image's pixels fall on the raster's pixels: cairo then copies instead of resampling, and stamps,
+ * annotations, forms, /Rotate and the crop box still show.  All other pages are rendered at the
+ * pipeline's dpi, lowered where a limit would be passed.  pdf_facts.c tells which pages are scans.
+ *
+ * poppler_page_render() reports nothing.  Whether a page came out whole is decided by
+ * pdf_trouble.c (what the libraries say) and pdf_stream.c (what they keep quiet about); the
+ * policy stands there.  A failed allocation inside poppler leaves the page white without a
+ * message: page->has_content lets the caller see that.
+ *
+ * Invariant: memory does not grow with the number of pages served: poppler and qpdf keep what they
+ * have parsed, so both are opened anew after REOPEN_PAGES pages.
+ */
+#include "pdf_parts.h"
+
+#include "base/num.h"
+
+#include <cairo.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fontconfig/fontconfig.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REOPEN_PAGES   200
+#define CAIRO_SIDE_MAX 32767 /* of an image surface */
+#define SCAN_COVER     0.8   /* share of the page its image must cover */
+#define SCAN_DPI_MIN   150   /* below, letters gain from interpolation */
+#define SQUARE         0.02  /* axes differing by less are one resolution */
+
+/* How a page becomes a raster. */
+struct plan {
+	uint32_t width, height;
+	double scale_x, scale_y, shift_x, shift_y; /* points to pixels */
+	double dpi;
+	bool native;
+};
+
+struct document {
+	int fd; /* borrowed */
+	const struct pipeline *pipeline;
+	const char *password; /* borrowed from the pipeline; NULL for none */
+	uint32_t pages, served;
+	PopplerDocument *poppler;
+	struct pdf_objects *objects;
+	cairo_surface_t *surface; /* of the last page: scans come in runs of one size */
+	/* the page looked at last */
+	PopplerPage *page;
+	uint32_t index;
+	struct pdf_facts facts;
+	struct plan plan;
+};
+
+void pdf_warm_up(void)
+{
+	static const char *const families[] = { "Helvetica", "Times", "Courier", "Symbol",
+						"ZapfDingbats", "sans:lang=ja" };
+	cairo_surface_t *surface = cairo_image_surface_create(CAIRO_FORMAT_RGB24, 16, 16);
+	cairo_t *cr = cairo_create(surface);
+
+	FcInit();
+	FcConfigSetRescanInterval(NULL, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		FcPattern *pattern = FcNameParse((const FcChar8 *)families[i]), *match;
+		FcResult result;
+
+		FcConfigSubstitute(NULL, pattern, FcMatchPattern);
+		FcDefaultSubstitute(pattern);
+		match = FcFontMatch(NULL, pattern, &result);
+		if (match)
+			FcPatternDestroy(match);
+		FcPatternDestroy(pattern);
+	}
+	cairo_move_to(cr, 0, 12);
+	cairo_show_text(cr, "warm");
+	cairo_destroy(cr);
+	cairo_surface_destroy(surface);
+	g_type_ensure(POPPLER_TYPE_DOCUMENT);
+	g_type_ensure(POPPLER_TYPE_PAGE);
+}
+
+/* poppler closes the descriptor it is given, also when it fails. */
+static PopplerDocument *open_with(int fd, const char *password, GError **error)
+{
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (own < 0) {
+		g_set_error(error, POPPLER_ERROR, POPPLER_ERROR_INVALID, "%s", strerror(errno));
+		return NULL;
+	}
+	return poppler_document_new_from_fd(own, password, error);
+}
+
+/* Try no password, then the pipeline's. */
+static enum rc open_poppler(struct document *doc, struct err *err)
+{
+	GError *error = NULL;
+	bool encrypted = false;
+	enum rc rc;
+
+	for (size_t i = 0; i <= doc->pipeline->n_passwords && !doc->poppler; i++) {
+		doc->password = i == 0 ? NULL : doc->pipeline->passwords[i - 1];
+		g_clear_error(&error);
+		doc->poppler = open_with(doc->fd, doc->password, &error);
+		encrypted = g_error_matches(error, POPPLER_ERROR, POPPLER_ERROR_ENCRYPTED);
+		if (!doc->poppler && !encrypted)
+			break;
+	}
+	if (doc->poppler)
+		rc = RC_OK;
+	else if (encrypted)
+		rc = err_set(err, RC_FAILED, "encrypted",
+			     "The PDF is encrypted and none of %zu passwords opens it",
+			     doc->pipeline->n_passwords);
+	else
+		rc = err_set(err, RC_FAILED, "damaged", "The PDF cannot be opened: %s",
+			     error ? error->message : "no reason given");
+	g_clear_error(&error);
+	return rc;
+}
+
+static void forget_page(struct document *doc)
+{
+	objects_release(doc->objects);
+	g_clear_object(&doc->page);
+	doc->index = UINT32_MAX;
+}
+
+static void pdf_close(struct document *doc)
+{
+	if (!doc)
+		return;
+	forget_page(doc);
+	objects_close(doc->objects);
+	g_clear_object(&doc->poppler);
+	cairo_surface_destroy(doc->surface);
+	free(doc);
+}
+
+static enum rc pdf_open(struct document **out, int fd, const struct pipeline *p, uint32_t *pages,
+			struct err *err)
+{
+	struct document *doc = xcalloc(1, sizeof(*doc));
+	struct trouble trouble;
+	enum rc rc;
+	int n;
+
+	*out = NULL;
+	doc->fd = fd;
+	doc->pipeline = p;
+	doc->index = UINT32_MAX;
+	trouble_begin(&trouble, NULL);
+	rc = open_poppler(doc, err);
+	n = rc == RC_OK ? poppler_document_get_n_pages(doc->poppler) : 0;
+	trouble_end(&trouble);
+	if (rc == RC_OK && n <= 0)
+		rc = err_set(err, RC_FAILED, "no-pages", "The PDF has no pages");
+	if (rc == RC_OK && (uint64_t)n > p->limits.document_pages)
+		rc = err_set(err, RC_FAILED, "limit:document-pages",
+			     "The PDF has %d pages, the limit is %llu", n,
+			     (unsigned long long)p->limits.document_pages);
+	if (rc != RC_OK) {
+		pdf_close(doc);
+		return rc;
+	}
+	doc->pages = *pages = (uint32_t)n;
+	trouble_begin(&trouble, NULL);
+	doc->objects = objects_open(fd, doc->password, doc->pages);
+	trouble_end(&trouble);
+	*out = doc;
+	return RC_OK;
+}
+
+static enum rc reopen(struct document *doc, struct err *err)
+{
+	GError *error = NULL;
+	struct trouble trouble;
+
+	forget_page(doc);
+	g_clear_object(&doc->poppler);
+	objects_close(doc->objects);
+	trouble_begin(&trouble, NULL);
+	doc->poppler = open_with(doc->fd, doc->password, &error);
+	doc->objects = objects_open(doc->fd, doc->password, doc->pages);
+	trouble_end(&trouble);
+	doc->served = 0;
+	if (doc->poppler)
+		return RC_OK;
+	err_set(err, RC_FATAL, "damaged", "The PDF cannot be opened again: %s",
+		error ? error->message : "no reason given");
+	g_clear_error(&error);
+	return RC_FATAL;
+}
+
+/* The largest dpi up to `dpi` at which a page of this size in points passes no limit. */
+static double fitting_dpi(const struct limits *limits, double width, double height, double dpi)
+{
+	double side = fmin((double)limits->page_side_pixels, CAIRO_SIDE_MAX);
+	double area = (double)limits->page_megapixels * 1e6;
+
+	dpi = fmin(dpi, 72 * side / fmax(width, height));
+	return fmin(dpi, 72 * sqrt(area / width / height));
+}
+
+static uint32_t pixels(double points, double scale, double side_max)
+{
+	return (uint32_t)fmin(fmax(floor(points * scale + 0.5), 1), side_max);
+}
+
+/* dpi is of the paper; user_unit tells how large a point is there. */
+static void plan_plain(struct plan *plan, const struct limits *limits, double width, double height,
+		       double user_unit, double dpi)
+{
+	double side = fmin((double)limits->page_side_pixels, CAIRO_SIDE_MAX);
+
+	*plan = (struct plan){ 0 };
+	plan->dpi = fitting_dpi(limits, width * user_unit, height * user_unit, dpi);
+	plan->scale_x = plan->scale_y = plan->dpi * user_unit / 72;
+	plan->width = pixels(width, plan->scale_x, side);
+	plan->height = pixels(height, plan->scale_y, side);
+	/* Rounding up both sides may pass the limit by a row. */
+	while ((uint64_t)plan->width * plan->height > limits->page_megapixels * 1000000 &&
+	       plan->height > 1)
+		plan->height--;
+}
+
+/* One axis: n pixels of the image lie on lo..hi of size points. */
+static uint32_t plan_axis(double lo, double hi, double size, uint32_t n, double *scale,
+			  double *shift)
+{
+	double first, last;
+
+	*scale = n / (hi - lo);
+	first = floor(lo * *scale + 0.5);
+	/* An image that misses the edge by less than a pixel was meant to meet it. */
+	if (fabs(lo * *scale) <= 1)
+		first = 0;
+	last = first + n;
+	*shift = first - lo * *scale;
+	if (fabs(last - size * *scale) > 1)
+		last = floor(size * *scale + *shift + 0.5);
+	return (uint32_t)fmin(fmax(last, 1), CAIRO_SIDE_MAX + 1);
+}
+
+/* Is the page one scanned image whose pixels can be the raster's? */
+static bool plan_scan(struct plan *plan, const struct pipeline *p, const struct pdf_facts *facts)
+{
+	static const struct box unit = { 0, 0, 1, 1 };
+	const struct pdf_image *image = &facts->image[0];
+	const struct matrix *m = &image->place;
+	struct box box = box_transform(&unit, m);
+	double size = fabs(m->a) + fabs(m->b) + fabs(m->c) + fabs(m->d), dpi_x, dpi_y;
+	bool upright = fabs(m->b) + fabs(m->c) < size * 1e-4;
+	bool turned = fabs(m->a) + fabs(m->d) < size * 1e-4;
+
+	if (!facts->known || facts->images != 1 || facts->image_cover < SCAN_COVER ||
+	    (!upright && !turned) || box.x1 - box.x0 > 2 * facts->width ||
+	    box.y1 - box.y0 > 2 * facts->height)
+		return false;
+	plan->width = plan_axis(box.x0, box.x1, facts->width,
+				upright ? image->width : image->height, &plan->scale_x,
+				&plan->shift_x);
+	plan->height = plan_axis(box.y0, box.y1, facts->height,
+				 upright ? image->height : image->width, &plan->scale_y,
+				 &plan->shift_y);
+	dpi_x = plan->scale_x * 72 / facts->user_unit;
+	dpi_y = plan->scale_y * 72 / facts->user_unit;
+	plan->dpi = fmax(dpi_x, dpi_y);
+	plan->native = fabs(dpi_x - dpi_y) <= SQUARE * plan->dpi;
+	if (plan->dpi < SCAN_DPI_MIN)
+		return false;
+	/* Painted text over a coarse image is sharper at the pipeline's dpi. */
+	if (facts->counts.shown > 0 && plan->dpi < p->dpi * 2.0 / 3)
+		return false;
+	if (plan->width > p->limits.page_side_pixels || plan->height > p->limits.page_side_pixels ||
+	    plan->width > CAIRO_SIDE_MAX || plan->height > CAIRO_SIDE_MAX ||
+	    (uint64_t)plan->width * plan->height > p->limits.page_megapixels * 1000000)
+		return false;
+	if (!plan->native) /* recognisers need square pixels */
+		plan_plain(plan, &p->limits, facts->width, facts->height, facts->user_unit,
+			   plan->dpi);
+	return true;
+}
+
+static bool same_size(double a, double b)
+{
+	return fabs(a - b) <= 0.01 + 1e-4 * fabs(a);
+}
+
+static enum rc look_at(struct document *doc, uint32_t index, struct err *err)
+{
+	const struct pipeline *p = doc->pipeline;
+	double width = 0, height = 0;
+	enum rc rc;
+
+	if (doc->index == index)
+		return RC_OK;
+	forget_page(doc);
+	rc = objects_facts(doc->objects, index, &p->limits, &doc->facts, err);
+	if (rc != RC_OK)
+		return rc;
+	doc->page = poppler_document_get_page(doc->poppler, (int)index);
+	if (!doc->page)
+		return err_set(err, RC_FAILED, "damaged", "Page %u cannot be read", index + 1);
+	poppler_page_get_size(doc->page, &width, &height);
+	if (!(width > 0 && height > 0 && width < 1e9 && height < 1e9))
+		return err_set(err, RC_FAILED, "damaged", "Page %u has no size", index + 1);
+	/* Two readers, one page: where they disagree the facts are of no use. */
+	if (!same_size(width, doc->facts.width) || !same_size(height, doc->facts.height))
+		doc->facts.known = false;
+	if (!plan_scan(&doc->plan, p, &doc->facts))
+		plan_plain(&doc->plan, &p->limits, width, height, doc->facts.user_unit, p->dpi);
+	doc->index = index;
+	return check_raster_size(doc->plan.width, doc->plan.height, &p->limits, err);
+}
+
+/* Does the page draw anything? Asked of poppler only when the objects do not tell. */
+static bool has_content(struct document *doc)
+{
+	const struct pdf_facts *f = &doc->facts;
+	GList *images;
+	char *text;
+	bool any;
+
+	if (f->images || f->annotations || f->counts.shown || f->counts.hidden || f->counts.paths)
+		return true;
+	if (f->known)
+		return false;
+	images = poppler_page_get_image_mapping(doc->page);
+	text = poppler_page_get_text(doc->page);
+	any = images != NULL || (text && *text);
+	poppler_page_free_image_mapping(images);
+	g_free(text);
+	return any;
+}
+
+/* A lone grey image gives a grey raster, whatever poppler does. */
+static uint32_t channels_bound(const struct document *doc)
+{
+	const struct pdf_facts *f = &doc->facts;
+
+	return f->known && f->images == 1 && f->image[0].is_grey && !f->annotations &&
+			       !f->counts.shown && !f->counts.paths ?
+		       1 :
+		       3;
+}
+
+static enum rc pdf_measure(struct document *doc, uint32_t index, struct page *page,
+			   struct err *err)
+{
+	struct trouble trouble;
+	enum rc rc;
+
+	if (doc->index != index && doc->served >= REOPEN_PAGES) {
+		rc = reopen(doc, err);
+		if (rc != RC_OK)
+			return rc;
+	}
+	trouble_begin(&trouble, NULL);
+	rc = look_at(doc, index, err);
+	if (rc == RC_OK)
+		page->has_content = has_content(doc);
+	trouble_end(&trouble);
+	if (rc != RC_OK)
+		return rc;
+	doc->served++;
+	page->width = doc->plan.width;
+	page->height = doc->plan.height;
+	page->dpi = doc->plan.dpi;
+	page->native = doc->plan.native;
+	page->channels = channels_bound(doc);
+	return RC_OK;
+}
+
+static cairo_surface_t *white_surface(struct document *doc, const struct plan *plan)
+{
+	cairo_surface_t *s = doc->surface;
+
+	if (!s || cairo_image_surface_get_width(s) != (int)plan->width ||
+	    cairo_image_surface_get_height(s) != (int)plan->height) {
+		cairo_surface_destroy(s);
+		s = cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)plan->width,
+					       (int)plan->height);
+		doc->surface = s;
+	}
+	if (cairo_surface_status(s) != CAIRO_STATUS_SUCCESS)
+		return NULL;
+	cairo_surface_flush(s);
+	memset(cairo_image_surface_get_data(s), 0xff,
+	       (size_t)cairo_image_surface_get_stride(s) * plan->height);
+	cairo_surface_mark_dirty(s);
+	return s;
+}
+
+/* cairo's RGB24: 0x00RRGGBB in the machine's byte order; the top byte is anything. */
+static bool row_is_grey(const uint32_t *row, uint32_t width)
+{
+	uint32_t differ = 0;
+
+	for (uint32_t x = 0; x < width; x++)
+		differ |= (row[x] ^ (row[x] >> 8)) & 0xffff;
+	return differ == 0;
+}
+
+static bool surface_is_grey(const uint8_t *data, size_t stride, const struct raster *r)
+{
+	for (uint32_t y = 0; y < r->height; y++) {
+		if (!row_is_grey((const uint32_t *)(const void *)(data + y * stride), r->width))
+			return false;
+	}
+	return true;
+}
+
+static void row_to_grey(const uint32_t *row, uint8_t *restrict out, uint32_t width)
+{
+	for (uint32_t x = 0; x < width; x++)
+		out[x] = (uint8_t)row[x];
+}
+
+static void row_to_rgb(const uint32_t *row, uint8_t *restrict out, uint32_t width)
+{
+	for (uint32_t x = 0; x < width; x++) {
+		uint32_t v = row[x];
+
+		out[3 * (size_t)x] = (uint8_t)(v >> 16);
+		out[3 * (size_t)x + 1] = (uint8_t)(v >> 8);
+		out[3 * (size_t)x + 2] = (uint8_t)v;
+	}
+}
+
+static void copy_out(cairo_surface_t *surface, struct raster *r)
+{
+	const uint8_t *data;
+	size_t stride = (size_t)cairo_image_surface_get_stride(surface);
+
+	cairo_surface_flush(surface);
+	data = cairo_image_surface_get_data(surface);
+	if (r->channels == 1 || surface_is_grey(data, stride, r))
+		r->channels = 1;
+	for (uint32_t y = 0; y < r->height; y++) {
+		const uint32_t *row = (const uint32_t *)(const void *)(data + y * stride);
+		uint8_t *out = r->pixels + (size_t)y * r->width * r->channels;
+
+		if (r->channels == 1)
+			row_to_grey(row, out, r->width);
+		else
+			row_to_rgb(row, out, r->width);
+	}
+}
+
+static enum rc draw(struct document *doc, cairo_surface_t *surface, struct err *err)
+{
+	const struct plan *plan = &doc->plan;
+	cairo_t *cr = cairo_create(surface);
+	cairo_matrix_t m;
+	cairo_status_t status;
+
+	cairo_matrix_init(&m, plan->scale_x, 0, 0, plan->scale_y, plan->shift_x, plan->shift_y);
+	cairo_set_matrix(cr, &m);
+	poppler_page_render(doc->page, cr);
+	status = cairo_status(cr);
+	cairo_destroy(cr);
+	if (status == CAIRO_STATUS_SUCCESS)
+		status = cairo_surface_status(surface);
+	if (status == CAIRO_STATUS_SUCCESS)
+		return RC_OK;
+	return err_set(err, RC_FAILED, "damaged", "The page cannot be drawn: %s",
+		       cairo_status_to_string(status));
+}
+
+static enum rc pdf_render(struct document *doc, uint32_t index, struct page *page,
+			  struct raster *raster, struct err *err)
+{
+	cairo_surface_t *surface = NULL;
+	struct trouble trouble;
+	enum rc rc;
+
+	trouble_begin(&trouble, page);
+	rc = look_at(doc, index, err);
+	if (rc == RC_OK)
+		rc = objects_check_images(doc->objects, &doc->facts, err);
+	if (rc == RC_OK) {
+		surface = white_surface(doc, &doc->plan);
+		if (surface)
+			rc = draw(doc, surface, err);
+		else
+			rc = err_set(err, RC_FAILED, "out-of-memory",
+				     "No memory for a page of %u x %u pixels", doc->plan.width,
+				     doc->plan.height);
+	}
+	trouble_end(&trouble);
+	if (rc != RC_OK)
+		return rc;
+	if (trouble.lost)
+		return err_set(err, RC_FAILED, "damaged", "Part of the page cannot be read: %s",
+			       trouble.first);
+	raster->width = doc->plan.width;
+	raster->height = doc->plan.height;
+	raster->channels = page->channels;
+	copy_out(surface, raster);
+	page->channels = raster->channels;
+	return RC_OK;
+}
+
+const struct decoder pdf_decoder = {
+	.name = "pdf",
+	.open = pdf_open,
+	.measure = pdf_measure,
+	.render = pdf_render,
+	.close = pdf_close,
+};
