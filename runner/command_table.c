@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The table of commands: what each takes, and the words its help and manual are made of.
+ *
+ * In texts an empty line separates paragraphs; a line that starts with two spaces is an example and
+ * is shown as it stands.
+ */
+#include "commands.h"
+
+#include <stddef.h>
+
+#define TARGET(member) .offset = offsetof(struct options, member)
+
+#define OPTION_PIPELINE_NAME                                                                       \
+	{ "pipeline", 'P', OPTION_TEXT, "PIPELINE",                                                \
+	  "process with this pipeline instead of the spool's default_pipeline", TARGET(pipeline) }
+
+static const struct option_spec run_options[] = {
+	{ "once", 0, OPTION_FLAG, NULL, "end when the spool is drained", TARGET(once) },
+	{ "jobs", 'j', OPTION_NUMBER, "N", "run N recognisers at a time (default: one a core)",
+	  TARGET(jobs), .min = 1, .max = 512 },
+	{ "until", 0, OPTION_TIME, "HH:MM",
+	  "at the next HH:MM, local time, finish what was begun and end with exit status 75",
+	  TARGET(until) },
+	{ NULL },
+};
+
+static const struct option_spec submit_options[] = {
+	OPTION_PIPELINE_NAME,
+	{ "priority", 'p', OPTION_NUMBER, "N", "priority of these documents, 0 (first) to 9 (last)",
+	  TARGET(priority), .given = offsetof(struct options, priority_given), .max = 9 },
+	{ "recursive", 'r', OPTION_FLAG, NULL,
+	  "submit the files of folders too, keeping their sub-folders", TARGET(recursive) },
+	{ NULL },
+};
+
+static const struct option_spec ocr_options[] = {
+	{ "output", 'o', OPTION_FOLDER, "DIR",
+	  "put one result folder per document into DIR, and print no text", TARGET(output) },
+	{ "pipeline", 'P', OPTION_FILE, "PIPELINE",
+	  "a shipped pipeline, or a pipeline file (default: tesseract)", TARGET(pipeline) },
+	{ "jobs", 'j', OPTION_NUMBER, "N", "run N recognisers at a time (default: one a core)",
+	  TARGET(jobs), .min = 1, .max = 512 },
+	{ "languages", 'l', OPTION_TEXT, "LANGUAGES",
+	  "Tesseract's codes of the languages to expect, joined with +: deu+eng", TARGET(languages) },
+	{ NULL },
+};
+
+static const struct option_spec ls_options[] = {
+	{ "state", 's', OPTION_CHOICE, "STATE", "only documents in this state", TARGET(state),
+	  .choices = "waiting ready active deferred hold done flagged failed" },
+	{ NULL },
+};
+
+static const struct option_spec retry_options[] = {
+	{ "all", 'a', OPTION_FLAG, NULL, "every failed document", TARGET(all) },
+	{ NULL },
+};
+
+static const struct option_spec help_options[] = {
+	{ "man", 0, OPTION_FLAG, NULL, "print the manual page, in mdoc", TARGET(man),
+	  .hidden = true },
+	{ NULL },
+};
+
+static const struct option_spec no_options[] = { { NULL } };
+
+const struct command commands[] = {
+	{ "run", "[SPOOL]", "process the documents of a spool",
+	  "Watches SPOOL/in and processes what is dropped there. Without --once it goes on until it is "
+	  "told to stop. A SPOOL that does not exist is made.\n\n"
+	  "TERM or INT finish the pages being read and end; a second one ends at once. Nothing is lost "
+	  "either way: start it again.",
+	  0, 1, ARGS_FOLDER, run_options, .no_spool = true, .no_json = true, .run = cmd_run },
+	{ "submit", "FILE...", "put copies of documents into a spool",
+	  "Copies each FILE into SPOOL/in/PIPELINE and prints what it is called there. A name that is "
+	  "taken gets a number: report.pdf becomes report~2.pdf. When a line has been printed, the copy "
+	  "survives a power cut.",
+	  1, -1, ARGS_FILES, submit_options, .run = cmd_submit },
+	{ "ocr", "FILE...", "read documents at once, without a spool",
+	  "Prints the text of each FILE on standard output, with a heading when there are several. "
+	  "A FILE of - is standard input. With --json, prints pages.jsonl: a line a page, with words "
+	  "and boxes. With -o, puts the result folders into DIR, with the names of the files; a name "
+	  "that is taken gets a number: report.pdf~2.",
+	  1, -1, ARGS_FILES, ocr_options, .no_spool = true, .run = cmd_ocr },
+	{ "status", "", "tell how a run gets on",
+	  "Tells whether the spool is being worked on, how fast, how much is left, and how many "
+	  "documents are in each state. May be asked at any time, from any process that can read "
+	  "the spool.",
+	  0, 0, ARGS_NONE, no_options, .run = cmd_status },
+	{ "ls", "", "list the documents of a spool",
+	  "A line a document: state, pages, and path beneath SPOOL/in. The states:\n\n"
+	  "  waiting   dropped, not admitted yet\n"
+	  "  ready     admitted, in the queue\n"
+	  "  active    being read\n"
+	  "  deferred  to be tried again later\n"
+	  "  hold      put aside by hold\n"
+	  "  done      finished\n"
+	  "  flagged   finished, but some pages failed or are doubtful\n"
+	  "  failed    could not be read; show tells why",
+	  0, 0, ARGS_NONE, ls_options, .run = cmd_ls },
+	{ "show", "DOC...", "tell all that is known of a document",
+	  "DOC is the path that ls prints, the end of it if no other document ends so, or a key.",
+	  1, -1, ARGS_NONE, no_options, .run = cmd_show },
+	{ "hold", "DOC...", "put documents of the queue aside",
+	  "They stay aside, also over restarts, until release. DOC is named as in show.",
+	  1, -1, ARGS_NONE, no_options, .no_json = true, .run = cmd_hold },
+	{ "release", "DOC...", "put held documents back into the queue",
+	  "DOC is named as in show.",
+	  1, -1, ARGS_NONE, no_options, .no_json = true, .run = cmd_release },
+	{ "retry", "DOC... | --all", "drop failed documents in again",
+	  "Moves documents and their tickets from SPOOL/failed back to SPOOL/in. A document that was "
+	  "dropped there in the meantime is never replaced. DOC is named as in show.",
+	  0, -1, ARGS_NONE, retry_options, .no_json = true, .run = cmd_retry },
+	{ "check", "FILE...", "check pipeline files, tickets and settings",
+	  "A file called cloister.yaml is checked as the settings of a spool, NAME.cloister.yaml as a "
+	  "ticket, any other as a pipeline. The exit status is 78 when one of them is wrong.",
+	  1, -1, ARGS_FILES, no_options, .no_spool = true, .run = cmd_check },
+	{ "help", "[COMMAND]", "explain a command", NULL,
+	  0, 1, ARGS_COMMANDS, help_options, .no_spool = true, .no_json = true, .run = cmd_help },
+	{ "completion", "bash", "print the completion script of a shell",
+	  "For the running shell:\n\n  source <(cloister completion bash)",
+	  1, 1, ARGS_SHELLS, no_options, .no_spool = true, .no_json = true, .run = cmd_completion },
+	{ NULL },
+};

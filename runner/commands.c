@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the commands share: talking to the person at the terminal, and finding the spool.
+ */
+#include "commands.h"
+#include "base/name.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void complain(const struct options *o, const char *format, ...)
+{
+	va_list ap;
+	char *raw = NULL;
+	char *line;
+
+	va_start(ap, format);
+	if (vasprintf(&raw, format, ap) < 0)
+		die(EX_BUG, "out of memory formatting a message");
+	va_end(ap);
+	line = shown(raw);
+	fflush(stdout);
+	fprintf(stderr, "cloister %s: %s\n", o->command, line);
+	free(line);
+	free(raw);
+}
+
+int open_spool(const struct options *o, struct spool *s, struct config *config)
+{
+	struct err err;
+
+	if (!o->spool) {
+		complain(o, "which spool? Give --spool DIR, or set CLOISTER_SPOOL");
+		return EX_USAGE_ERROR;
+	}
+	if (config_load(config, o->spool, &err) != RC_OK) {
+		complain(o, "%s", err.text);
+		return EX_CONFIGURATION;
+	}
+	if (spool_open(s, o->spool, false, &err) != RC_OK) {
+		complain(o, "%s", err.text);
+		config_release(config);
+		return EX_CONFIGURATION;
+	}
+	return EX_ALL_DONE;
+}
+
+void print_json(json_t *obj)
+{
+	char *line = obj ? json_dumps(obj, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+
+	if (!line)
+		BUG("JSON cannot be packed");
+	puts(line);
+	free(line);
+	json_decref(obj);
+}
+
+char *shown(const char *name)
+{
+	struct buf b;
+
+	buf_init(&b, 4 * strlen(name));
+	name_escape(&b, name, strlen(name));
+	return buf_detach(&b);
+}
+
+json_t *json_shown(const char *name)
+{
+	char *text = shown(name);
+	json_t *json = json_string(text);
+
+	free(text);
+	return json;
+}
