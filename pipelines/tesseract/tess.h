@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tess: the parts of cloister-tesseract.
+ *
+ * main.c speaks the airlock protocol, tessdata.c finds and hashes the traineddata files, image.c
+ * takes a page file in, reader.c reads it through libtesseract's C interface, rotate.c finds out
+ * which way up it is, reading.c turns what was read into a result.
+ */
+#ifndef TESSERACT_TESS_H
+#define TESSERACT_TESS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/hash.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <tesseract/capi.h>
+
+/* tessdata.c: where the traineddata files lie: $TESSDATA_PREFIX or the folders that distributions
+ * use. NULL and err when there is none. Static memory. */
+const char *tessdata_folder(struct err *err);
+/* Check "deu+eng": each language's file is there. RC_FATAL names the file that is not, and the
+ * languages that are. */
+enum rc tessdata_check(const char *folder, const char *languages, struct err *err);
+bool tessdata_has(const char *folder, const char *language);
+/* SHA-256 of the files of these languages, one after the other. */
+enum rc tessdata_hash(const char *folder, const char *const *languages, size_t n,
+		      char hex[SHA256_HEX_SIZE], struct err *err);
+
+/* image.c: a page, 8-bit grey or RGB, rows top down without padding. */
+struct image {
+	uint32_t width, height, channels;
+	uint8_t *pixels; /* owned */
+};
+/* Open `path`, which must lie beneath the folder `name` open as dirfd: a regular file reached
+ * without "..", or symbolic links. Read it whole. Its header must say what the request said. */
+enum rc image_load(struct image *image, int dirfd, const char *name, const char *path,
+		   uint32_t width, uint32_t height, struct err *err);
+/* A copy turned clockwise by 90, 180 or 270 degrees. */
+enum rc image_turn(const struct image *from, unsigned degrees, struct image *to, struct err *err);
+void image_release(struct image *image);
+
+/* reading.c: what was read off one image, boxes already in the coordinates of the page as it lies
+ * in the file. */
+struct reading {
+	unsigned rotation; /* the image was turned clockwise by this before it was read */
+	uint32_t width, height; /* of the page as it lies in the file */
+	json_t *lines;
+	struct buf text;
+	unsigned words;
+	size_t letters, sideways; /* sideways: letters of words that run up or down */
+	double confidence, worst; /* mean and lowest of the words, 0..1 */
+	double certain;		  /* letters, each counted by its word's confidence */
+};
+/* Take everything out of the engine after a page was recognised. */
+void reading_take(struct reading *reading, TessBaseAPI *api, unsigned rotation, uint32_t width,
+		  uint32_t height);
+/* The result object but for "id" and "ms". New reference; the reading keeps its own. */
+json_t *reading_result(const struct reading *reading);
+void reading_release(struct reading *reading);
+/* Turn a box of the turned page back; width and height are those of the page in the file. */
+void box_unturn(int box[4], unsigned rotation, uint32_t width, uint32_t height);
+
+/* reader.c: one engine, many pages; what it says of a page does not depend on the pages before. */
+struct reader {
+	TessBaseAPI *api;
+	TessBaseAPI *osd; /* NULL without osd.traineddata: rotation is not looked for */
+	char hash[SHA256_HEX_SIZE];
+};
+struct read_options {
+	unsigned page_segmentation;
+	unsigned dpi; /* 0: not known */
+	bool rotate;
+};
+enum rc reader_open(struct reader *reader, const char *folder, const char *languages,
+		    struct err *err);
+void reader_close(struct reader *reader);
+/* Read a page. On RC_OK the caller releases the reading. */
+enum rc reader_read(struct reader *reader, const struct image *page,
+		    const struct read_options *options, struct reading *reading, struct err *err);
+/* Recognise a page that was turned by `rotation`, as it is. */
+enum rc reader_read_turned(struct reader *reader, const struct image *image, unsigned rotation,
+			   const struct read_options *options, struct reading *reading,
+			   struct err *err);
+/* Give an image to an engine. */
+void reader_show(TessBaseAPI *api, const struct image *image, unsigned dpi);
+
+/* rotate.c: where the first reading of a page suggests that it is not upright, look for a better
+ * one. The reader must have its osd. *best stays valid on failure. */
+enum rc rotate_improve(struct reader *reader, const struct image *page,
+		       const struct read_options *options, struct reading *best, struct err *err);
+
+#endif
