@@ -19,29 +19,47 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 struct run_counts {
 	uint64_t settling, ready, active, deferred;
 	uint64_t done, flagged, failed;                     /* documents of this run */
-	uint64_t pages_ok, pages_blank, pages_flagged, pages_failed, pages_reused;
+	uint64_t pages_ok, pages_blank, pages_flagged, pages_failed;
+	uint64_t pages_reused;  /* of these, read by an earlier attempt */
 	uint64_t pages_pending; /* of active documents */
 };
+
+#define STATUS_WINDOW 60
 
 struct status {
 	const struct spool *spool;
 	const char *worker;
 	bool quiet;
+	bool terminal;        /* standard error is one that can redraw a line */
 	double started;       /* monotonic seconds */
+	time_t started_at;
 	double next_file, next_line;
-	double window[60];    /* pages finished at each of the last 60 seconds, for the rate */
+	bool write_failed;    /* said once */
+	char state[32];       /* as of the last tick, to see a change */
+	struct run_counts counts;
+	struct run_counts logged;
+	uint64_t window[STATUS_WINDOW]; /* pages read, in all, at each of the last seconds */
+	uint64_t second;      /* of the newest, since the start */
+	char line[256];       /* the progress line, "" for none */
 };
 
+/* worker is borrowed. */
 void status_init(struct status *st, const struct spool *spool, const char *worker, bool quiet);
 /* Call about once a second and at the end; `active` and `recognisers` are arrays as above
  * (borrowed). Writes the files when something changed or 10 s have passed; redraws the progress
- * line on a terminal, logs one line a minute elsewhere. */
+ * line on a terminal, logs one line a minute elsewhere, if there is news. */
 void status_tick(struct status *st, const char *state, const struct run_counts *counts,
 		 json_t *active, json_t *recognisers, double now);
+/* One line on standard output; the progress line steps aside for it. */
+void status_print(struct status *st, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* "40 s", "3 min 20 s", "2 h 05 min" */
+void status_duration(char *out, size_t size, double seconds);
 /* Take the progress line off the terminal. */
 void status_finish(struct status *st);
 
