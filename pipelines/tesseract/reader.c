@@ -51,20 +51,19 @@ static enum rc hash_loaded(struct reader *r, const char *folder, struct err *err
 	return rc;
 }
 
-/* Tesseract opens the file for its messages at the first message: an empty page is worth one. */
-static enum rc warm_up(struct reader *r, struct err *err)
+/* Tesseract opens the file for its messages when it has the first one, which in the sandbox would
+ * be too late: a resolution that nobody believes is worth a message. */
+static enum rc warm_up(TessBaseAPI *api, struct err *err)
 {
 	uint8_t white[64 * 64];
-	const struct image page = { .width = 64, .height = 64, .channels = 1, .pixels = white };
-	const struct read_options options = { .page_segmentation = PSM_AUTO };
-	struct reading reading;
-	enum rc rc;
 
 	memset(white, 255, sizeof(white));
-	rc = reader_read(r, &page, &options, &reading, err);
-	if (rc == RC_OK)
-		reading_release(&reading);
-	return rc;
+	TessBaseAPISetImage(api, white, 64, 64, 1, 64);
+	TessBaseAPISetSourceResolution(api, 1);
+	if (TessBaseAPIRecognize(api, NULL))
+		return err_set(err, RC_FATAL, "recogniser", "Tesseract cannot read an empty page");
+	TessBaseAPIClear(api);
+	return RC_OK;
 }
 
 enum rc reader_open(struct reader *r, const char *folder, const char *languages, struct err *err)
@@ -85,7 +84,7 @@ enum rc reader_open(struct reader *r, const char *folder, const char *languages,
 	if (rc == RC_OK)
 		rc = hash_loaded(r, folder, err);
 	if (rc == RC_OK)
-		rc = warm_up(r, err);
+		rc = warm_up(r->api, err);
 	if (rc != RC_OK)
 		reader_close(r);
 	return rc;
