@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Settings that change what comes out: tickets, text layer, blank pages, outputs, dpi."""
+
+import os
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, "tests/lib")
+sys.path.insert(0, "tests/fixtures")
+from e2e import *
+import pdf
+
+FERRY = SAMPLES / "booklet" / "ferry.pdf"
+LEDGER = SAMPLES / "protected" / "ledger.pdf"
+CARD = SAMPLES / "scans" / "index-card.pgm"
+
+spool = Spool()
+spool.null_pipeline("null")
+spool.null_pipeline("few", more="outputs: [text.txt]\n")
+spool.null_pipeline("coarse", more="dpi: 72\n")
+spool.null_pipeline("open", more="passwords: [wrong, heron]\n")
+spool.null_pipeline("keep", more="originals: keep\n")
+spool.null_pipeline("delete", more="originals: delete\n")
+spool.null_pipeline("again", more="duplicates: process\n")
+spool.pipeline("layer", "recogniser: tesseract\ntext_layer: prefer\n")
+
+# Tickets.
+spool.drop(FERRY, "null/dpi.pdf")
+spool.drop(b"dpi: 100\noutputs: [text.md, document.hocr]\n", "null/dpi.pdf.cloister.yaml")
+spool.drop(LEDGER, "null/ledger.pdf")
+spool.drop(b"password: heron\n", "null/ledger.pdf.cloister.yaml")
+spool.drop(LEDGER, "null/locked.pdf")
+spool.drop(b"password: crane\n", "null/locked.pdf.cloister.yaml")
+spool.drop(CARD, "null/wrong.pgm")
+spool.drop(b"dpi: 100\nlanguags: [eng]\n", "null/wrong.pgm.cloister.yaml")
+# Pipelines.
+spool.drop(LEDGER, "open/ledger.pdf")
+spool.drop(CARD, "few/card.pgm")
+spool.drop(FERRY, "coarse/ferry.pdf")
+spool.drop(CARD, "keep/card.pgm")
+spool.drop(CARD, "delete/card.pgm")
+# Text layer: two pages with text, one scan between them that has none.
+mixed = pdf.pages([pdf.text(b"Born digital and easy to take as it stands here"), b"",
+                   pdf.text(b"The third page is born digital as well")],
+                  images={2: pdf.grey_image(1250, 333, pdf.zeros(1250 * 333))})
+spool.drop(pdf.build(mixed), "layer/mixed.pdf")
+# Blank pages.
+white = pdf.zlib.compress(b"\xff" * 600 * 160)
+rows = [bytearray(b"\xff" * 600) for _ in range(160)]
+for x, y in ((17, 23), (410, 90), (333, 140)):
+    rows[y][x] = 0
+specks = pdf.zlib.compress(b"".join(rows))
+spool.drop(pdf.build(pdf.pages([b"", pdf.text(b"Text"), b"", b""],
+                               images={3: pdf.grey_image(600, 160, white),
+                                       4: pdf.grey_image(600, 160, specks)})), "null/blanks.pdf")
+
+run = spool.run("-j", "2")
+same(run.returncode, 1, "two of the documents fail")
+
+result = spool.result("null/dpi.pdf")
+same([round(p["dpi"]) for p in result.pages], [100] * 3, "a ticket sets the dpi")
+same(sorted(os.listdir(result.folder)), ["document.hocr", "document.json", "text.md"],
+     "a ticket sets the outputs; document.json is always there")
+ok(spool.result("null/ledger.pdf"), "a ticket's password opens a document")
+for name in ("null/ledger.pdf", "open/ledger.pdf"):
+    data = b"".join(p.read_bytes() for p in (spool.root / "out" / name).iterdir())
+    ok(b"heron" not in data.replace(b"Opened with the word heron", b""),
+       f"{name}: the password is not in the results")
+ok("heron" not in run.err + run.out and "crane" not in run.err + run.out, "nor in the log")
+left = [str(p) for p in (spool.root / "state").rglob("*")
+        if p.is_file() and b"heron" in p.read_bytes()]
+same(left, [], "nor left behind in state/")
+same((spool.why("null/locked.pdf") or {}).get("reason"), "encrypted", "a wrong one does not")
+why = spool.why("null/wrong.pgm") or {}
+same(why.get("reason"), "ticket", "a wrong ticket fails its document")
+ok("wrong.pgm.cloister.yaml:2" in why.get("text", "") and "languags" in why.get("text", ""),
+   "and says file, line and key", why)
+ok((spool.root / "failed" / "null" / "wrong.pgm.cloister.yaml").exists(), "the ticket lies beside it")
+ok((spool.root / "done" / "null" / "ledger.pdf.cloister.yaml").exists(),
+   "a ticket goes to done/ with its document")
+ok(spool.result("open/ledger.pdf"), "a pipeline's password opens a document")
+same(sorted(os.listdir(spool.root / "out" / "few" / "card.pgm")), ["document.json", "text.txt"],
+     "outputs of the pipeline")
+same([round(p["dpi"]) for p in spool.result("coarse/ferry.pdf").pages], [72] * 3,
+     "dpi of the pipeline")
+ok((spool.root / "in" / "keep" / "card.pgm").exists() and spool.result("keep/card.pgm"),
+   "originals: keep leaves it in in/")
+ok(spool.result("delete/card.pgm") and not list(spool.root.glob("in/delete/*"))
+   and not list(spool.root.glob("done/delete/*")), "originals: delete takes it away")
+
+result = spool.result("layer/mixed.pdf")
+ok(result and "easy to take as it stands" in result.text(), "text_layer: prefer takes the text")
+lines = result.lines()
+same([bool(p.get("evidence")) for p in result.pages], [True] * 3,
+     "and records for each page why")
+same([page["source"] for page in result.pages], ["text-layer", "recogniser", "text-layer"],
+     "page by page")
+problems(result_problems(result), "its result holds together")
+
+result = spool.result("null/blanks.pdf")
+same([p["blank"] for p in result.pages], ["blank", "no", "suspect-blank", "blank"],
+     "no content: blank; a white picture: suspect; a picture with specks: blank")
+same(result.states(), ["ok", "ok", "flagged", "ok"], "a suspect page is never plain ok")
+same(result.pages[2]["reason"], "suspect-blank", "and says why")
+
+# Duplicates.
+spool.drop(CARD, "keep/copy.pgm")
+spool.drop(CARD, "again/one.pgm")
+spool.drop(CARD, "again/two.pgm")
+run = spool.run()
+same(run.returncode, 0, "a run with duplicates ends with 0")
+copy = spool.root / "out" / "keep" / "copy.pgm" / "document.json"
+copy = json.loads(copy.read_text()) if copy.exists() else {}
+ok("keep/card.pgm" in json.dumps(copy.get("duplicate_of", "")), "duplicates: link says what it repeats",
+   copy)
+ok(spool.result("again/one.pgm") and spool.result("again/two.pgm").pages, "duplicates: process reads on")
+done()
