@@ -89,7 +89,7 @@ const struct command commands[] = {
 	  "the spool.",
 	  0, 0, ARGS_NONE, no_options, .run = cmd_status },
 	{ "ls", "", "list the documents of a spool",
-	  "A line a document: state, pages, and path beneath SPOOL/in. The states:\n\n"
+	  "A line a document: state, pipeline, pages, and path beneath SPOOL/in. The states:\n\n"
 	  "  waiting   dropped, not admitted yet\n"
 	  "  ready     admitted, in the queue\n"
 	  "  active    being read\n"

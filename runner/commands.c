@@ -48,6 +48,52 @@ int open_spool(const struct options *o, struct spool *s, struct config *config)
 	return EX_ALL_DONE;
 }
 
+/* The documents a name stands for, sorted into those that will do and the others. */
+struct candidates {
+	unsigned states;
+	const struct document *one, *other;
+	size_t n;
+};
+
+static void candidate(const struct document *d, void *arg)
+{
+	struct candidates *c = arg;
+
+	if (c->states & 1u << d->state) {
+		c->one = d;
+		c->n++;
+	} else {
+		c->other = d;
+	}
+}
+
+int for_each_named(const struct options *o, const struct survey *survey, unsigned states,
+		   const char *verb, bool (*act)(const struct document *d, void *arg), void *arg)
+{
+	int code = EX_ALL_DONE;
+
+	for (int i = 0; i < o->n_args; i++) {
+		struct candidates c = { .states = states };
+		const char *name = o->args[i];
+
+		survey_find(survey, name, candidate, &c);
+		if (c.n == 1 && act(c.one, arg))
+			continue;
+		code = EX_SOME_FAILED;
+		if (c.n > 1)
+			complain(o, "%s: %zu documents are called so; give the whole path", name, c.n);
+		else if (!c.n && c.other && c.other->state == DOCUMENT_WAITING)
+			complain(o, "%s: not admitted yet, so it cannot be %s; a run admits it",
+				 name, verb);
+		else if (!c.n && c.other)
+			complain(o, "%s: is %s, so it cannot be %s", name,
+				 document_state_name(c.other->state), verb);
+		else if (!c.n)
+			complain(o, "%s: no such document; ls lists them", name);
+	}
+	return code;
+}
+
 void print_json(json_t *obj)
 {
 	char *line = obj ? json_dumps(obj, JSON_COMPACT | JSON_SORT_KEYS) : NULL;

@@ -8,6 +8,7 @@
 #include "config.h"
 #include "options.h"
 #include "spool.h"
+#include "survey.h"
 
 #include <jansson.h>
 
@@ -32,6 +33,12 @@ void complain(const struct options *o, const char *format, ...)
 
 /* The spool of --spool or $CLOISTER_SPOOL, which must exist. 0, or the exit code to end with, said. */
 int open_spool(const struct options *o, struct spool *s, struct config *config);
+
+/* Call act for the document that each argument names, if it is in one of `states` (bits 1 << enum
+ * document_state); act says itself what went wrong and returns false. Says what is not found, not in
+ * such a state ("cannot be VERB"), or named by several. Returns the exit code. */
+int for_each_named(const struct options *o, const struct survey *survey, unsigned states,
+		   const char *verb, bool (*act)(const struct document *d, void *arg), void *arg);
 
 /* One line on standard output: obj compact with sorted keys; takes the reference. */
 void print_json(json_t *obj);

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * survey: in/ gives the files, the names of the tokens tell which of them have been admitted (they
+ * hold a hash of the path), out/ and failed/ hold the rest. Only the tokens of documents that do not
+ * lie in in/, members of archives, need to be opened.
+ */
+#include "survey.h"
+#include "base/buf.h"
+#include "base/name.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEPTH_MAX 64
+#define PATH_BYTES 4096
+#define JSON_BYTES (256u << 20)
+
+const char *document_state_name(enum document_state state)
+{
+	static const char *const names[] = { "waiting", "ready", "active",  "deferred",
+					     "hold",    "done",  "flagged", "failed" };
+
+	return state < DOCUMENT_STATES ? names[state] : "?";
+}
+
+static struct document *add(struct survey *s, enum document_state state, const char *path,
+			    const char *default_pipeline)
+{
+	struct document *d;
+	char pipeline[65];
+
+	if (s->n == s->cap) {
+		s->cap = s->cap ? 2 * s->cap : 64;
+		s->documents = xrealloc(s->documents, s->cap * sizeof(*s->documents));
+	}
+	spool_pipeline_of(path, default_pipeline, pipeline);
+	d = &s->documents[s->n++];
+	*d = (struct document){ .state = state,
+				.path = xstrdup(path),
+				.pipeline = xstrdup(pipeline),
+				.pages = -1 };
+	return d;
+}
+
+void survey_release(struct survey *s)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		free(s->documents[i].path);
+		free(s->documents[i].pipeline);
+		free(s->documents[i].token);
+		free(s->documents[i].worker);
+	}
+	free(s->documents);
+	*s = (struct survey){ 0 };
+}
+
+/* ---- walking a tree ---- */
+
+struct walk {
+	struct survey *survey;
+	const struct spool *spool;
+	const char *default_pipeline;
+	/* Called for every entry that is not hidden; path is beneath the top. true: go into it. */
+	bool (*entry)(struct walk *w, int dirfd, const char *name, const char *path);
+};
+
+static void walk_folder(struct walk *w, int dirfd, const char *name, struct buf *path, int depth)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	size_t before = path->len;
+
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	for (struct dirent *e; (e = readdir(dir));) {
+		if (e->d_name[0] == '.')
+			continue;
+		if (before)
+			buf_addc(path, '/');
+		buf_adds(path, e->d_name);
+		if (!path->overflow && w->entry(w, fd, e->d_name, path->data) && depth < DEPTH_MAX)
+			walk_folder(w, fd, e->d_name, path, depth + 1);
+		path->overflow = false;
+		path->len = before;
+	}
+	closedir(dir);
+}
+
+static void walk_tree(struct walk *w, int top)
+{
+	struct buf path;
+
+	buf_init(&path, PATH_BYTES);
+	walk_folder(w, top, ".", &path, 0);
+	buf_release(&path);
+}
+
+static bool is_folder(int dirfd, const char *name)
+{
+	struct stat st;
+
+	return !fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode);
+}
+
+static bool in_entry(struct walk *w, int dirfd, const char *name, const char *path)
+{
+	if (is_folder(dirfd, name))
+		return true;
+	if (!spool_ignores(name)) {
+		struct document *d = add(w->survey, DOCUMENT_WAITING, path, w->default_pipeline);
+
+		d->hash = token_path_hash(SOURCE_IN, path);
+	}
+	return false;
+}
+
+/* A folder with document.json in it is a result; it may hold those of an archive's members. */
+static bool out_entry(struct walk *w, int dirfd, const char *name, const char *path)
+{
+	struct document *d;
+	struct buf file;
+	json_t *result;
+
+	if (!is_folder(dirfd, name))
+		return false;
+	buf_init(&file, 512);
+	buf_addf(&file, "%s/document.json", name);
+	result = read_json(dirfd, file.data);
+	if (result) {
+		json_t *counts = json_object_get(result, "counts");
+		json_t *pages = json_object_get(counts, "pages");
+
+		d = add(w->survey, DOCUMENT_DONE, path, w->default_pipeline);
+		if (json_is_integer(pages))
+			d->pages = json_integer_value(pages);
+		if (json_integer_value(json_object_get(counts, "flagged")) ||
+		    json_integer_value(json_object_get(counts, "failed")))
+			d->state = DOCUMENT_FLAGGED;
+	}
+	json_decref(result);
+	buf_release(&file);
+	return true;
+}
+
+static bool ends_with(const char *s, const char *suffix)
+{
+	size_t n = strlen(s), m = strlen(suffix);
+
+	return n > m && !strcmp(s + n - m, suffix);
+}
+
+/* Why files stand for documents that could not even be moved. */
+static bool failed_entry(struct walk *w, int dirfd, const char *name, const char *path)
+{
+	if (is_folder(dirfd, name))
+		return true;
+	if (ends_with(name, WHY_SUFFIX)) {
+		struct buf bare, file;
+		struct stat st;
+
+		buf_init(&bare, PATH_BYTES);
+		buf_init(&file, PATH_BYTES);
+		buf_add(&bare, path, strlen(path) - strlen(WHY_SUFFIX));
+		buf_add(&file, name, strlen(name) - strlen(WHY_SUFFIX));
+		if (fstatat(dirfd, file.data, &st, AT_SYMLINK_NOFOLLOW))
+			add(w->survey, DOCUMENT_FAILED, bare.data, w->default_pipeline);
+		buf_release(&bare);
+		buf_release(&file);
+	} else if (!spool_ignores(name)) {
+		add(w->survey, DOCUMENT_FAILED, path, w->default_pipeline);
+	}
+	return false;
+}
+
+/* ---- tokens ---- */
+
+static int by_hash(const void *a, const void *b)
+{
+	uint64_t x = ((const struct document *)a)->hash;
+	uint64_t y = ((const struct document *)b)->hash;
+
+	return x < y ? -1 : x > y;
+}
+
+static int by_path(const void *a, const void *b)
+{
+	const struct document *x = a, *y = b;
+	int order = strcmp(x->path, y->path);
+
+	return order ? order : (int)x->state - (int)y->state;
+}
+
+struct tokens {
+	struct walk *walk;
+	size_t n_in; /* the files of in/, sorted by hash, are documents[0 .. n_in) */
+};
+
+static bool token_entry(const struct token_entry *e, void *arg)
+{
+	struct tokens *t = arg;
+	struct survey *s = t->walk->survey;
+	struct document wanted = { .hash = e->path_hash };
+	struct document *d =
+		t->n_in ? bsearch(&wanted, s->documents, t->n_in, sizeof(*d), by_hash) : NULL;
+	struct token token;
+	struct err err;
+
+	/* A token met twice has moved while we walked: the later place is the newer one. */
+	if (!d) {
+		if (token_read(e->dirfd, e->name, &token, &err) != RC_OK)
+			return true;
+		d = add(s, DOCUMENT_READY,
+			token.source == SOURCE_IN ? token.file : token.result,
+			t->walk->default_pipeline);
+		free(d->pipeline);
+		d->pipeline = xstrdup(token.pipeline);
+		token_release(&token);
+	}
+	d->state = DOCUMENT_READY + (enum document_state)e->state;
+	d->priority = e->priority;
+	free(d->token);
+	d->token = xstrdup(e->name);
+	free(d->worker);
+	d->worker = e->worker ? xstrdup(e->worker) : NULL;
+	return true;
+}
+
+/* The document's path, as it is or as it is shown? */
+static bool is_path(const struct document *d, const char *name)
+{
+	struct buf b;
+	bool same;
+
+	if (!strcmp(d->path, name))
+		return true;
+	buf_init(&b, 4 * PATH_BYTES);
+	name_escape(&b, d->path, strlen(d->path));
+	same = b.data && !strcmp(b.data, name);
+	buf_release(&b);
+	return same;
+}
+
+/* What the run says of the documents it reads. */
+static void add_progress(struct survey *s, const struct spool *spool)
+{
+	json_t *status = read_json(spool->state, "status.json");
+	json_t *active;
+	size_t i;
+
+	json_array_foreach(json_object_get(status, "active"), i, active) {
+		const char *path = json_string_value(json_object_get(active, "path"));
+		json_t *pages = json_object_get(active, "pages");
+
+		for (size_t k = 0; path && k < s->n; k++) {
+			struct document *d = &s->documents[k];
+
+			if (d->state != DOCUMENT_ACTIVE || !is_path(d, path))
+				continue;
+			if (json_is_integer(pages))
+				d->pages = json_integer_value(pages);
+			d->finished = json_integer_value(json_object_get(active, "page"));
+		}
+	}
+	json_decref(status);
+}
+
+enum rc survey_take(struct survey *s, const struct spool *spool, const char *default_pipeline,
+		    unsigned what, struct err *err)
+{
+	struct walk w = { .survey = s, .spool = spool, .default_pipeline = default_pipeline };
+	struct tokens t = { .walk = &w };
+	enum rc rc = RC_OK;
+
+	*s = (struct survey){ 0 };
+	if (what & SURVEY_IN) {
+		w.entry = in_entry;
+		walk_tree(&w, spool->in);
+		t.n_in = s->n;
+		if (s->n)
+			qsort(s->documents, s->n, sizeof(*s->documents), by_hash);
+		rc = spool_walk_tokens(spool, (1u << TOKEN_STATES) - 1, token_entry, &t, err);
+		add_progress(s, spool);
+	}
+	if (what & SURVEY_FINISHED) {
+		w.entry = out_entry;
+		walk_tree(&w, spool->out);
+	}
+	if (what & SURVEY_FAILED) {
+		w.entry = failed_entry;
+		walk_tree(&w, spool->failed);
+	}
+	if (s->n)
+		qsort(s->documents, s->n, sizeof(*s->documents), by_path);
+	return rc;
+}
+
+/* ---- finding one ---- */
+
+static bool has_key(const struct document *d, const char *name)
+{
+	return d->token && strlen(name) == KEY_SIZE - 1 && !strncmp(d->token, name, KEY_SIZE - 1);
+}
+
+static bool is_end(const struct document *d, const char *name)
+{
+	const char *slash = d->path;
+
+	while ((slash = strchr(slash, '/'))) {
+		struct document rest = { .path = (char *)++slash };
+
+		if (is_path(&rest, name))
+			return true;
+	}
+	return false;
+}
+
+size_t survey_find(const struct survey *s, const char *name,
+		   void (*visit)(const struct document *d, void *arg), void *arg)
+{
+	static bool (*const matches[])(const struct document *d, const char *name) = {
+		has_key, is_path, is_end
+	};
+	size_t found = 0;
+
+	if (!strncmp(name, "in/", 3))
+		name += 3; /* as submit prints it */
+	for (size_t m = 0; m < 3 && !found; m++) {
+		for (size_t i = 0; i < s->n; i++) {
+			if (!matches[m](&s->documents[i], name))
+				continue;
+			visit(&s->documents[i], arg);
+			found++;
+		}
+	}
+	return found;
+}
+
+int survey_token_dir(const struct spool *spool, const struct document *d, struct err *err)
+{
+	int parent = d->state == DOCUMENT_READY	   ? spool->ready
+		     : d->state == DOCUMENT_ACTIVE   ? spool->active
+		     : d->state == DOCUMENT_DEFERRED ? spool->deferred
+						     : spool->hold;
+	struct buf path;
+	int fd;
+
+	buf_init(&path, PATH_BYTES);
+	if (d->state == DOCUMENT_READY)
+		buf_addf(&path, "%u/%s", d->priority, d->pipeline);
+	else
+		buf_adds(&path, d->state == DOCUMENT_ACTIVE && d->worker ? d->worker : ".");
+	fd = openat(parent, path.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		err_set(err, RC_RETRY, "vanished", "has just moved on; ask again");
+	buf_release(&path);
+	return fd;
+}
+
+json_t *read_json(int dirfd, const char *path)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	json_t *json = NULL;
+	struct stat st;
+
+	if (fd < 0)
+		return NULL;
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size <= JSON_BYTES)
+		json = json_loadfd(fd, 0, NULL);
+	close(fd);
+	if (!json_is_object(json)) {
+		json_decref(json);
+		return NULL;
+	}
+	return json;
+}
+
+json_t *survey_result(const struct spool *spool, const struct document *d)
+{
+	struct buf path;
+	json_t *json = NULL;
+
+	buf_init(&path, PATH_BYTES + 64);
+	buf_adds(&path, d->path);
+	if (d->state == DOCUMENT_FAILED) {
+		buf_adds(&path, WHY_SUFFIX);
+		json = read_json(spool->failed, path.data);
+	} else if (d->state == DOCUMENT_DONE || d->state == DOCUMENT_FLAGGED) {
+		buf_adds(&path, "/document.json");
+		json = read_json(spool->out, path.data);
+	}
+	buf_release(&path);
+	return json;
+}
