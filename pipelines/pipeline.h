@@ -75,9 +75,12 @@ struct pipeline {
 	struct limits limits;
 };
 
+/* What a pipeline without a file has: Tesseract, English, all outputs. Caller releases. */
+void pipeline_defaults(struct pipeline *p, const char *name);
+
 /* Read and check a pipeline file. name becomes pipeline->name (borrowed, copied). On failure
  * RC_FAILED, reason "pipeline", text "FILE:LINE: ...". The file must be owned by root or the
- * caller and not writable by others (reason "pipeline", says so). Caller releases. */
+ * caller and not writable by others (reason "pipeline", says so). Caller releases either way. */
 enum rc pipeline_load(struct pipeline *p, const char *name, const char *file, struct err *err);
 void pipeline_release(struct pipeline *p);
 void pipeline_copy(struct pipeline *to, const struct pipeline *from);
@@ -98,6 +101,10 @@ void pipeline_hash(const struct pipeline *p, char hex[SHA256_HEX_SIZE]);
 /* Effective settings as JSON for document.json and for children; with passwords only if `secrets`.
  * New reference. */
 json_t *pipeline_json(const struct pipeline *p, bool secrets);
+
+/* Back from pipeline_json(), for a child's open line; checked as a file is, keys that are absent
+ * have their defaults. RC_FAILED, reason "pipeline". Caller releases. */
+enum rc pipeline_from_json(struct pipeline *p, const json_t *json, struct err *err);
 
 /* File names of outputs in the order of enum output_file: output_names[0] = "text.md" ... */
 extern const char *const output_names[];
