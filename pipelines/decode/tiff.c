@@ -294,6 +294,7 @@ static enum rc read_page(struct document *d, uint32_t index, struct tiff_layout 
 	im->channels = l->exotic || l->colours > 1 ||
 		       (l->photometric == PHOTOMETRIC_PALETTE && !l->palette_grey) ? 3 : 1;
 	read_resolution(d->tiff, im);
+	trouble_clear(d); /* a directory that was good enough; from here on it is about pixels */
 	return RC_OK;
 }
 
