@@ -16,7 +16,7 @@ struct move {
 	const struct spool *spool;
 };
 
-static bool moved(const struct move *m, const struct document *d, enum rc rc, const char *to,
+static bool moved(const struct move *m, const struct listed *d, enum rc rc, const char *to,
 		  const struct err *err)
 {
 	char *path = shown(d->path);
@@ -31,7 +31,7 @@ static bool moved(const struct move *m, const struct document *d, enum rc rc, co
 	return rc == RC_OK;
 }
 
-static bool hold(const struct document *d, void *arg)
+static bool hold(const struct listed *d, void *arg)
 {
 	const struct move *m = arg;
 	struct err err;
@@ -49,7 +49,7 @@ static bool hold(const struct document *d, void *arg)
 	return moved(m, d, rc, "held", &err);
 }
 
-static bool release(const struct document *d, void *arg)
+static bool release(const struct listed *d, void *arg)
 {
 	const struct move *m = arg;
 	struct token token;
@@ -73,7 +73,7 @@ static bool release(const struct document *d, void *arg)
 }
 
 static int move_named(const struct options *o, unsigned states, const char *verb,
-		      bool (*act)(const struct document *d, void *arg))
+		      bool (*act)(const struct listed *d, void *arg))
 {
 	struct survey survey;
 	struct config config;

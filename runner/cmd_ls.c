@@ -20,7 +20,7 @@ static unsigned folders_of(const char *state)
 	return SURVEY_IN;
 }
 
-static void print_document(const struct document *d, bool json)
+static void print_document(const struct listed *d, bool json)
 {
 	const char *state = document_state_name(d->state);
 	char pages[48] = "-";

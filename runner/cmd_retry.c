@@ -86,7 +86,7 @@ out:
 	return rc;
 }
 
-static bool retry(const struct document *d, void *arg)
+static bool retry(const struct listed *d, void *arg)
 {
 	const struct retry *r = arg;
 	struct err err;

@@ -51,11 +51,11 @@ int open_spool(const struct options *o, struct spool *s, struct config *config)
 /* The documents a name stands for, sorted into those that will do and the others. */
 struct candidates {
 	unsigned states;
-	const struct document *one, *other;
+	const struct listed *one, *other;
 	size_t n;
 };
 
-static void candidate(const struct document *d, void *arg)
+static void candidate(const struct listed *d, void *arg)
 {
 	struct candidates *c = arg;
 
@@ -68,7 +68,7 @@ static void candidate(const struct document *d, void *arg)
 }
 
 int for_each_named(const struct options *o, const struct survey *survey, unsigned states,
-		   const char *verb, bool (*act)(const struct document *d, void *arg), void *arg)
+		   const char *verb, bool (*act)(const struct listed *d, void *arg), void *arg)
 {
 	int code = EX_ALL_DONE;
 

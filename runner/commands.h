@@ -38,7 +38,7 @@ int open_spool(const struct options *o, struct spool *s, struct config *config);
  * document_state); act says itself what went wrong and returns false. Says what is not found, not in
  * such a state ("cannot be VERB"), or named by several. Returns the exit code. */
 int for_each_named(const struct options *o, const struct survey *survey, unsigned states,
-		   const char *verb, bool (*act)(const struct document *d, void *arg), void *arg);
+		   const char *verb, bool (*act)(const struct listed *d, void *arg), void *arg);
 
 /* One line on standard output: obj compact with sorted keys; takes the reference. */
 void print_json(json_t *obj);

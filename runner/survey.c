@@ -28,10 +28,10 @@ const char *document_state_name(enum document_state state)
 	return state < DOCUMENT_STATES ? names[state] : "?";
 }
 
-static struct document *add(struct survey *s, enum document_state state, const char *path,
+static struct listed *add(struct survey *s, enum document_state state, const char *path,
 			    const char *default_pipeline)
 {
-	struct document *d;
+	struct listed *d;
 	char pipeline[65];
 
 	if (s->n == s->cap) {
@@ -40,7 +40,7 @@ static struct document *add(struct survey *s, enum document_state state, const c
 	}
 	spool_pipeline_of(path, default_pipeline, pipeline);
 	d = &s->documents[s->n++];
-	*d = (struct document){ .state = state,
+	*d = (struct listed){ .state = state,
 				.path = xstrdup(path),
 				.pipeline = xstrdup(pipeline),
 				.pages = -1 };
@@ -115,7 +115,7 @@ static bool in_entry(struct walk *w, int dirfd, const char *name, const char *pa
 	if (is_folder(dirfd, name))
 		return true;
 	if (!spool_ignores(name)) {
-		struct document *d = add(w->survey, DOCUMENT_WAITING, path, w->default_pipeline);
+		struct listed *d = add(w->survey, DOCUMENT_WAITING, path, w->default_pipeline);
 
 		d->hash = token_path_hash(SOURCE_IN, path);
 	}
@@ -125,7 +125,7 @@ static bool in_entry(struct walk *w, int dirfd, const char *name, const char *pa
 /* A folder with document.json in it is a result; it may hold those of an archive's members. */
 static bool out_entry(struct walk *w, int dirfd, const char *name, const char *path)
 {
-	struct document *d;
+	struct listed *d;
 	struct buf file;
 	json_t *result;
 
@@ -184,15 +184,15 @@ static bool failed_entry(struct walk *w, int dirfd, const char *name, const char
 
 static int by_hash(const void *a, const void *b)
 {
-	uint64_t x = ((const struct document *)a)->hash;
-	uint64_t y = ((const struct document *)b)->hash;
+	uint64_t x = ((const struct listed *)a)->hash;
+	uint64_t y = ((const struct listed *)b)->hash;
 
 	return x < y ? -1 : x > y;
 }
 
 static int by_path(const void *a, const void *b)
 {
-	const struct document *x = a, *y = b;
+	const struct listed *x = a, *y = b;
 	int order = strcmp(x->path, y->path);
 
 	return order ? order : (int)x->state - (int)y->state;
@@ -207,8 +207,8 @@ static bool token_entry(const struct token_entry *e, void *arg)
 {
 	struct tokens *t = arg;
 	struct survey *s = t->walk->survey;
-	struct document wanted = { .hash = e->path_hash };
-	struct document *d =
+	struct listed wanted = { .hash = e->path_hash };
+	struct listed *d =
 		t->n_in ? bsearch(&wanted, s->documents, t->n_in, sizeof(*d), by_hash) : NULL;
 	struct token token;
 	struct err err;
@@ -234,7 +234,7 @@ static bool token_entry(const struct token_entry *e, void *arg)
 }
 
 /* The document's path, as it is or as it is shown? */
-static bool is_path(const struct document *d, const char *name)
+static bool is_path(const struct listed *d, const char *name)
 {
 	struct buf b;
 	bool same;
@@ -260,7 +260,7 @@ static void add_progress(struct survey *s, const struct spool *spool)
 		json_t *pages = json_object_get(active, "pages");
 
 		for (size_t k = 0; path && k < s->n; k++) {
-			struct document *d = &s->documents[k];
+			struct listed *d = &s->documents[k];
 
 			if (d->state != DOCUMENT_ACTIVE || !is_path(d, path))
 				continue;
@@ -304,17 +304,17 @@ enum rc survey_take(struct survey *s, const struct spool *spool, const char *def
 
 /* ---- finding one ---- */
 
-static bool has_key(const struct document *d, const char *name)
+static bool has_key(const struct listed *d, const char *name)
 {
 	return d->token && strlen(name) == KEY_SIZE - 1 && !strncmp(d->token, name, KEY_SIZE - 1);
 }
 
-static bool is_end(const struct document *d, const char *name)
+static bool is_end(const struct listed *d, const char *name)
 {
 	const char *slash = d->path;
 
 	while ((slash = strchr(slash, '/'))) {
-		struct document rest = { .path = (char *)++slash };
+		struct listed rest = { .path = (char *)++slash };
 
 		if (is_path(&rest, name))
 			return true;
@@ -323,9 +323,9 @@ static bool is_end(const struct document *d, const char *name)
 }
 
 size_t survey_find(const struct survey *s, const char *name,
-		   void (*visit)(const struct document *d, void *arg), void *arg)
+		   void (*visit)(const struct listed *d, void *arg), void *arg)
 {
-	static bool (*const matches[])(const struct document *d, const char *name) = {
+	static bool (*const matches[])(const struct listed *d, const char *name) = {
 		has_key, is_path, is_end
 	};
 	size_t found = 0;
@@ -343,7 +343,7 @@ size_t survey_find(const struct survey *s, const char *name,
 	return found;
 }
 
-int survey_token_dir(const struct spool *spool, const struct document *d, struct err *err)
+int survey_token_dir(const struct spool *spool, const struct listed *d, struct err *err)
 {
 	int parent = d->state == DOCUMENT_READY	   ? spool->ready
 		     : d->state == DOCUMENT_ACTIVE   ? spool->active
@@ -382,7 +382,7 @@ json_t *read_json(int dirfd, const char *path)
 	return json;
 }
 
-json_t *survey_result(const struct spool *spool, const struct document *d)
+json_t *survey_result(const struct spool *spool, const struct listed *d)
 {
 	struct buf path;
 	json_t *json = NULL;

@@ -32,7 +32,7 @@ const char *document_state_name(enum document_state state);
 #define SURVEY_FAILED   (1u << 2)
 #define SURVEY_ALL      (SURVEY_IN | SURVEY_FINISHED | SURVEY_FAILED)
 
-struct document {
+struct listed {
 	enum document_state state;
 	char *path;     /* beneath in/: as it was dropped, or out of which archive; bytes */
 	char *pipeline;
@@ -45,7 +45,7 @@ struct document {
 };
 
 struct survey {
-	struct document *documents; /* sorted by path */
+	struct listed *documents; /* sorted by path */
 	size_t n, cap;
 };
 
@@ -56,16 +56,16 @@ void survey_release(struct survey *s);
 /* The documents that `name` stands for: a key; else the whole path, as it is or as it is shown;
  * else the end of the paths. Calls visit for each, in order; returns how many. */
 size_t survey_find(const struct survey *s, const char *name,
-		   void (*visit)(const struct document *d, void *arg), void *arg);
+		   void (*visit)(const struct listed *d, void *arg), void *arg);
 
 /* Descriptor of the folder that a document's token lies in, or -1 and err (it has moved on). */
-int survey_token_dir(const struct spool *spool, const struct document *d, struct err *err);
+int survey_token_dir(const struct spool *spool, const struct listed *d, struct err *err);
 
 /* The JSON object in dirfd/path, or NULL. New reference. */
 json_t *read_json(int dirfd, const char *path);
 
 /* document.json of a result folder beneath out/, or why.json of a failed document; NULL without.
  * New reference. */
-json_t *survey_result(const struct spool *spool, const struct document *d);
+json_t *survey_result(const struct spool *spool, const struct listed *d);
 
 #endif
