@@ -82,8 +82,8 @@ same({name: sha256(SAMPLES / name) for name in before}, before, "the samples are
 
 # What is special about some of them.
 same(results["tesseract/booklet/ferry.pdf"].states(), ["ok"] * 3, "a blank page is ok")
-blank = [p.get("blank") for p in results["tesseract/booklet/ferry.pdf"].pages]
-same(blank, ["no", "blank", "no"], "and recorded as blank")
+same([p["source"] == "blank" for p in results["tesseract/booklet/ferry.pdf"].pages],
+     [False, True, False], "and recorded as blank")
 same([p["rotation"] for p in results["tesseract/scans/turned.pdf"].pages], [90, 180, 270],
      "turned pages are found and turned")
 ok("outside the crop box" not in results["tesseract/forms/signal-book.pdf"].text(),
@@ -101,11 +101,11 @@ notice = results["tesseract/photos/notice.jpg"].pages[0]
 ok(notice["height"] > notice["width"], "EXIF orientation is applied")
 letter = results["tesseract/letters/harbour-letter.pdf"]
 same(letter.document["pipeline"]["name"], "tesseract", "the pipeline is named")
-same(len(letter.document["pipeline"]["sha256"]), 64, "with its hash")
+same(len(letter.document["pipeline"]["hash"]), 64, "with its hash")
 ok(letter.document["recogniser"]["name"] == "tesseract" and letter.document["recogniser"]["version"]
    and len(letter.document["recogniser"]["model"]["sha256"]) == 64, "and so is the recogniser",
    letter.document["recogniser"])
-ok(all(0.5 < p["confidence"] <= 1 and p["confidence_worst"] <= p["confidence"]
+ok(all(0.5 < p["confidence"]["mean"] <= 1 and p["confidence"]["worst"] <= p["confidence"]["mean"]
        for p in letter.pages), "pages have mean and worst confidence")
 ok("Harbour Master" in letter.read("text.txt") and "Harbour Master" in letter.read("text.md"),
    "text.txt and text.md have the text")

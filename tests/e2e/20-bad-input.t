@@ -51,7 +51,7 @@ for entry in table:
     elif places == ["out"] and os.path.exists(os.path.join(folder, b"document.json")):
         result = Result(os.fsdecode(folder))
         problems(result_problems(result), f"{shown}: its result holds together")
-        reasons = [p.get("reason") for p in result.pages if p["state"] != "ok"]
+        reasons = [p.get("reason") for p in result.pages if p["status"] != "ok"]
         states = result.states()
         if "pages" in entry:
             ok(len(states) == len(entry["pages"])

@@ -75,9 +75,9 @@ for name in archives:
     results = [spool.result(n) for n in names]
     if ok(all(results), f"{name}: each has a result", names):
         same([len(r.pages) for r in results], [2] * 4, f"{name}: with all its pages")
-        same([r.document["archive"]["member"] for r in results], MEMBERS,
+        same([r.document["input"]["archive"]["member"] for r in results], MEMBERS,
              f"{name}: which names the path inside the archive")
-        same({r.document["archive"]["sha256"] for r in results}, {sha256(
+        same({r.document["input"]["archive"]["sha256"] for r in results}, {sha256(
             spool.root / "done" / "null" / name)}, f"{name}: and the archive's hash")
 
 ok(spool.result("null/nested.zip/0001-inner.zip/0001-deep.pdf"), "an archive in an archive is opened")

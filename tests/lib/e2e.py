@@ -27,7 +27,7 @@ NULL_RECOGNISER = BUILD / "tests" / "tools" / "null-recogniser"
 SAMPLES = ROOT / "samples" / "documents"
 TEXTS = ROOT / "samples" / "text"
 FIXTURES = ROOT / "tests" / "fixtures"
-STATES = ("ok", "flagged", "failed")
+STATUSES = ("ok", "flagged", "failed")
 
 count, bad = 0, 0
 
@@ -149,10 +149,11 @@ class Result:
         return [json.loads(line) for line in self.read("pages.jsonl").splitlines()]
 
     def states(self):
-        return [page["state"] for page in self.pages]
+        """ok, flagged or failed, for each page."""
+        return [page["status"] for page in self.pages]
 
     def text(self):
-        return "\n".join(page.get("text") or "" for page in self.lines())
+        return "\n".join((page.get("result") or {}).get("text") or "" for page in self.lines())
 
     def stable(self):
         """All files, without what may differ from run to run: times, and who did the work."""
@@ -220,10 +221,10 @@ def result_problems(result, original=None):
     if numbers != list(range(1, len(numbers) + 1)):
         found.append(f"pages are {numbers}")
     for page in result.pages:
-        if page["state"] not in STATES:
-            found.append(f"page {page['page']} is {page['state']!r}")
-        if page["state"] != "ok" and not page.get("reason"):
-            found.append(f"page {page['page']} is {page['state']} without a reason")
+        if page["status"] not in STATUSES:
+            found.append(f"page {page['page']} is {page['status']!r}")
+        if page["status"] != "ok" and not page.get("reason"):
+            found.append(f"page {page['page']} is {page['status']} without a reason")
     if original is not None and document["input"]["sha256"] != sha256(original):
         found.append("sha256 is not the original's")
     if original is not None and document["input"]["bytes"] != os.path.getsize(original):
@@ -241,7 +242,7 @@ def result_problems(result, original=None):
 
 def word_problems(page):
     found = []
-    for line in page.get("lines") or []:
+    for line in (page.get("result") or {}).get("lines") or []:
         for word in line["words"]:
             x0, y0, x1, y1 = word["box"]
             if not (0 <= x0 < x1 <= page["width"] and 0 <= y0 < y1 <= page["height"]):
