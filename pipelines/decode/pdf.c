@@ -28,6 +28,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define BLOCK          64
 #define REOPEN_PAGES   200
 #define CAIRO_SIDE_MAX 32767 /* of an image surface */
 #define SCAN_COVER     0.8   /* share of the page its image must cover */
@@ -351,6 +352,29 @@ static uint32_t channels_bound(const struct document *doc)
 		       3;
 }
 
+static void describe(struct page *page, const struct plan *plan)
+{
+	page->width = plan->width;
+	page->height = plan->height;
+	page->dpi = plan->dpi;
+	page->native = plan->native;
+}
+
+/* A layer that is taken belongs to the page at the pipeline's dpi, whatever its image has. */
+static void take_text(struct document *doc, struct page *page)
+{
+	const struct pipeline *p = doc->pipeline;
+	struct plan plan;
+	double width, height;
+
+	poppler_page_get_size(doc->page, &width, &height);
+	plan_plain(&plan, &p->limits, width, height, doc->facts.user_unit, p->dpi);
+	describe(page, &plan);
+	text_layer_take(doc->page, &doc->facts, plan.scale_x, page);
+	if (!page->result)
+		describe(page, &doc->plan);
+}
+
 static enum rc pdf_measure(struct document *doc, uint32_t index, struct page *page,
 			   struct err *err)
 {
@@ -364,18 +388,16 @@ static enum rc pdf_measure(struct document *doc, uint32_t index, struct page *pa
 	}
 	trouble_begin(&trouble, NULL);
 	rc = look_at(doc, index, err);
-	if (rc == RC_OK)
+	if (rc == RC_OK) {
 		page->has_content = has_content(doc);
+		describe(page, &doc->plan);
+		page->channels = channels_bound(doc);
+		if (doc->pipeline->text_layer == TEXT_LAYER_PREFER)
+			take_text(doc, page);
+	}
 	trouble_end(&trouble);
-	if (rc != RC_OK)
-		return rc;
 	doc->served++;
-	page->width = doc->plan.width;
-	page->height = doc->plan.height;
-	page->dpi = doc->plan.dpi;
-	page->native = doc->plan.native;
-	page->channels = channels_bound(doc);
-	return RC_OK;
+	return rc;
 }
 
 static cairo_surface_t *white_surface(struct document *doc, const struct plan *plan)
@@ -398,14 +420,19 @@ static cairo_surface_t *white_surface(struct document *doc, const struct plan *p
 	return s;
 }
 
-/* cairo's RGB24: 0x00RRGGBB in the machine's byte order; the top byte is anything. */
+/* cairo's RGB24: 0x00RRGGBB in the machine's byte order; the top byte is anything. Blocks of
+ * constant size become vector instructions at -O2. */
 static bool row_is_grey(const uint32_t *row, uint32_t width)
 {
-	uint32_t differ = 0;
+	uint32_t differ = 0, x = 0;
 
-	for (uint32_t x = 0; x < width; x++)
-		differ |= (row[x] ^ (row[x] >> 8)) & 0xffff;
-	return differ == 0;
+	for (; x + BLOCK <= width; x += BLOCK) {
+		for (int i = 0; i < BLOCK; i++)
+			differ |= row[x + i] ^ (row[x + i] >> 8);
+	}
+	for (; x < width; x++)
+		differ |= row[x] ^ (row[x] >> 8);
+	return (differ & 0xffff) == 0;
 }
 
 static bool surface_is_grey(const uint8_t *data, size_t stride, const struct raster *r)
@@ -417,9 +444,15 @@ static bool surface_is_grey(const uint8_t *data, size_t stride, const struct ras
 	return true;
 }
 
-static void row_to_grey(const uint32_t *row, uint8_t *restrict out, uint32_t width)
+static void row_to_grey(const uint32_t *restrict row, uint8_t *restrict out, uint32_t width)
 {
-	for (uint32_t x = 0; x < width; x++)
+	uint32_t x = 0;
+
+	for (; x + BLOCK <= width; x += BLOCK) {
+		for (int i = 0; i < BLOCK; i++)
+			out[x + i] = (uint8_t)row[x + i];
+	}
+	for (; x < width; x++)
 		out[x] = (uint8_t)row[x];
 }
 
@@ -474,6 +507,29 @@ static enum rc draw(struct document *doc, cairo_surface_t *surface, struct err *
 		       cairo_status_to_string(status));
 }
 
+/* Is the last row of a scan white from side to side? poppler pads missing data so. */
+static bool ends_white(const struct document *doc, cairo_surface_t *surface)
+{
+	const struct matrix *m = &doc->facts.image[0].place;
+	const struct plan *plan = &doc->plan;
+	size_t words = (size_t)cairo_image_surface_get_stride(surface) / sizeof(uint32_t);
+	bool across = fabs(m->d) > fabs(m->c); /* rows of the image are rows of the raster */
+	bool far = across ? m->d < 0 : m->c < 0;
+	uint32_t n = across ? plan->width : plan->height, all = 0xffffff;
+	size_t step = across ? 1 : words;
+	const uint32_t *p;
+
+	if (!plan->native)
+		return false;
+	cairo_surface_flush(surface);
+	p = (const uint32_t *)(const void *)cairo_image_surface_get_data(surface);
+	if (far)
+		p += across ? (plan->height - 1) * words : plan->width - 1;
+	for (uint32_t i = 0; i < n; i++, p += step)
+		all &= *p;
+	return all == 0xffffff;
+}
+
 static enum rc pdf_render(struct document *doc, uint32_t index, struct page *page,
 			  struct raster *raster, struct err *err)
 {
@@ -483,8 +539,6 @@ static enum rc pdf_render(struct document *doc, uint32_t index, struct page *pag
 
 	trouble_begin(&trouble, page);
 	rc = look_at(doc, index, err);
-	if (rc == RC_OK)
-		rc = objects_check_images(doc->objects, &doc->facts, err);
 	if (rc == RC_OK) {
 		surface = white_surface(doc, &doc->plan);
 		if (surface)
@@ -494,6 +548,8 @@ static enum rc pdf_render(struct document *doc, uint32_t index, struct page *pag
 				     "No memory for a page of %u x %u pixels", doc->plan.width,
 				     doc->plan.height);
 	}
+	if (rc == RC_OK)
+		rc = objects_check_images(doc->objects, &doc->facts, ends_white(doc, surface), err);
 	trouble_end(&trouble);
 	if (rc != RC_OK)
 		return rc;

@@ -90,6 +90,8 @@ void objects_release(struct pdf_objects *o)
 	if (!o)
 		return;
 	qpdf_oh_release_all(o->q);
+	if (qpdf_has_error(o->q))
+		qpdf_get_error(o->q); /* or it is printed later */
 	while (qpdf_more_warnings(o->q))
 		qpdf_next_warning(o->q);
 }
@@ -268,6 +270,52 @@ static bool stream_data(struct walk *w, qpdf_oh stream, unsigned char **data, si
 	return true;
 }
 
+/* A font says what its codes mean by ToUnicode, a named encoding or, for Type 0, a predefined
+ * CMap. Type 3 fonts have glyph names of their own making. */
+static bool font_is_mapped(qpdf_data q, qpdf_oh font)
+{
+	static const char *const standard[] = { "/WinAnsiEncoding", "/MacRomanEncoding",
+						"/StandardEncoding", "/MacExpertEncoding" };
+	qpdf_oh type = qpdf_oh_get_key_if_dict(q, font, "/Subtype");
+	qpdf_oh encoding = qpdf_oh_get_key_if_dict(q, font, "/Encoding");
+	qpdf_oh descriptor = qpdf_oh_get_key_if_dict(q, font, "/FontDescriptor");
+	bool symbolic;
+
+	if (qpdf_oh_is_stream(q, qpdf_oh_get_key_if_dict(q, font, "/ToUnicode")))
+		return true;
+	if (qpdf_oh_is_name_and_equals(q, type, "/Type3"))
+		return false;
+	if (qpdf_oh_is_name_and_equals(q, type, "/Type0"))
+		return qpdf_oh_is_name(q, encoding) &&
+		       strncmp(qpdf_oh_get_name(q, encoding), "/Identity", 9) != 0;
+	for (size_t i = 0; i < ARRAY_SIZE(standard); i++) {
+		if (qpdf_oh_is_name_and_equals(q, encoding, standard[i]))
+			return true;
+	}
+	/* Type 1 programs name their glyphs; a symbolic TrueType program only numbers them. */
+	symbolic = qpdf_oh_is_dictionary(q, descriptor) &&
+		   ((int)number_of(q, descriptor, "/Flags") & 4);
+	return qpdf_oh_is_dictionary(q, encoding) ||
+	       !(symbolic && qpdf_oh_is_name_and_equals(q, type, "/TrueType"));
+}
+
+static void count_fonts(struct walk *w)
+{
+	qpdf_oh fonts = qpdf_oh_get_key_if_dict(w->q, w->resources, "/Font");
+
+	if (w->aside || !qpdf_oh_is_dictionary(w->q, fonts))
+		return;
+	qpdf_oh_begin_dict_key_iter(w->q, fonts);
+	for (int i = 0; i < FONTS_MAX && qpdf_oh_dict_more_keys(w->q); i++) {
+		qpdf_oh font = qpdf_oh_get_key(w->q, fonts, qpdf_oh_dict_next_key(w->q));
+
+		if (!qpdf_oh_is_dictionary(w->q, font))
+			continue;
+		w->facts->fonts++;
+		w->facts->fonts_unmapped += !font_is_mapped(w->q, font);
+	}
+}
+
 static void draw_form(struct walk *w, qpdf_oh stream, const struct content_state *state)
 {
 	qpdf_oh dict = qpdf_oh_get_dict(w->q, stream), outer = w->resources;
@@ -288,8 +336,10 @@ static void draw_form(struct walk *w, qpdf_oh stream, const struct content_state
 	}
 	if (!stream_data(w, stream, &data, &len))
 		return;
-	if (qpdf_oh_is_dictionary(w->q, resources))
+	if (qpdf_oh_is_dictionary(w->q, resources)) {
 		w->resources = resources;
+		count_fonts(w);
+	}
 	w->depth++;
 	content_run(&w->sink, data, len, &inner);
 	w->depth--;
@@ -304,8 +354,10 @@ static void draw(void *ctx, const char *name, const struct content_state *state)
 	qpdf_oh stream = qpdf_oh_get_key_if_dict(w->q, objects, name);
 	qpdf_oh type;
 
-	if (!qpdf_oh_is_stream(w->q, stream))
+	if (!qpdf_oh_is_stream(w->q, stream)) {
+		w->sink.counts.paths++; /* something was to be painted */
 		return;
+	}
 	type = qpdf_oh_get_key(w->q, qpdf_oh_get_dict(w->q, stream), "/Subtype");
 	if (qpdf_oh_is_name_and_equals(w->q, type, "/Image"))
 		draw_image(w, stream, state);
@@ -369,62 +421,20 @@ static void walk_annotations(struct walk *w, qpdf_oh page)
 
 	w->aside = true;
 	for (int i = 0; i < n && i < ANNOTATIONS_MAX; i++) {
-		qpdf_oh stream = appearance(w->q, qpdf_oh_get_array_item(w->q, list, i));
+		qpdf_oh annotation = qpdf_oh_get_array_item(w->q, list, i);
+		qpdf_oh type = qpdf_oh_get_key_if_dict(w->q, annotation, "/Subtype");
+		qpdf_oh stream = appearance(w->q, annotation);
 
-		if (!qpdf_oh_is_stream(w->q, stream))
+		if (qpdf_oh_is_name_and_equals(w->q, type, "/Link") ||
+		    qpdf_oh_is_name_and_equals(w->q, type, "/Popup"))
 			continue;
 		w->facts->annotations++;
-		draw_form(w, stream, &start);
+		if (qpdf_oh_is_stream(w->q, stream))
+			draw_form(w, stream, &start);
 	}
 	w->aside = false;
 	w->partly = partly;
 	w->sink.counts = counts;
-}
-
-/* A font says what its codes mean by ToUnicode, a named encoding or, for Type 0, a predefined
- * CMap. Type 3 fonts have glyph names of their own making. */
-static bool font_is_mapped(qpdf_data q, qpdf_oh font)
-{
-	static const char *const standard[] = { "/WinAnsiEncoding", "/MacRomanEncoding",
-						"/StandardEncoding", "/MacExpertEncoding" };
-	qpdf_oh type = qpdf_oh_get_key_if_dict(q, font, "/Subtype");
-	qpdf_oh encoding = qpdf_oh_get_key_if_dict(q, font, "/Encoding");
-	qpdf_oh descriptor = qpdf_oh_get_key_if_dict(q, font, "/FontDescriptor");
-	bool symbolic;
-
-	if (qpdf_oh_is_stream(q, qpdf_oh_get_key_if_dict(q, font, "/ToUnicode")))
-		return true;
-	if (qpdf_oh_is_name_and_equals(q, type, "/Type3"))
-		return false;
-	if (qpdf_oh_is_name_and_equals(q, type, "/Type0"))
-		return qpdf_oh_is_name(q, encoding) &&
-		       strncmp(qpdf_oh_get_name(q, encoding), "/Identity", 9) != 0;
-	for (size_t i = 0; i < ARRAY_SIZE(standard); i++) {
-		if (qpdf_oh_is_name_and_equals(q, encoding, standard[i]))
-			return true;
-	}
-	/* Type 1 programs name their glyphs; a symbolic TrueType program only numbers them. */
-	symbolic = qpdf_oh_is_dictionary(q, descriptor) &&
-		   ((int)number_of(q, descriptor, "/Flags") & 4);
-	return qpdf_oh_is_dictionary(q, encoding) ||
-	       !(symbolic && qpdf_oh_is_name_and_equals(q, type, "/TrueType"));
-}
-
-static void count_fonts(struct walk *w)
-{
-	qpdf_oh fonts = qpdf_oh_get_key_if_dict(w->q, w->resources, "/Font");
-
-	if (!qpdf_oh_is_dictionary(w->q, fonts))
-		return;
-	qpdf_oh_begin_dict_key_iter(w->q, fonts);
-	for (int i = 0; i < FONTS_MAX && qpdf_oh_dict_more_keys(w->q); i++) {
-		qpdf_oh font = qpdf_oh_get_key(w->q, fonts, qpdf_oh_dict_next_key(w->q));
-
-		if (!qpdf_oh_is_dictionary(w->q, font))
-			continue;
-		w->facts->fonts++;
-		w->facts->fonts_unmapped += !font_is_mapped(w->q, font);
-	}
 }
 
 enum rc objects_facts(struct pdf_objects *o, uint32_t index, const struct limits *limits,
@@ -454,13 +464,14 @@ enum rc objects_facts(struct pdf_objects *o, uint32_t index, const struct limits
 	return w.rc;
 }
 
-enum rc objects_check_images(struct pdf_objects *o, const struct pdf_facts *facts, struct err *err)
+enum rc objects_check_images(struct pdf_objects *o, const struct pdf_facts *facts, bool thorough,
+			     struct err *err)
 {
 	enum rc rc = RC_OK;
 
 	for (unsigned i = 0; i < facts->images && i < FACTS_IMAGES && rc == RC_OK; i++) {
 		if (facts->image[i].object)
-			rc = stream_check(o->q, &facts->image[i], err);
+			rc = stream_check(o->q, &facts->image[i], thorough, err);
 	}
 	return rc;
 }

@@ -107,9 +107,9 @@ void objects_release(struct pdf_objects *o);
 /* pdf_stream.c
  * Is the data of this image whole, as far as can be told without poppler, which pads silently?
  * RC_FAILED with reason "damaged". `whole_check` also decodes what only decoding can tell. */
-enum rc stream_check(qpdf_data q, const struct pdf_image *image, struct err *err);
+enum rc stream_check(qpdf_data q, const struct pdf_image *image, bool thorough, struct err *err);
 /* As above for all images of a page. */
-enum rc objects_check_images(struct pdf_objects *o, const struct pdf_facts *facts,
+enum rc objects_check_images(struct pdf_objects *o, const struct pdf_facts *facts, bool thorough,
 			     struct err *err);
 
 /* pdf_text.c
@@ -123,6 +123,7 @@ struct trouble {
 	struct page *page; /* gets the warnings; NULL: they are dropped */
 	bool lost;         /* something said so far means that content is missing */
 	char first[256];   /* the first such message */
+	char last[256];    /* repeated messages are told once */
 	GLogFunc old_handler;
 	FILE *old_stderr;
 };

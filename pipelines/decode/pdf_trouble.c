@@ -2,8 +2,8 @@
  *
  * pdf_trouble: what poppler and the libraries beneath it complain about while they work.
  *
- * poppler-glib hands every error of poppler to g_log(), domain "Poppler"; cairo and GLib warn the
- * same way; libjpeg prints on the stream `stderr`.  Both are caught for the length of one call
+ * poppler-glib hands every error of poppler to g_log(), domain "Poppler", level INFO; GLib warns
+ * the same way; libjpeg prints on the stream `stderr`.  Both are caught for the length of one call
  * (glibc's stderr is a variable, and a cookie stream needs no descriptor, so this works in the
  * sandbox).
  *
@@ -20,57 +20,80 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Parts of messages, from poppler 22.12's sources and libjpeg's jerror.h. */
+/* Parts of messages, from poppler 22.12 and libjpeg's jerror.h. */
 static const char *const losses[] = {
-	/* Flate, LZW, run length */
 	"in flate stream",
-	"EOF in flate",
 	"Bad LZW stream",
-	/* CCITT */
 	"in CCITTFax stream",
-	/* JBIG2 */
-	"JBIG2 stream",
+	"Invalid CCITTFax code",
+	"JBIG2 symbol",
+	"JBIG2 halftone",
+	"JBIG2 generic",
 	"in JBIG2",
-	"Bad JBIG2",
-	"in generic bitmap",
-	/* JPEG 2000 */
-	"JPX",
-	"OpenJPEG",
-	"openjpeg",
-	"penJpeg",
-	/* images and streams as such */
+	"JBIG2 MMR",
+	"JBIG2 stream",
+	"JBIG2 combine",
+	"must be a page information segment",
+	"Did no succeed opening JPX Stream.", /* the last of its attempts */
 	"Bad image parameters",
 	"Unknown filter",
-	"Unknown compression method",
 	"premature end of data segment",
 	"bad Huffman code",
 	"Premature end of JPEG",
-	"Invalid JPEG file structure",
 	"Unsupported JPEG",
-	"DCT",
 };
+
+/* A JBIG2 decoder that stops short of the segment's end has not decoded it; a few bytes are
+ * padding. */
+static bool stopped_short(const char *message)
+{
+	const char *p = strstr(message, " extraneous bytes after segment");
+	size_t digits = 0;
+
+	while (p && digits < 10 && p - digits > message && g_ascii_isdigit(p[-1 - (long)digits]))
+		digits++;
+	return digits >= 3;
+}
+
+static bool means_loss(const char *message)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(losses); i++) {
+		if (strstr(message, losses[i]))
+			return true;
+	}
+	return stopped_short(message);
+}
 
 static struct trouble *current;
 static FILE *catcher;
 static char line[512];
 static size_t line_len;
 
+/* poppler ends some messages with its own mark for a newline. */
 static void note(struct trouble *t, const char *message)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(losses) && !t->lost; i++) {
-		if (!strstr(message, losses[i]))
-			continue;
+	char text[sizeof(t->first)];
+	size_t len;
+
+	snprintf(text, sizeof(text), "%s", message);
+	len = strlen(text);
+	if (len >= 4 && strcmp(text + len - 4, "<0a>") == 0)
+		text[len - 4] = '\0';
+	if (!t->lost && means_loss(text)) {
 		t->lost = true;
-		snprintf(t->first, sizeof(t->first), "%s", message);
+		memcpy(t->first, text, sizeof(text));
 	}
-	if (t->page)
-		page_warn(t->page, "%s", message);
+	if (t->page && strcmp(text, t->last) != 0)
+		page_warn(t->page, "%s", text);
+	memcpy(t->last, text, sizeof(text));
 }
 
 static void on_log(const gchar *domain, GLogLevelFlags level, const gchar *message, gpointer data)
 {
-	(void)domain;
-	if (level & (G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING))
+	bool poppler = domain && strcmp(domain, "Poppler") == 0;
+
+	if (poppler ? !g_str_has_prefix(message, "Syntax warning") :
+		      (level & (G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING)))
 		note(data, message);
 }
 
