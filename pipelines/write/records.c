@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * records: pages.jsonl, everything that is known of each page, a page a line, in page order.
+ */
+#include "write.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void page(struct sink *sink, const struct leaf *leaf, struct buf *kept)
+{
+	char *line = json_dumps(leaf->record,
+				JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
+
+	(void)kept;
+	if (!line)
+		BUG("page %u cannot be dumped", leaf->page);
+	sink_adds(sink, line);
+	sink_adds(sink, "\n");
+	free(line);
+}
+
+const struct output output_pages_jsonl = { .name = "pages.jsonl", .page = page };
