@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * null-recogniser: an airlock recogniser that reads nothing, to measure and test everything else.
+ *
+ *   null-recogniser [--window N] [--delay-ms N]
+ *
+ * Each page is answered with the text "page WxH", after the delay, without a look at its pixels.
+ */
+#include "airlock.h"
+#include "base/hash.h"
+#include "base/lines.h"
+#include "base/log.h"
+#include "base/num.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static uint64_t number(const char *text, uint64_t max)
+{
+	uint64_t n;
+
+	if (!parse_u64(text, max, &n))
+		die(EX_USAGE_ERROR, "\"%s\" is not a number up to %llu", text,
+		    (unsigned long long)max);
+	return n;
+}
+
+static void send(json_t *message)
+{
+	if (airlock_write(STDOUT_FILENO, message))
+		die(EX_BUG, "write: %s", strerror(errno));
+	json_decref(message);
+}
+
+static void say_hello(uint64_t window)
+{
+	char hash[SHA256_HEX_SIZE];
+
+	sha256_hex_of("null", 4, hash);
+	send(json_pack("{s:i, s:s, s:s, s:I, s:[s], s:{s:s, s:s}}", "airlock", 1, "name", "null",
+		       "version", CLOISTER_VERSION, "window", (json_int_t)window, "formats", "text",
+		       "model", "name", "none", "sha256", hash));
+}
+
+static void answer(const char *line, size_t len)
+{
+	json_int_t id = 0;
+	int width = 0, height = 0;
+	struct err err;
+	json_t *request = airlock_parse(line, len, &err);
+	char text[64];
+
+	if (!request || json_unpack(request, "{s:I, s:i, s:i}", "id", &id, "width", &width,
+				    "height", &height))
+		die(EX_BUG, "not a request");
+	snprintf(text, sizeof(text), "page %dx%d", width, height);
+	send(json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", id, "status", "ok", "format", "text",
+		       "text", text, "finish", "stop"));
+	json_decref(request);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option table[] = {
+		{ "window", required_argument, NULL, 'w' },
+		{ "delay-ms", required_argument, NULL, 'd' },
+		{ NULL, 0, NULL, 0 },
+	};
+	uint64_t window = 4, delay = 0;
+	struct lines lines;
+	char *line;
+	size_t len;
+	int c;
+
+	log_init("null-recogniser", LOG_INFO);
+	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		if (c == 'w')
+			window = number(optarg, 1024);
+		else if (c == 'd')
+			delay = number(optarg, 3600000);
+		else
+			return EX_USAGE_ERROR;
+	}
+	say_hello(window);
+	lines_init(&lines, STDIN_FILENO, REQUEST_MAX);
+	while (lines_next(&lines, &line, &len) == LINES_ONE) {
+		const struct timespec wait = { (time_t)(delay / 1000),
+					       (long)(delay % 1000) * 1000000 };
+
+		if (delay)
+			nanosleep(&wait, NULL);
+		answer(line, len);
+	}
+	lines_release(&lines);
+	return EX_ALL_DONE;
+}
