@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static enum rc copy_by_hand(int from, int to, struct err *err)
+enum rc copy_stream(int from, int to, struct err *err)
 {
 	static char block[1 << 17];
 
@@ -42,7 +42,7 @@ enum rc copy_data(int from, int to, struct err *err)
 	while (n > 0 || (n < 0 && errno == EINTR));
 	/* What is left, or all of it where the call is not to be had (or tells less than there is, as
 	 * it does in /proc): both positions have moved along. */
-	return copy_by_hand(from, to, err);
+	return copy_stream(from, to, err);
 }
 
 int copy_open(int dirfd, const char *path, bool follow, struct err *err)

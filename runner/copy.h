@@ -9,9 +9,12 @@
 
 #include <stdbool.h>
 
-/* From the position of `from` to its end; `to` is empty. RC_FAILED, reasons "read-error" and
+/* All of a file, from its start, into an empty one. RC_FAILED, reasons "read-error" and
  * "write-error". */
 enum rc copy_data(int from, int to, struct err *err);
+
+/* From where `from` stands to its end, to anything that can be written. The same reasons. */
+enum rc copy_stream(int from, int to, struct err *err);
 
 /* Open a document to read: a regular file, never waiting for a FIFO's other end. `follow`: a link
  * may stand for it. A descriptor, or -1 and err. dirfd as in openat(2). */
