@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A recogniser that misbehaves costs its own pages at most, and nobody else anything."""
+
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, "tests/lib")
+sys.path.insert(0, "tests/fixtures")
+from e2e import *
+import pdf
+
+ODD = BUILD / "tests" / "tools" / "odd-recogniser"
+BOOK = pdf.build(pdf.pages([pdf.text(b"Page %d" % n) for n in range(1, 5)]))
+
+
+def read(mode, limits="{}"):
+    """A book through a misbehaving recogniser, and one beside it through a good one."""
+    spool = Spool()
+    spool.pipeline("odd", f"recogniser: command\ncommand: [{ODD}, --mode, {mode}]\ndpi: 72\n"
+                          f"limits: {limits}\n")
+    spool.null_pipeline("null", more="dpi: 72\n")
+    spool.drop(BOOK, "odd/book.pdf")
+    spool.drop(BOOK, "null/book.pdf")
+    run = spool.run("-j", "2", timeout=60)
+    beside = spool.result("null/book.pdf")
+    ok(beside and beside.states() == ["ok"] * 4, f"{mode}: the document beside it is read")
+    return spool, run, spool.result("odd/book.pdf")
+
+
+for mode in ("good", "exit-after=3", "slow-start"):
+    spool, run, result = read(mode)
+    same((run.returncode, result and result.states()), (0, ["ok"] * 4), f"{mode}: all pages are read")
+
+for mode, limits in (("error", "{}"), ("hang", "{read_seconds: 1}"), ("bad-utf8", "{}"),
+                     ("huge-line", "{result_kibibytes: 64}"), ("garbage", "{}"), ("crash", "{}"),
+                     ("wrong-id", "{}")):
+    spool, run, result = read(mode, limits)
+    ok(run.returncode in (1, 75, 78), f"{mode}: the run ends and says that not all is well",
+       run.returncode, run.err)
+    if result:
+        same([s for s in result.states() if s == "ok"], [], f"{mode}: no page is ok")
+        problems(result_problems(result), f"{mode}: each page says why")
+    else:
+        ok(spool.why("odd/book.pdf") or spool.tokens(), f"{mode}: failed or still queued, not lost",
+           run.err)
+done()
