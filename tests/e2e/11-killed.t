@@ -16,10 +16,12 @@ PAGES = 24
 
 
 def document():
-    return pdf.build(pdf.pages([pdf.text(b"Page number %d" % n) for n in range(1, PAGES + 1)]))
+    """Each page has a width of its own, which the null recogniser tells."""
+    return pdf.build(pdf.pages([pdf.text(b"Page number %d" % n) for n in range(1, PAGES + 1)],
+                               widen=1))
 
 
-def spool_with(delay, log=None):
+def spool_with(delay):
     spool = Spool()
     spool.null_pipeline("null", "--delay-ms", str(delay), more="dpi: 72\n")
     spool.drop(document(), "null/book.pdf")
@@ -41,6 +43,8 @@ undisturbed = spool_with(0)
 same(undisturbed.run().returncode, 0, "an undisturbed run ends with 0")
 want = undisturbed.result("null/book.pdf")
 same(want.states(), ["ok"] * PAGES, "and reads all pages")
+same([page["result"]["text"] for page in want.lines()], [f"page {300 + n}x80" for n in range(PAGES)],
+     "each as what it is")
 
 # The supervisor, in the middle.
 spool = spool_with(60)
