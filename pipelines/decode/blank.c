@@ -2,12 +2,12 @@
  *
  * blank: how much of a page is inked, to tell a blank page from one with only a page number.
  *
- * The page is cut into cells of about 0.7 mm (1/440 of the longer side, so the measure does not
- * depend on resolution).  A cell is inked when an eighth of its pixels are clearly darker than the
+ * The page is cut into cells of about 1.3 mm (1/220 of the longer side, so the measure does not
+ * depend on resolution).  A cell is inked when a twelfth of its pixels are clearly darker than the
  * paper in some channel; the paper is the most frequent level of each channel, which follows
  * tinted paper.  On dark paper ink is what is clearly lighter.  Ink is the share of inked cells
  * that
- *   - have two inked neighbours: specks of dust and salt noise have not, the strokes of the
+ *   - have an inked neighbour: specks of dust and salt noise have not, the strokes of the
  *     smallest print have;
  *   - are not part of a solid dark strip along the edge, as a scanner's lid leaves it.
  * A wrong "blank" loses a page, a wrong "inked" only costs time: in doubt a cell counts.
@@ -20,10 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CELLS_LONG  440 /* along the longer side */
+#define CELLS_LONG  220 /* along the longer side */
 #define CELL_MIN    4   /* pixels */
 #define CELL_MAX    255 /* what a byte counts */
-#define INKED       8   /* 1/8 of the pixels */
+#define INKED       12  /* 1/12 of the pixels */
 #define SOLID       4   /* 3/4 of the pixels */
 #define EDGE        20  /* strips lie in the outer 1/20 */
 #define DARK_PAPER  110
@@ -157,15 +157,15 @@ static bool is_ink(const struct grid *g, uint32_t x, uint32_t y)
 	return c == INKED_CELL || c == SOLID_CELL;
 }
 
-static unsigned neighbours(const struct grid *g, uint32_t x, uint32_t y)
+static bool has_neighbour(const struct grid *g, uint32_t x, uint32_t y)
 {
-	unsigned n = 0;
-
 	for (uint32_t j = y ? y - 1 : 0; j <= y + 1 && j < g->rows; j++) {
-		for (uint32_t i = x ? x - 1 : 0; i <= x + 1 && i < g->columns; i++)
-			n += (i != x || j != y) && is_ink(g, i, j);
+		for (uint32_t i = x ? x - 1 : 0; i <= x + 1 && i < g->columns; i++) {
+			if ((i != x || j != y) && is_ink(g, i, j))
+				return true;
+		}
 	}
-	return n;
+	return false;
 }
 
 double raster_ink(const struct raster *r)
@@ -189,7 +189,7 @@ double raster_ink(const struct raster *r)
 	drop_strips(&g);
 	for (uint32_t y = 0; y < g.rows; y++) {
 		for (uint32_t x = 0; x < g.columns; x++)
-			inked += is_ink(&g, x, y) && neighbours(&g, x, y) >= 2;
+			inked += is_ink(&g, x, y) && has_neighbour(&g, x, y);
 	}
 	free(g.cell);
 	return (double)inked / (double)cells;

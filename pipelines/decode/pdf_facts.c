@@ -94,6 +94,7 @@ void objects_release(struct pdf_objects *o)
 		qpdf_get_error(o->q); /* or it is printed later */
 	while (qpdf_more_warnings(o->q))
 		qpdf_next_warning(o->q);
+	madvise(o->bytes, o->len, MADV_DONTNEED); /* what was touched counts as ours */
 }
 
 /* A key of the page or, where it is inherited, of its ancestors. */
