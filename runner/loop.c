@@ -66,6 +66,11 @@ void loop_turn(struct loop *l, int timeout_ms)
 	}
 }
 
+void loop_ignore(void *arg)
+{
+	(void)arg;
+}
+
 double loop_now(void)
 {
 	struct timespec now;

@@ -32,6 +32,9 @@ void loop_unwatch(struct loop *l, int fd);
 /* Wait at most timeout_ms (-1: for ever) and call the handlers of what is ready. */
 void loop_turn(struct loop *l, int timeout_ms);
 
+/* A handler that does nothing. */
+void loop_ignore(void *arg);
+
 /* Seconds of CLOCK_MONOTONIC. */
 double loop_now(void);
 

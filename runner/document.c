@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Beginning and ending an attempt (document.h).
+ */
+#include "document.h"
+#include "durable.h"
+#include "publish.h"
+#include "base/log.h"
+#include "base/name.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RETRY_SECONDS 1
+
+/* Remove the folders of every attempt at this document; who else had one is dead. */
+static void sweep_attempts(struct document *d)
+{
+	size_t length = strlen(d->token.key);
+	int fd = openat(d->run->spool->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	for (struct dirent *e; dir && (e = readdir(dir));)
+		if (!strncmp(e->d_name, d->token.key, length) && e->d_name[length] == '.')
+			durable_remove_tree(fd, e->d_name);
+	if (dir)
+		closedir(dir);
+}
+
+static void drop_token(struct document *d)
+{
+	unlinkat(d->run->lease.dir, d->token_name, 0);
+	intake_forget(d->run, token_path_hash(d->token.source, d->token.file));
+}
+
+static void report(struct document *d, const char *state, const struct err *why)
+{
+	double seconds = loop_now() - d->started_at;
+	struct buf name;
+
+	buf_init(&name, 1 << 16);
+	name_escape(&name, d->token.result, strlen(d->token.result));
+	if (why)
+		log_warn("%s document=\"%s\" reason=%s: %s", state, d->token.result, why->reason,
+			 why->text);
+	else
+		log_info("%s document=\"%s\" sha256=%s pipeline=%s pages=%u ok=%u blank=%u flagged=%u "
+			 "failed=%u reused=%u seconds=%.2f",
+			 state, d->token.result, d->token.sha256, d->token.pipeline, d->pages, d->ok,
+			 d->blank, d->flagged, d->failed, d->reused, seconds);
+	if (d->run->options->lines) {
+		printf("%-44s %5u %8.2f  %s", name.data, d->pages, seconds, state);
+		if (why)
+			printf(": %s (%s)", why->reason, why->text);
+		else if (d->flagged || d->failed)
+			printf(", %u of %u pages need a look", d->flagged + d->failed, d->pages);
+		printf("\n");
+		fflush(stdout);
+	}
+	buf_release(&name);
+}
+
+void document_release(struct document *d)
+{
+	if (d->decoder.loop)
+		child_kill(&d->decoder);
+	if (d->writer.loop)
+		child_kill(&d->writer);
+	unpacking_release(d);
+	for (size_t i = 0; i < d->n_slots; i++) {
+		if (d->slots[i].use == SLOT_READING)
+			engine_forget(d->engine, &d->slots[i].reading);
+		json_decref(d->slots[i].decoded);
+		json_decref(d->slots[i].reading.params);
+	}
+	if (d->n_slots) {
+		struct slot slots[DECODE_SLOTS_MAX];
+
+		for (size_t i = 0; i < d->n_slots; i++)
+			slots[i] = d->slots[i].slot;
+		scratch_drop_folder(&d->run->scratch, d->folder, slots, d->n_slots);
+	}
+	journal_close(&d->journal);
+	if (d->attempt >= 0)
+		close(d->attempt);
+	if (d->fd >= 0)
+		close(d->fd);
+	json_decref(d->written);
+	free(d->progress);
+	free(d->tries);
+	free(d->duplicate_of);
+	free(d->final);
+	if (d->pipeline.name)
+		pipeline_release(&d->pipeline);
+	token_release(&d->token);
+	free(d);
+}
+
+/* A list of the pages that failed, for why.json; long lists are cut. */
+static json_t *explain(struct document *d)
+{
+	json_t *why = json_pack("{s:s, s:s, s:s, s:I, s:i, s:i}", "key", d->token.key, "pipeline",
+				d->token.pipeline, "sha256", d->token.sha256, "bytes",
+				(json_int_t)d->token.bytes, "attempts", (int)d->token.attempt, "pages",
+				(int)d->pages);
+
+	if (d->token.failures)
+		json_object_set(why, "failures", d->token.failures);
+	if (d->token.archive)
+		json_object_set(why, "archive", d->token.archive);
+	return why;
+}
+
+void document_fail(struct document *d, const struct err *why)
+{
+	struct err err;
+
+	if (d->closed)
+		return;
+	d->closed = true;
+	if (publish_failure(d->run, d->token.source, d->token.file, d->token.result, explain(d), why,
+			    &err) != RC_OK) {
+		run_disk_full(d->run, err.text);
+		d->closed = false;
+		document_give_back(d);
+		return;
+	}
+	d->run->counts.failed++;
+	report(d, "failed", why);
+	sweep_attempts(d);
+	drop_token(d);
+}
+
+void document_try_again(struct document *d, const struct err *why)
+{
+	struct token *t = &d->token;
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { 0 } };
+	struct err err;
+
+	if (d->closed)
+		return;
+	if (!t->failures)
+		t->failures = json_array();
+	json_array_append_new(t->failures, json_pack("{s:i, s:s, s:s}", "attempt", (int)t->attempt,
+						     "reason", why->reason, "text", why->text));
+	if (json_array_size(t->failures) >= ATTEMPTS_EXPLAINED) {
+		document_fail(d, why);
+		return;
+	}
+	log_warn("attempt %u failed document=\"%s\" reason=%s: %s; trying again", t->attempt,
+		 t->result, why->reason, why->text);
+	d->closed = true;
+	journal_sync(&d->journal);
+	times[1].tv_sec = time(NULL) + RETRY_SECONDS;
+	if (token_write(d->run->lease.dir, t, &err) != RC_OK ||
+	    utimensat(d->run->lease.dir, d->token_name, times, 0) ||
+	    durable_replace(d->run->lease.dir, d->token_name, d->run->spool->deferred, d->token_name,
+			    &err) != RC_OK)
+		log_warn("token %s: %s", d->token_name, err.text);
+}
+
+void document_give_back(struct document *d)
+{
+	struct token *t = &d->token;
+	char name[TOKEN_NAME_SIZE];
+	struct err err;
+	int ready;
+
+	if (d->closed)
+		return;
+	d->closed = true;
+	journal_sync(&d->journal);
+	/* This attempt is not counted: nothing the document did ended it. */
+	t->attempt -= t->attempt > 0;
+	token_name(t, name);
+	ready = spool_ready_dir(d->run->spool, t->priority, t->pipeline, &err);
+	if (ready < 0 ||
+	    durable_replace(d->run->lease.dir, d->token_name, ready, name, &err) != RC_OK)
+		log_warn("token %s: %s", d->token_name, err.text);
+	else
+		queue_add(&d->run->queue, t->priority, t->pipeline, t->key, t->attempt);
+	if (ready >= 0)
+		close(ready);
+}
+
+void document_gone(struct document *d)
+{
+	if (d->closed)
+		return;
+	d->closed = true;
+	sweep_attempts(d);
+	drop_token(d);
+	d->run->intake.rescan = true;
+}
+
+void document_acknowledge(struct document *d)
+{
+	struct run_counts *counts = &d->run->counts;
+	bool look = d->flagged || d->failed;
+
+	d->closed = true;
+	index_add(&d->run->index, d->token.identity, d->final);
+	publish_original(d->run, &d->token, d->pipeline.originals);
+	counts->done++;
+	counts->flagged += look;
+	report(d, d->unpacking ? "unpacked" : d->duplicate_of ? "duplicate" : look ? "flagged" : "done",
+	       NULL);
+	sweep_attempts(d);
+	drop_token(d);
+}
+
+/* An earlier attempt got as far as publishing: only the rest is left to do. */
+static bool was_published(struct document *d)
+{
+	if (d->token.attempt > 1)
+		d->final = publish_find(d->run, &d->token);
+	if (!d->final)
+		return false;
+	unpacking_recover(d);
+	d->phase = DOC_WRITTEN;
+	return true;
+}
+
+/* Open the file and see that it is still what was admitted. */
+static bool open_document(struct document *d)
+{
+	const struct token *t = &d->token;
+	int folder = t->source == SOURCE_IN ? d->run->spool->in : d->run->spool->members;
+	struct stat st;
+	struct err err;
+	char *earlier;
+
+	d->fd = intake_open(folder, t->file, &err);
+	if (d->fd < 0 && !strcmp(err.reason, "vanished")) {
+		/* Another worker may have finished it under a token of its own. */
+		earlier = index_find(&d->run->index, t->identity);
+		if (earlier)
+			document_gone(d);
+		else
+			document_fail(d, &err);
+		free(earlier);
+		return false;
+	}
+	if (d->fd < 0) {
+		if (!strcmp(err.reason, "system"))
+			document_give_back(d);
+		else
+			document_fail(d, &err);
+		return false;
+	}
+	if (fstat(d->fd, &st) || (uint64_t)st.st_size != t->bytes ||
+	    (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec != t->mtime_ns) {
+		log_warn("document \"%s\" was changed after it was admitted; it is admitted anew", t->file);
+		document_gone(d);
+		return false;
+	}
+	return true;
+}
+
+static bool make_attempt(struct document *d)
+{
+	static unsigned serial;
+	struct err err;
+
+	snprintf(d->attempt_name, sizeof(d->attempt_name), "%s.%s-%u", d->token.key,
+		 d->run->lease.name, ++serial);
+	if (mkdirat(d->run->spool->tmp, d->attempt_name, 0755))
+		err_errno(&err, RC_RETRY, "write-error", "make state/tmp/%s", d->attempt_name);
+	else if ((d->attempt = openat(d->run->spool->tmp, d->attempt_name,
+				      O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		err_errno(&err, RC_RETRY, "write-error", "open state/tmp/%s", d->attempt_name);
+	else if (journal_create(&d->journal, d->attempt, d->token.key, d->token.identity, &err) == RC_OK)
+		return true;
+	run_disk_full(d->run, err.text);
+	document_give_back(d);
+	return false;
+}
+
+/* The recogniser is known now, and with it what the result depends on. */
+static void open_with_engine(struct document *d)
+{
+	struct err err;
+
+	run_identity(d->token.sha256, &d->pipeline, d->engine, d->token.identity);
+	if (!make_attempt(d))
+		return;
+	if (d->pipeline.duplicates != DUPLICATES_PROCESS)
+		d->duplicate_of = index_find(&d->run->index, d->token.identity);
+	if (d->duplicate_of && d->pipeline.duplicates == DUPLICATES_SKIP) {
+		d->final = xstrdup(d->duplicate_of);
+		d->phase = DOC_WRITTEN;
+		return;
+	}
+	if (d->duplicate_of) {
+		strcpy(d->kind, "duplicate");
+		document_write(d);
+		return;
+	}
+	if (decoder_start(d, &err) != RC_OK)
+		document_try_again(d, &err);
+}
+
+struct document *document_begin(struct run *run, const char *token_name)
+{
+	struct document *d = xcalloc(1, sizeof(*d));
+	char key[KEY_SIZE];
+	uint64_t path;
+	struct err err;
+	enum rc rc;
+
+	d->run = run;
+	d->fd = d->attempt = d->journal.fd = -1;
+	d->started = time(NULL);
+	d->started_at = loop_now();
+	d->first_pending = 1;
+	snprintf(d->token_name, sizeof(d->token_name), "%s", token_name);
+	rc = token_read(run->lease.dir, token_name, &d->token, &err);
+	if (rc != RC_OK) {
+		if (!token_name_parse(token_name, key, &d->token.attempt, &path))
+			BUG("claimed %s", token_name);
+		log_warn("token %s is torn (a power cut?); its document is admitted anew", token_name);
+		unlinkat(run->lease.dir, token_name, 0);
+		intake_torn(run, path, d->token.attempt);
+		goto over;
+	}
+	rc = run_pipeline(run, d->token.pipeline, d->token.ticket, &d->pipeline, &err);
+	if (rc != RC_OK) {
+		document_fail(d, &err);
+		goto over;
+	}
+	pipeline_hash(&d->pipeline, d->pipeline_hash);
+	d->engine = pool_engine(&run->pool, &d->pipeline);
+	if (was_published(d))
+		return d;
+	if (d->token.attempt > ATTEMPTS_UNEXPLAINED) {
+		err_set(&err, RC_FAILED, "too-many-attempts",
+			"%u attempts ended without a word (crashes or power cuts); not tried again",
+			d->token.attempt - 1);
+		document_fail(d, &err);
+		goto over;
+	}
+	if (!open_document(d))
+		goto over;
+	return d;
+over:
+	document_release(d);
+	return NULL;
+}
+
+double document_turn(struct document *d, double now)
+{
+	double next = INFINITY;
+
+	if (d->closed || d->phase == DOC_WRITTEN)
+		return next;
+	if (d->phase == DOC_OPENING && !d->decoder.loop && !d->writer.loop) {
+		if (d->engine->state == ENGINE_BROKEN || d->run->draining)
+			document_give_back(d);
+		else if (d->engine->state == ENGINE_READY)
+			open_with_engine(d);
+		return now;
+	}
+	for (size_t i = 0; i < d->n_slots && !d->closed; i++)
+		if (d->slots[i].needs && !decoder_grant(d, &d->slots[i]))
+			next = fmin(next, now + 0.05);
+	if (d->closed)
+		return next;
+	if (d->journal.unsynced >= SYNC_PAGES || (d->journal.unsynced && now >= d->next_sync)) {
+		journal_sync(&d->journal);
+		d->next_sync = now + 1;
+	}
+	if (d->journal.unsynced)
+		next = fmin(next, d->next_sync);
+	if (d->deadline && now >= d->deadline)
+		decoder_late(d);
+	if (d->deadline)
+		next = fmin(next, d->deadline);
+	return next;
+}
+
+bool document_idle(const struct document *d)
+{
+	if (d->phase == DOC_WRITING || d->phase == DOC_UNPACKING || d->decoding)
+		return false;
+	for (size_t i = 0; i < d->n_slots; i++)
+		if (d->slots[i].use != SLOT_FREE)
+			return false;
+	return true;
+}
+
+void document_drain(struct document *d)
+{
+	if (!d->closed && d->phase != DOC_WRITTEN && document_idle(d))
+		document_give_back(d);
+}

@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Admission: a candidate is opened, checked, hashed and given a token (intake.h).
+ */
+#include "run.h"
+#include "airlock.h"
+#include "child.h"
+#include "durable.h"
+#include "publish.h"
+#include "base/log.h"
+#include "base/name.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <math.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define HASH_BYTES_A_TURN (8u << 20)
+#define TURN_SECONDS      0.02
+#define TICKET_BYTES_MAX  (64u << 10)
+#define TICKET_SECONDS    5
+
+/* Open addressing; a removed member leaves its slot to whoever follows in the same run. */
+static size_t path_slot(const struct path_set *s, uint64_t path)
+{
+	size_t i = path & (s->cap - 1);
+
+	while (s->slots[i] && s->slots[i] != path)
+		i = (i + 1) & (s->cap - 1);
+	return i;
+}
+
+bool path_set_has(const struct path_set *s, uint64_t path)
+{
+	return s->cap && s->slots[path_slot(s, path)] == path;
+}
+
+void path_set_add(struct path_set *s, uint64_t path)
+{
+	if (2 * (s->n + 1) > s->cap) {
+		struct path_set grown = { .cap = s->cap ? 2 * s->cap : 256 };
+
+		grown.slots = xcalloc(grown.cap, sizeof(*grown.slots));
+		for (size_t i = 0; i < s->cap; i++)
+			if (s->slots[i])
+				grown.slots[path_slot(&grown, s->slots[i])] = s->slots[i];
+		grown.n = s->n;
+		free(s->slots);
+		*s = grown;
+	}
+	size_t i = path_slot(s, path);
+
+	s->n += !s->slots[i];
+	s->slots[i] = path;
+}
+
+void path_set_remove(struct path_set *s, uint64_t path)
+{
+	size_t hole, i;
+
+	if (!path_set_has(s, path))
+		return;
+	hole = path_slot(s, path);
+	s->slots[hole] = 0;
+	s->n--;
+	for (i = (hole + 1) & (s->cap - 1); s->slots[i]; i = (i + 1) & (s->cap - 1)) {
+		uint64_t moved = s->slots[i];
+
+		s->slots[i] = 0;
+		s->slots[path_slot(s, moved)] = moved;
+	}
+}
+
+int intake_open(int dirfd, const char *file, struct err *err)
+{
+	struct open_how how = { .flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY,
+				.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+					   RESOLVE_NO_MAGICLINKS };
+	struct stat st;
+	int fd = (int)syscall(SYS_openat2, dirfd, file, &how, sizeof(how));
+
+	if (fd < 0) {
+		if (errno == ENOENT || errno == ENOTDIR)
+			err_set(err, RC_FAILED, "vanished", "the file is gone");
+		else if (errno == ELOOP || errno == ENXIO)
+			err_set(err, RC_FAILED, "not-a-regular-file",
+				"a symbolic link, FIFO or device is not read");
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+			err_errno(err, RC_RETRY, "system", "open");
+		else
+			err_errno(err, RC_FAILED, "unreadable", "open");
+		return -1;
+	}
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+		err_set(err, RC_FAILED, "not-a-regular-file",
+			"only regular files are read, this is something else");
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+uint64_t candidate_state(const struct candidate *c)
+{
+	uint64_t state[3] = { c->path, c->bytes, (uint64_t)c->mtime_ns };
+
+	return hash64(state, sizeof(state));
+}
+
+size_t intake_waiting(const struct intake *in)
+{
+	return in->n_candidates - in->first_candidate + in->now.busy;
+}
+
+void intake_forget(struct run *run, uint64_t path)
+{
+	path_set_remove(&run->intake.admitted, path);
+}
+
+void intake_torn(struct run *run, uint64_t path, unsigned attempt)
+{
+	struct intake *in = &run->intake;
+
+	in->torn = xrealloc(in->torn, (in->n_torn + 1) * sizeof(*in->torn));
+	in->torn[in->n_torn++] = (struct torn){ path, attempt };
+	path_set_remove(&in->admitted, path);
+	in->rescan = true;
+}
+
+/* The file cannot become a document. */
+void intake_reject(struct run *run, const struct candidate *c, const char *result,
+		   const struct err *why)
+{
+	json_t *json = json_object();
+	struct err err;
+
+	if (publish_failure(run, c->source, c->file, result, json, why, &err) == RC_OK) {
+		run->counts.failed++;
+		log_warn("failed document=\"%s\" reason=%s: %s", c->file, why->reason, why->text);
+		if (run->options->lines)
+			printf("%-40s %5s %8s  failed: %s (%s)\n", c->file, "-", "-", why->reason, why->text);
+		return;
+	}
+	log_error("document \"%s\" cannot be moved to failed/: %s", c->file, err.text);
+	path_set_add(&run->intake.stuck, c->path);
+}
+
+/* Where a dropped file's ticket is, read through the sandboxed parser. *ticket stays NULL without
+ * one. Waits for the child: a ticket is small and its time is bounded. */
+static enum rc read_ticket(struct run *run, const char *file, json_t **ticket, struct err *err)
+{
+	char *name = xasprintf("%s" TICKET_SUFFIX, file);
+	char *program = xasprintf("%s/cloister-decode", install_program_dir());
+	const char *argv[] = { program, run->sandbox_flag, "--ticket", name, NULL };
+	struct child_fd fds[1];
+	struct child_spec spec = { .name = "cloister-decode", .argv = argv, .fds = fds, .n_fds = 1,
+				   .max_line = TICKET_BYTES_MAX * 4 };
+	enum lines_status status = LINES_AGAIN;
+	struct child child;
+	struct err opened;
+	json_t *reply = NULL;
+	enum rc rc = RC_OK;
+	struct loop loop;
+	size_t len;
+	char *line;
+	int fd = intake_open(run->spool->in, name, &opened);
+
+	*ticket = NULL;
+	if (fd < 0) {
+		rc = strcmp(opened.reason, "vanished")
+			     ? err_set(err, RC_FAILED, "ticket", "%s: %s", name, opened.text)
+			     : RC_OK;
+		goto out;
+	}
+	fds[0] = (struct child_fd){ fd, DECODE_DOCUMENT_FD };
+	loop_init(&loop);
+	rc = child_start(&child, &loop, &spec, loop_ignore, loop_ignore, NULL, err);
+	if (rc == RC_OK) {
+		double by = loop_now() + TICKET_SECONDS;
+
+		child_limit_cpu(&child, TICKET_SECONDS);
+		while ((status = child_line(&child, &line, &len)) == LINES_AGAIN && loop_now() < by)
+			poll(&(struct pollfd){ .fd = child.out, .events = POLLIN }, 1, 100);
+		if (status == LINES_ONE)
+			reply = airlock_parse(line, len, err);
+		*ticket = json_incref(json_object_get(reply, "ticket"));
+		if (!*ticket) {
+			json_t *error = json_object_get(reply, "error");
+			const char *text = json_string_value(json_object_get(error, "text"));
+
+			rc = err_set(err, RC_FAILED, "ticket", "%s",
+				     text ? text : "the ticket could not be read");
+		}
+		json_decref(reply);
+		child_kill(&child);
+	}
+	loop_release(&loop);
+	close(fd);
+out:
+	free(name);
+	free(program);
+	return rc;
+}
+
+void intake_abandon(struct run *run)
+{
+	struct admission *a = &run->intake.now;
+
+	if (a->fd >= 0)
+		close(a->fd);
+	free(a->candidate.file);
+	token_release(&a->token);
+	if (a->pipeline.name)
+		pipeline_release(&a->pipeline);
+	*a = (struct admission){ .fd = -1 };
+}
+
+/* Nobody has it open for writing, as far as the file system can tell (a read lease is refused
+ * while somebody has). Needs to own the file; where leases do not exist, standing still is all. */
+static bool being_written(int fd)
+{
+	if (fcntl(fd, F_SETLEASE, F_RDLCK))
+		return errno == EAGAIN;
+	fcntl(fd, F_SETLEASE, F_UNLCK);
+	return false;
+}
+
+static int64_t mtime_ns(const struct stat *st)
+{
+	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
+static bool moved_on(const struct candidate *c, const struct stat *st)
+{
+	return c->bytes != (uint64_t)st->st_size || c->mtime_ns != mtime_ns(st);
+}
+
+static enum rc begin_in(struct run *run, struct admission *a, struct err *err)
+{
+	char name[65];
+	enum rc rc;
+
+	spool_pipeline_of(a->token.file, run->config->default_pipeline, name);
+	a->token.pipeline = xstrdup(name);
+	a->token.result = xstrdup(a->token.file);
+	rc = read_ticket(run, a->token.file, &a->token.ticket, err);
+	if (rc == RC_OK)
+		rc = run_pipeline(run, name, a->token.ticket, &a->pipeline, err);
+	return rc;
+}
+
+/* A member's settings are its archive's; the manifest beside it tells them. */
+static enum rc begin_member(struct run *run, struct admission *a, struct err *err)
+{
+	const char *slash = strchr(a->token.file, '/');
+	char *manifest = xasprintf("%.*s/archive.json", (int)(slash - a->token.file), a->token.file);
+	int fd = openat(run->spool->members, manifest, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	json_t *json = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
+	json_t *member = json_object_get(json_object_get(json, "files"), slash + 1);
+	const char *pipeline = json_string_value(json_object_get(json, "pipeline"));
+	const char *result = json_string_value(json_object_get(member, "result"));
+	enum rc rc = RC_FAILED;
+	struct buf decoded;
+
+	buf_init(&decoded, 1 << 16);
+	if (fd >= 0)
+		close(fd);
+	if (!pipeline || !result || !name_decode(&decoded, result, strlen(result))) {
+		err_set(err, RC_FAILED, "archive", "the manifest %s does not tell about it", manifest);
+	} else {
+		a->token.pipeline = xstrdup(pipeline);
+		a->token.result = xstrdup(decoded.data);
+		a->token.ticket = json_is_object(json_object_get(json, "ticket"))
+					  ? json_incref(json_object_get(json, "ticket"))
+					  : NULL;
+		a->token.archive = json_incref(json_object_get(member, "archive"));
+		rc = run_pipeline(run, pipeline, a->token.ticket, &a->pipeline, err);
+	}
+	buf_release(&decoded);
+	json_decref(json);
+	free(manifest);
+	return rc;
+}
+
+static void begin_admission(struct run *run, struct candidate *c)
+{
+	struct admission *a = &run->intake.now;
+	int folder = c->source == SOURCE_IN ? run->spool->in : run->spool->members;
+	enum rc rc = RC_OK;
+	struct err err;
+	struct stat st;
+
+	*a = (struct admission){ .busy = true, .candidate = *c, .fd = -1 };
+	a->token.source = c->source;
+	a->token.file = xstrdup(c->file);
+	sha256_init(&a->sha256);
+	a->fd = intake_open(folder, c->file, &err);
+	if (a->fd < 0 || fstat(a->fd, &st)) {
+		rc = RC_FAILED;
+		if (!strcmp(err.reason, "vanished")) {
+			log_warn("document \"%s\" vanished before it was read", c->file);
+			goto drop;
+		}
+		if (!strcmp(err.reason, "system"))
+			goto drop; /* the next scan finds it again */
+	} else if (c->source == SOURCE_IN &&
+		   ((!c->renamed && moved_on(c, &st)) || being_written(a->fd))) {
+		log_debug("document \"%s\" is still being written", c->file);
+		run->intake.rescan = true;
+		goto drop;
+	}
+	if (rc == RC_OK)
+		rc = c->source == SOURCE_IN ? begin_in(run, a, &err) : begin_member(run, a, &err);
+	if (rc == RC_OK && a->pipeline.limits.input_mebibytes < (uint64_t)st.st_size >> 20)
+		rc = err_set(&err, RC_FAILED, "limit:input-mebibytes",
+			     "the file has %llu MiB, the pipeline allows %llu",
+			     (unsigned long long)st.st_size >> 20,
+			     (unsigned long long)a->pipeline.limits.input_mebibytes);
+	if (rc == RC_OK) {
+		a->token.bytes = (uint64_t)st.st_size;
+		a->token.mtime_ns = mtime_ns(&st);
+		a->token.priority = a->pipeline.priority;
+		return;
+	}
+	if (rc == RC_FAILED)
+		intake_reject(run, c, a->token.result ? a->token.result : c->file, &err);
+drop:
+	intake_abandon(run);
+}
+
+/* The next piece of the file. true when all has been hashed. */
+static bool hash_piece(struct admission *a, struct err *err)
+{
+	static uint8_t block[1 << 18];
+	uint64_t until = a->done + HASH_BYTES_A_TURN;
+
+	while (a->done < until) {
+		ssize_t n = pread(a->fd, block, sizeof(block), (off_t)a->done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			err_errno(err, RC_FAILED, "read-error", "read at byte %llu",
+				  (unsigned long long)a->done);
+			return true;
+		}
+		if (n == 0)
+			return true;
+		sha256_update(&a->sha256, (size_t)n, block);
+		a->done += (uint64_t)n;
+	}
+	return false;
+}
+
+static bool changed_meanwhile(const struct admission *a)
+{
+	struct stat st;
+
+	return a->done != a->token.bytes || fstat(a->fd, &st) ||
+	       (uint64_t)st.st_size != a->token.bytes || mtime_ns(&st) != a->token.mtime_ns;
+}
+
+/* With `originals: keep` a file stays in in/ after its result: it is not read again. */
+static bool is_kept(struct run *run, const struct admission *a)
+{
+	char *earlier;
+	bool kept;
+
+	if (a->pipeline.originals != ORIGINALS_KEEP || a->token.source != SOURCE_IN)
+		return false;
+	earlier = index_find(&run->index, a->token.identity);
+	kept = earlier && !strncmp(earlier, a->token.result, strlen(a->token.result)) &&
+	       (earlier[strlen(a->token.result)] == '\0' || earlier[strlen(a->token.result)] == '~');
+	free(earlier);
+	return kept;
+}
+
+static void give_token(struct run *run, struct admission *a)
+{
+	struct intake *in = &run->intake;
+	struct err err;
+	int dir;
+
+	for (size_t i = 0; i < in->n_torn; i++)
+		if (in->torn[i].path == a->candidate.path)
+			a->token.attempt = in->torn[i].attempt;
+	token_make_key(&a->token);
+	dir = spool_ready_dir(run->spool, a->token.priority, a->token.pipeline, &err);
+	if (dir < 0 || token_write(dir, &a->token, &err) != RC_OK) {
+		run_disk_full(run, err.text);
+	} else {
+		path_set_add(&in->admitted, a->candidate.path);
+		queue_add(&run->queue, a->token.priority, a->token.pipeline, a->token.key,
+			  a->token.attempt);
+		log_debug("admitted document=\"%s\" key=%s", a->token.file, a->token.key);
+	}
+	if (dir >= 0)
+		close(dir);
+}
+
+/* One step for the document being admitted; false when it has to wait for something. */
+static bool step_admission(struct run *run)
+{
+	struct admission *a = &run->intake.now;
+	struct engine *engine;
+	struct err err = { 0 };
+
+	if (a->token.sha256[0] == '\0') {
+		if (!hash_piece(a, &err))
+			return true;
+		if (err.reason[0]) {
+			intake_reject(run, &a->candidate, a->token.result, &err);
+			intake_abandon(run);
+			return true;
+		}
+		if (changed_meanwhile(a)) {
+			log_warn("document \"%s\" changed while it was read; waiting for it to stand still",
+				 a->candidate.file);
+			intake_abandon(run);
+			return true;
+		}
+		sha256_hex(&a->sha256, a->token.sha256);
+	}
+	/* Which model it will be read with is part of the key: the recogniser has to say hello. */
+	engine = pool_engine(&run->pool, &a->pipeline);
+	if (engine->state == ENGINE_STARTING)
+		return false;
+	if (engine->state == ENGINE_BROKEN) {
+		err_set(&err, RC_FAILED, "recogniser", "%s", engine->why.text);
+		intake_reject(run, &a->candidate, a->token.result, &err);
+	} else {
+		run_identity(a->token.sha256, &a->pipeline, engine, a->token.identity);
+		if (is_kept(run, a))
+			path_set_add(&run->intake.finished, candidate_state(&a->candidate));
+		else
+			give_token(run, a);
+	}
+	intake_abandon(run);
+	return true;
+}
+
+/* Is it complete, by what we know of it? */
+static bool settled(struct run *run, const struct candidate *c, double now)
+{
+	return c->source == SOURCE_MEMBER || c->renamed ||
+	       now - c->still_since >= (double)run->config->settle_seconds;
+}
+
+/* The first candidate that is complete, or NULL and when to look again. */
+static struct candidate *next_candidate(struct run *run, double now, double *look_again)
+{
+	struct intake *in = &run->intake;
+
+	while (in->first_candidate < in->n_candidates && !in->candidates[in->first_candidate].file)
+		in->first_candidate++;
+	*look_again = INFINITY;
+	for (size_t i = in->first_candidate; i < in->n_candidates; i++) {
+		struct candidate *c = &in->candidates[i];
+
+		if (!c->file)
+			continue;
+		if (settled(run, c, now))
+			return c;
+		*look_again =
+			fmin(*look_again, c->still_since + (double)run->config->settle_seconds);
+	}
+	return NULL;
+}
+
+double intake_turn(struct run *run, double now)
+{
+	struct intake *in = &run->intake;
+	double until = now + TURN_SECONDS;
+
+	while (loop_now() < until) {
+		struct candidate *c, taken;
+		double look_again;
+
+		if (run->draining || run->disk_full)
+			return INFINITY;
+		if (in->now.busy) {
+			if (!step_admission(run))
+				return INFINITY; /* the pool's news will wake us */
+			continue;
+		}
+		c = next_candidate(run, now, &look_again);
+		if (!c)
+			return look_again;
+		taken = *c;
+		c->file = NULL;
+		begin_admission(run, &taken);
+	}
+	return now;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * intake: from a file in the drop box to a token in ready/.
+ *
+ * A scan of in/ (and of state/members/) at start, every rescan_seconds and after a hint from inotify
+ * finds files without a token.  A file is taken when it was renamed in, or when its size and mtime
+ * have stood still for `settle_seconds` and nobody holds it open for writing.  It is then opened
+ * once, hashed a piece at a time between other work, and given a token whose key tells document,
+ * settings and model.  What is not a regular file, or has no usable pipeline, goes to failed/ at
+ * once, with the reason.
+ */
+#ifndef RUNNER_INTAKE_H
+#define RUNNER_INTAKE_H
+
+#include "base/hash.h"
+#include "pipeline.h"
+#include "spool.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct run;
+
+/* Set of path hashes (token_path_hash); 0 is not a member. */
+struct path_set {
+	uint64_t *slots;
+	size_t n, cap;
+};
+bool path_set_has(const struct path_set *s, uint64_t path);
+void path_set_add(struct path_set *s, uint64_t path);
+void path_set_remove(struct path_set *s, uint64_t path);
+
+struct candidate {
+	char *file; /* beneath in/ or members/; NULL: taken */
+	enum token_source source;
+	uint64_t path;
+	uint64_t bytes;
+	int64_t mtime_ns;
+	double still_since; /* size and mtime, on our clock */
+	bool renamed;       /* seen to be renamed in: complete */
+};
+
+struct intake {
+	int inotify; /* -1: none */
+	struct watch {
+		int wd;
+		char *dir; /* beneath in/ */
+	} *watches;
+	size_t n_watches;
+	bool rescan;              /* something happened that a scan must look at, soon */
+	bool urgent;              /* ... at once */
+	bool more;                /* the last scan stopped early, at the limit of candidates */
+	struct path_set admitted; /* paths with a token */
+	struct path_set finished; /* originals kept in in/: candidate_state() of each */
+	struct path_set listed;   /* paths of candidates */
+	struct path_set stuck;    /* that could not be moved to failed/; logged once */
+	struct torn {
+		uint64_t path;
+		unsigned attempt;
+	} *torn; /* tokens that lost their content in a power cut: the attempts begun still count */
+	size_t n_torn;
+	struct candidate *candidates; /* oldest first; [first_candidate .. n_candidates) */
+	size_t first_candidate, n_candidates, cap_candidates;
+	struct admission { /* the one being hashed */
+		bool busy;
+		struct candidate candidate;
+		struct token token;
+		struct pipeline pipeline;
+		int fd;
+		struct sha256_ctx sha256;
+		uint64_t done;
+	} now;
+};
+
+void intake_init(struct intake *in, struct run *run);
+void intake_release(struct intake *in, struct run *run);
+
+/* Look for new files. */
+void intake_scan(struct run *run);
+/* End what is being admitted; its file is found again by the next scan. */
+void intake_abandon(struct run *run);
+/* Take the next steps, for at most a few milliseconds. Returns the moment it wants to be called
+ * again: now when there is more to do at once. */
+double intake_turn(struct run *run, double now);
+/* Files seen that are not yet admitted. */
+size_t intake_waiting(const struct intake *in);
+
+/* Hash over path, size and time of a file: tells whether a kept original was changed. */
+uint64_t candidate_state(const struct candidate *c);
+
+/* A token that could not be read: its document is admitted anew, the attempts begun count on. */
+void intake_torn(struct run *run, uint64_t path, unsigned attempt);
+
+/* A document has left in/: forget its path. */
+void intake_forget(struct run *run, uint64_t path);
+
+/* Send a file that cannot become a document to failed/RESULT, with the reason. */
+void intake_reject(struct run *run, const struct candidate *c, const char *result,
+		   const struct err *why);
+
+/* Open a file beneath a folder without following links or leaving it; regular files only.
+ * Reasons: vanished, not-a-regular-file, unreadable. -1 and err. */
+int intake_open(int dirfd, const char *file, struct err *err);
+
+#endif

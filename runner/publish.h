@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * publish: how a document leaves the queue.
+ *
+ * A result becomes visible by one rename of a complete folder into out/, acknowledged when the folder
+ * it now lies in is synced; only then does the original move to done/ and the token go.  A failure
+ * first writes NAME.why.json into failed/, then moves the original there.  At every step in between a
+ * crash leaves a token, and whoever takes it finds the key in what is there already and goes on.
+ * A name that is taken by another document gets ~2, ~3 ... added.
+ */
+#ifndef RUNNER_PUBLISH_H
+#define RUNNER_PUBLISH_H
+
+#include "run.h"
+
+/* Rename attempt/out to out/RESULT. *final = the path beneath out/ it got; the caller frees.
+ * RC_OK also when an earlier attempt of the same key has already published. */
+enum rc publish_result(struct run *run, int attempt, const struct token *t, char **final,
+		       struct err *err);
+/* Sync the folder that out/FINAL lies in: from here on the result is acknowledged. */
+void publish_sync(struct run *run, const char *final);
+/* Path beneath out/ where a result with t's key lies, or NULL. The caller frees. */
+char *publish_find(struct run *run, const struct token *t);
+
+/* After publish_sync(): original to done/ (or as the pipeline says), ticket along with it. */
+void publish_original(struct run *run, const struct token *t, enum originals_policy policy);
+
+/* Document (a file beneath in/ or members/) to failed/ with its reason. why: an object, consumed,
+ * that gets document, reason, text and time added. RC_RETRY when it cannot be written now. */
+enum rc publish_failure(struct run *run, enum token_source source, const char *file,
+			const char *result, json_t *why, const struct err *reason,
+			struct err *err);
+
+/* name, or name~N, for N = 2, 3, ...; the caller frees. */
+char *publish_name(const char *name, unsigned n);
+
+#endif

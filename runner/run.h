@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * run: what the parts of the supervisor share.  One of it exists, for the life of `cloister run`.
+ */
+#ifndef RUNNER_RUN_H
+#define RUNNER_RUN_H
+
+#include "config.h"
+#include "index.h"
+#include "intake.h"
+#include "lease.h"
+#include "loop.h"
+#include "pipeline.h"
+#include "queue.h"
+#include "recogniser.h"
+#include "scratch.h"
+#include "spool.h"
+#include "status.h"
+#include "supervisor.h"
+
+struct document;
+
+struct run {
+	struct spool *spool;
+	const struct config *config;
+	const struct run_options *options;
+	unsigned jobs;
+	const char *sandbox_flag; /* --sandbox=on|try|off for our own programs */
+	struct loop loop;
+	struct lease lease;
+	struct scratch scratch;
+	struct pool pool;
+	struct index index;
+	struct queue queue;
+	struct intake intake;
+	struct status status;
+	struct run_counts counts;
+	struct document *documents; /* being worked on */
+	struct published *to_acknowledge;
+	bool gatekeeper;  /* this worker admits documents; one a spool does */
+	bool draining;    /* no new pages, no new documents */
+	bool stop;        /* now */
+	bool disk_full;   /* pause until there is room */
+	int signal;       /* that asked for it, or 0 */
+	int gate_fd;
+	double next_rescan, next_reap, next_disk_look;
+	struct cached_pipeline *pipelines;
+	size_t n_pipelines;
+};
+
+/* Effective settings for a document: the pipeline by name, with the ticket applied. Fails with
+ * "unknown-pipeline", "pipeline" or "ticket". Caller releases. */
+enum rc run_pipeline(struct run *run, const char *name, const json_t *ticket, struct pipeline *p,
+		     struct err *err);
+
+/* identity = SHA-256 over document, settings and model, as in a token's key. */
+void run_identity(const char *document_sha256, const struct pipeline *p, const struct engine *e,
+		  char identity[SHA256_HEX_SIZE]);
+
+/* The spool is out of room: stop taking on work until there is some. */
+void run_disk_full(struct run *run, const char *what);
+
+#endif
