@@ -14,6 +14,7 @@
  *             "finish":"stop|length|repetition|...","tokens":N,"ms":N}
  *         or {"id":17,"status":"error","error":"one line"}
  *
+ *   A box that is not there, or of which nothing lies on the page, is left out.
  *   Boxes are in pixels of the page image as it lies in the file, origin top left, x1 and y1
  *   exclusive. rotation = degrees clockwise the reader had to turn the page to read it.
  *
@@ -41,7 +42,9 @@
  *   'M' {"ordinal":1,"path":ENCODED_NAME}   a member starts (name_encode() of the stored path)
  *   'D' bytes                               its data, at most 65536 a frame
  *   'E' {"size":N}                          it is complete
- *   'S' {"ordinal":2,"path":..,"reason":..} a member that is not a file, or could not be read
+ *   'S' {"ordinal":2,"path":..,"reason":..} a member that is not a file, or could not be read:
+ *       "not-a-regular-file|ignored-name|name-too-long|encrypted|damaged"; when a member's 'M' went
+ *       before, it is taken back
  *   'X' {"members":N} or {"error":{"reason":..,"text":..}}   the end, always the last frame
  * Its request is the same open line.
  *

@@ -103,8 +103,9 @@ void row_over_white_ga(const uint8_t *src, uint8_t *dst_grey, uint32_t width);
 /* blank.c: share of ink, 0..1: pixels clearly darker than the paper that are not lone specks. */
 double raster_ink(const struct raster *r);
 
-/* unpack.c, ticket.c: the other two modes of the program; return the exit code. */
-int unpack_main(void);
+/* unpack.c, ticket.c: the other two modes of the program, from inside the sandbox; the exit code.
+ * name is the document's display name, which a member of a plain .gz takes. */
+int unpack_main(const char *name, const struct pipeline *p);
 int ticket_main(const char *name);
 
 #endif

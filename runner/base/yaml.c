@@ -49,7 +49,7 @@ static const char *plain_words(const char *problem, const char *line)
 {
 	static const char *const words[][2] = {
 		{ "mapping values are not allowed",
-		  "wrong indentation, or a text with ': ' in it that needs quotes" },
+		  "wrong indentation, ':' missing in the line above, or a text that needs quotes" },
 		{ "did not find expected key", "wrong indentation, or an unfinished value above" },
 		{ "could not find expected ':'", "a key without ':' after it" },
 		{ "did not find expected '-' indicator", "wrong indentation in a list" },
@@ -371,12 +371,13 @@ static json_t *slots_to_json(const struct yaml_marks *marks, const struct yaml_k
 	for (size_t i = 1; i < marks->n; i++) {
 		const struct yaml_mark *m = &marks->v[i];
 		const struct yaml_key *k = find_key(keys, n, m->parent, m->key);
-		const struct slot *slot = slots + (k - keys);
 		json_t *group = *m->parent ? json_object_get(all, m->parent) : all;
+		const struct slot *slot;
 		json_t *value;
 
 		if (!k) /* entry of a list */
 			continue;
+		slot = &slots[k - keys];
 		if (k->kind == YAML_SCALAR) {
 			value = json_string(slot->text ? slot->text : "");
 		} else if (k->kind == YAML_MAPPING) {
