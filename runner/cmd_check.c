@@ -104,8 +104,8 @@ int cmd_check(const struct options *o)
 		enum rc rc = check_file(file, &err);
 		/* Errors of a known line name the file themselves. */
 		bool named = rc != RC_OK && !strncmp(err.text, file, strlen(file));
-		char *name = shown(file);
-		char *text = rc != RC_OK ? shown(err.text) : NULL;
+		char *name = display(file);
+		char *text = rc != RC_OK ? display(err.text) : NULL;
 
 		if (rc != RC_OK)
 			code = EX_CONFIGURATION;

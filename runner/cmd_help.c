@@ -25,18 +25,13 @@ static int print(void (*text)(struct buf *out))
 int cmd_help(const struct options *o)
 {
 	const struct command *command = NULL;
-	const char *names[64];
 	const char *meant;
 	struct buf out;
-	size_t n = 0;
 
 	if (o->man)
 		return print(options_man);
 	if (o->n_args && !(command = command_find(o->args[0]))) {
-		for (const struct command *c = commands; c->name && n < 63; c++)
-			names[n++] = c->name;
-		names[n] = NULL;
-		meant = suggest(o->args[0], names);
+		meant = command_suggest(o->args[0]);
 		complain(o, "unknown command %s%s%s%s", o->args[0], meant ? "; did you mean " : "",
 			 meant ? meant : "", meant ? "?" : "");
 		return EX_USAGE_ERROR;

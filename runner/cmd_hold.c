@@ -19,7 +19,7 @@ struct move {
 static bool moved(const struct move *m, const struct listed *d, enum rc rc, const char *to,
 		  const struct err *err)
 {
-	char *path = shown(d->path);
+	char *path = display(d->path);
 
 	if (rc == RC_OK && !m->o->quiet)
 		printf("%s: %s\n", path, to);

@@ -28,13 +28,13 @@ static void print_document(const struct listed *d, bool json)
 
 	if (json) {
 		print_json(json_pack("{s:s, s:o, s:o, s:o, s:o}", "state", state, "path",
-				     json_shown(d->path), "pipeline", json_shown(d->pipeline), "pages",
+				     json_display(d->path), "pipeline", json_display(d->pipeline), "pages",
 				     d->pages < 0 ? json_null() : json_integer(d->pages), "finished",
 				     json_integer(d->finished)));
 		return;
 	}
-	path = shown(d->path);
-	pipeline = shown(d->pipeline);
+	path = display(d->path);
+	pipeline = display(d->pipeline);
 	if (d->pages >= 0 && d->state == DOCUMENT_ACTIVE)
 		snprintf(pages, sizeof(pages), "%lld/%lld", (long long)d->finished,
 			 (long long)d->pages);

@@ -96,7 +96,7 @@ static bool retry(const struct listed *d, void *arg)
 		complain(r->o, "%s: %s", d->path, err.text);
 		return false;
 	}
-	path = shown(d->path);
+	path = display(d->path);
 	if (!r->o->quiet)
 		printf("%s -> in/%s\n", path, path);
 	free(path);

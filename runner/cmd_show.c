@@ -46,11 +46,11 @@ static void print_member(const char *label, json_t *value)
 	if (!value || json_is_null(value))
 		return;
 	if (json_is_string(value)) {
-		text = shown(json_string_value(value));
+		text = display(json_string_value(value));
 	} else {
 		char *raw = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT |
 						      JSON_REAL_PRECISION(4));
-		text = shown(raw ? raw : "?");
+		text = display(raw ? raw : "?");
 		free(raw);
 	}
 	printf("  %-10s  %s\n", label, text);
@@ -65,7 +65,7 @@ static void print_failures(json_t *failures)
 	json_array_foreach(failures, i, failure) {
 		const char *reason = json_string_value(json_object_get(failure, "reason"));
 		const char *said = json_string_value(json_object_get(failure, "text"));
-		char *text = shown(said ? said : "");
+		char *text = display(said ? said : "");
 
 		printf("  attempt %-3lld %s: %s\n",
 		       (long long)json_integer_value(json_object_get(failure, "attempt")),
@@ -84,7 +84,7 @@ static void print_pages(json_t *pages)
 		const char *reason = json_string_value(json_object_get(page, "reason"));
 		const char *said = json_string_value(json_object_get(page, "detail"));
 		json_t *confidence = json_object_get(json_object_get(page, "confidence"), "mean");
-		char *detail = shown(said ? said : "");
+		char *detail = display(said ? said : "");
 
 		printf("  page %-5lld  %s", (long long)json_integer_value(json_object_get(page, "page")),
 		       status ? status : "?");
@@ -128,8 +128,8 @@ static void print_text(const struct listed *d, json_t *token, json_t *result)
 	static const char *const of_token[] = { "key",	    "attempts", "priority", "sha256",
 						"bytes",    "ticket",   "archive" };
 	static const char *const of_failure[] = { "reason", "text", "time", "key", "attempts" };
-	char *path = shown(d->path);
-	char *pipeline = shown(d->pipeline);
+	char *path = display(d->path);
+	char *pipeline = display(d->pipeline);
 
 	printf("%s\n  %-10s  %s\n  %-10s  %s\n", path, "state", document_state_name(d->state),
 	       "pipeline", pipeline);
@@ -161,8 +161,8 @@ static void show_document(const struct listed *d, void *arg)
 
 	if (show->o->json)
 		print_json(json_pack("{s:s, s:o, s:o, s:O*, s:O*}", "state",
-				     document_state_name(d->state), "path", json_shown(d->path),
-				     "pipeline", json_shown(d->pipeline), "token", token,
+				     document_state_name(d->state), "path", json_display(d->path),
+				     "pipeline", json_display(d->pipeline), "token", token,
 				     d->state == DOCUMENT_FAILED ? "why" : "result", result));
 	else
 		print_text(d, token, result);

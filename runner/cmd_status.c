@@ -71,7 +71,7 @@ static enum life life_of(json_t *run)
 static void print_life(json_t *run, enum life life)
 {
 	const char *updated = text_of(run, "updated");
-	char *worker = shown(text_of(run, "worker"));
+	char *worker = display(text_of(run, "worker"));
 
 	switch (life) {
 	case LIFE_NONE:
@@ -119,7 +119,7 @@ static void print_run(json_t *run, enum life life)
 	}
 	putchar('\n');
 	json_array_foreach(json_object_get(run, "active"), i, active) {
-		char *path = shown(text_of(active, "path"));
+		char *path = display(text_of(active, "path"));
 
 		printf("reading   %s, page %lld of %lld\n", path, number_of(active, "page"),
 		       number_of(active, "pages"));

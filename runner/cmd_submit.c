@@ -148,8 +148,8 @@ static enum rc place_somewhere(int dir, const char *document, const char *ticket
 static void tell(const struct submit *s, const char *file, const char *folder, const char *name)
 {
 	char *path = xasprintf("%s/%s", folder, name);
-	char *from = shown(file);
-	char *to = shown(path);
+	char *from = display(file);
+	char *to = display(path);
 
 	if (s->o->json)
 		print_json(json_pack("{s:s, s:s}", "file", from, "path", to));

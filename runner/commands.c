@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 void complain(const struct options *o, const char *format, ...)
 {
@@ -21,7 +22,7 @@ void complain(const struct options *o, const char *format, ...)
 	if (vasprintf(&raw, format, ap) < 0)
 		die(EX_BUG, "out of memory formatting a message");
 	va_end(ap);
-	line = shown(raw);
+	line = display(raw);
 	fflush(stdout);
 	fprintf(stderr, "cloister %s: %s\n", o->command, line);
 	free(line);
@@ -35,6 +36,11 @@ int open_spool(const struct options *o, struct spool *s, struct config *config)
 	if (!o->spool) {
 		complain(o, "which spool? Give --spool DIR, or set CLOISTER_SPOOL");
 		return EX_USAGE_ERROR;
+	}
+	if (access(o->spool, F_OK)) {
+		complain(o, "spool %s: %s; `cloister run %s --once` makes one", o->spool,
+			 strerror(errno), o->spool);
+		return EX_CONFIGURATION;
 	}
 	if (config_load(config, o->spool, &err) != RC_OK) {
 		complain(o, "%s", err.text);
@@ -105,7 +111,7 @@ void print_json(json_t *obj)
 	json_decref(obj);
 }
 
-char *shown(const char *name)
+char *display(const char *name)
 {
 	struct buf b;
 
@@ -114,9 +120,9 @@ char *shown(const char *name)
 	return buf_detach(&b);
 }
 
-json_t *json_shown(const char *name)
+json_t *json_display(const char *name)
 {
-	char *text = shown(name);
+	char *text = display(name);
 	json_t *json = json_string(text);
 
 	free(text);

@@ -44,7 +44,7 @@ int for_each_named(const struct options *o, const struct survey *survey, unsigne
 void print_json(json_t *obj);
 
 /* name_escape() as a string that the caller frees. Every name that is shown passes through it. */
-char *shown(const char *name);
-json_t *json_shown(const char *name);
+char *display(const char *name);
+json_t *json_display(const char *name);
 
 #endif

@@ -40,7 +40,7 @@ static char *label_of(const char *file, const char *path_in_spool, const char *n
 	size_t n = strlen(name);
 	bool member = !strncmp(path_in_spool, name, n) && path_in_spool[n] == '/';
 	char *raw = xasprintf("%s%s", file, member ? path_in_spool + n : "");
-	char *label = shown(raw);
+	char *label = display(raw);
 
 	free(raw);
 	return label;
@@ -123,7 +123,7 @@ static void move_results(struct ocr *ocr, int n, unsigned *found)
 		if (rc == RC_OK && !ocr->o->quiet) {
 			char *raw = xasprintf("%s -> %s/%s", file, ocr->o->output, name);
 
-			line = shown(raw);
+			line = display(raw);
 			puts(line);
 			free(line);
 			free(raw);

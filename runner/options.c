@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/name.h"
 #include "base/num.h"
+#include "base/suggest.h"
 #include "options_table.h"
 
 #include <getopt.h>
@@ -19,7 +20,7 @@
 #include <string.h>
 
 #define OPTIONS_MAX 32
-#define WORD_MAX    32
+#define HELP_BYTES  (1 << 20)
 #define LONG_VALUE  256 /* getopt's value for table entry i is LONG_VALUE + i */
 
 const struct option_spec common_options[] = {
@@ -63,55 +64,6 @@ const struct command *command_find(const char *name)
 	return NULL;
 }
 
-static size_t least(size_t a, size_t b, size_t c)
-{
-	size_t ab = a < b ? a : b;
-
-	return ab < c ? ab : c;
-}
-
-/* Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours. */
-static size_t edit_distance(const char *a, const char *b)
-{
-	size_t d[WORD_MAX + 1][WORD_MAX + 1];
-	size_t n = strlen(a);
-	size_t m = strlen(b);
-
-	if (n > WORD_MAX || m > WORD_MAX)
-		return WORD_MAX;
-	for (size_t i = 0; i <= n; i++)
-		d[i][0] = i;
-	for (size_t j = 0; j <= m; j++)
-		d[0][j] = j;
-	for (size_t i = 1; i <= n; i++) {
-		for (size_t j = 1; j <= m; j++) {
-			d[i][j] = least(d[i - 1][j] + 1, d[i][j - 1] + 1,
-					d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-				d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1, d[i][j]);
-		}
-	}
-	return d[n][m];
-}
-
-const char *suggest(const char *word, const char *const *words)
-{
-	const char *best = NULL;
-	size_t best_distance = strlen(word) / 3 + 2;
-
-	for (; *words; words++) {
-		size_t distance = edit_distance(word, *words);
-
-		if (strlen(word) > 1 && !strncmp(word, *words, strlen(word)))
-			distance = 1;
-		if (distance < best_distance && distance < strlen(*words)) {
-			best = *words;
-			best_distance = distance;
-		}
-	}
-	return best;
-}
-
 static int usage(const struct command *command, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
@@ -140,21 +92,16 @@ static int usage(const struct command *command, const char *format, ...)
 
 static int unknown_option(const struct command *command, const char *word)
 {
-	const char *names[OPTIONS_MAX + 1];
+	struct suggestion meant = { NULL, 0 };
 	const struct option_spec *spec = NULL;
-	const char *meant = NULL;
-	char bare[WORD_MAX + 1];
-	size_t n = 0;
+	char bare[64];
 
-	while ((spec = option_next(command, spec)))
-		if (!spec->hidden)
-			names[n++] = spec->name;
-	names[n] = NULL;
 	snprintf(bare, sizeof(bare), "%.*s", (int)strcspn(word, "="), word);
-	if (!strncmp(bare, "--", 2))
-		meant = suggest(bare + 2, names);
-	if (meant)
-		return usage(command, "unknown option %s; did you mean --%s?", word, meant);
+	while (!strncmp(bare, "--", 2) && (spec = option_next(command, spec)))
+		if (!spec->hidden)
+			suggest(&meant, bare + 2, spec->name);
+	if (meant.word)
+		return usage(command, "unknown option %s; did you mean --%s?", word, meant.word);
 	return usage(command, "unknown option %s", word);
 }
 
@@ -182,19 +129,15 @@ static bool choice_valid(const char *list, const char *word)
 static int bad_choice(const struct command *command, const struct option_spec *spec,
 		      const char *value)
 {
+	struct suggestion meant = { NULL, 0 };
 	char *list = xstrdup(spec->choices);
-	const char *words[OPTIONS_MAX + 1];
-	const char *meant;
-	size_t n = 0;
 	char *rest = list;
 	int code;
 
-	for (char *word; n < OPTIONS_MAX && (word = strsep(&rest, " "));)
-		words[n++] = word;
-	words[n] = NULL;
-	meant = suggest(value, words);
-	if (meant)
-		code = usage(command, "--%s %s: did you mean %s?", spec->name, value, meant);
+	for (char *word; (word = strsep(&rest, " "));)
+		suggest(&meant, value, word);
+	if (meant.word)
+		code = usage(command, "--%s %s: did you mean %s?", spec->name, value, meant.word);
 	else
 		code = usage(command, "--%s %s: must be one of %s", spec->name, value, spec->choices);
 	free(list);
@@ -296,19 +239,14 @@ static int getopt_error(const struct command *command, const struct getopt_table
 	return unknown_option(command, optopt ? letter : word);
 }
 
-static void print_and_release(struct buf *out)
-{
-	fwrite(out->data, 1, out->len, stdout);
-	buf_release(out);
-}
-
 static int print_help(const struct command *command)
 {
 	struct buf out;
 
-	buf_init(&out, 1 << 20);
+	buf_init(&out, HELP_BYTES);
 	options_help(&out, command);
-	print_and_release(&out);
+	fwrite(out.data, 1, out.len, stdout);
+	buf_release(&out);
 	return EX_ALL_DONE;
 }
 
@@ -318,17 +256,23 @@ static int print_version(void)
 	return EX_ALL_DONE;
 }
 
-/* The words before a command: only --help and --version have a meaning. */
+const char *command_suggest(const char *name)
+{
+	struct suggestion meant = { NULL, 0 };
+
+	for (const struct command *c = commands; c->name; c++)
+		suggest(&meant, name, c->name);
+	return meant.word;
+}
+
+/* The first word is not a command: only --help and --version have a meaning. */
 static int parse_without_command(int argc, char **argv)
 {
-	const char *names[OPTIONS_MAX + 1];
 	const char *meant;
-	size_t n = 0;
+	struct buf out;
 
 	if (argc < 2) {
-		struct buf out;
-
-		buf_init(&out, 1 << 20);
+		buf_init(&out, HELP_BYTES);
 		options_help(&out, NULL);
 		fwrite(out.data, 1, out.len, stderr);
 		buf_release(&out);
@@ -340,10 +284,7 @@ static int parse_without_command(int argc, char **argv)
 		return print_version();
 	if (argv[1][0] == '-')
 		return usage(NULL, "%s: options follow the command", argv[1]);
-	for (const struct command *c = commands; c->name && n < OPTIONS_MAX; c++)
-		names[n++] = c->name;
-	names[n] = NULL;
-	meant = suggest(argv[1], names);
+	meant = command_suggest(argv[1]);
 	if (meant)
 		return usage(NULL, "unknown command %s; did you mean %s?", argv[1], meant);
 	return usage(NULL, "unknown command %s", argv[1]);

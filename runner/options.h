@@ -73,6 +73,8 @@ struct command {
 extern const struct command commands[];
 
 const struct command *command_find(const char *name);
+/* The command that was probably meant, or NULL. */
+const char *command_suggest(const char *name);
 
 /* Read argv[1] (the command) and what follows. Returns -1 to go on, else the exit code: after
  * --help, --version (printed on standard output) and usage errors (said on standard error). */
@@ -82,8 +84,5 @@ int options_parse(int argc, char **argv, const struct command **command, struct 
 void options_help(struct buf *out, const struct command *command);
 void options_man(struct buf *out);
 void options_bash(struct buf *out);
-
-/* The one of NULL-terminated `words` that was probably meant, or NULL. */
-const char *suggest(const char *word, const char *const *words);
 
 #endif

@@ -101,9 +101,10 @@ static void help_line(struct buf *out, const char *text, bool example)
 
 static void help_entry(struct buf *out, const char *term, const char *text)
 {
-	buf_addf(out, "  %-*s", HELP_COLUMN - 2, term);
 	if (strlen(term) > HELP_COLUMN - 4)
-		buf_addf(out, "\n%*s", HELP_COLUMN, "");
+		buf_addf(out, "  %s\n%*s", term, HELP_COLUMN, "");
+	else
+		buf_addf(out, "  %-*s", HELP_COLUMN - 2, term);
 	wrap(out, text, HELP_COLUMN, HELP_COLUMN);
 }
 
@@ -157,34 +158,68 @@ void options_help(struct buf *out, const struct command *command)
 	help_options(out, command);
 }
 
-/* Text for mdoc: what troff would take for markup is escaped. */
+/* One character of text for mdoc; what troff would take for markup is escaped. */
+static void man_char(struct buf *out, const char *text)
+{
+	if (*text == '\\')
+		buf_adds(out, "\\e");
+	else if (*text == '-')
+		buf_adds(out, text[1] == '-' || isalnum((unsigned char)text[1]) ? "\\-" : "-");
+	else if (*text == '~')
+		buf_adds(out, "\\(ti");
+	else
+		buf_addc(out, *text);
+}
+
+/* Text in lines of at most WIDTH; a sentence ends its line, so that troff sees it. */
 static void man_text(struct buf *out, const char *text)
 {
-	if (*text == '.' || *text == '\'')
-		buf_adds(out, "\\&");
-	for (; *text; text++) {
-		if (*text == '\\')
-			buf_adds(out, "\\e");
-		else if (*text == '-' && text[1] == '-')
-			buf_adds(out, "\\-\\-"), text++;
-		else if (*text == '~')
-			buf_adds(out, "\\(ti");
-		else
-			buf_addc(out, *text);
-		/* A sentence ends its line, so that troff sees it. */
-		if ((*text == '.' || *text == '?') && text[1] == ' ' && isupper((unsigned char)text[2])) {
+	size_t column = 0;
+
+	for (bool ended = false; *text;) {
+		size_t n = strcspn(text, " ");
+
+		if (column && (ended || column + 1 + n > WIDTH - 8)) {
 			buf_addc(out, '\n');
-			text++;
+			column = 0;
+		} else if (column) {
+			buf_addc(out, ' ');
 		}
+		if (!column && (*text == '.' || *text == '\''))
+			buf_adds(out, "\\&");
+		for (size_t i = 0; i < n; i++)
+			man_char(out, text + i);
+		column += n + 1;
+		ended = text[n - 1] == '.' && isupper((unsigned char)text[n + (text[n] == ' ')]);
+		text += n;
+		text += strspn(text, " ");
 	}
 	buf_addc(out, '\n');
+}
+
+/* Take `end` off the end of the text, if it is there. */
+static bool take_off(struct buf *out, const char *end)
+{
+	size_t n = strlen(end);
+
+	if (out->len < n || strcmp(out->data + out->len - n, end))
+		return false;
+	out->len -= n;
+	out->data[out->len] = '\0';
+	return true;
 }
 
 static void man_line(struct buf *out, const char *text, bool example)
 {
 	if (example) {
-		buf_adds(out, ".Dl ");
-		man_text(out, text + 2);
+		/* One display for all lines of an example; it makes its own distance. */
+		if (!take_off(out, ".Ed\n")) {
+			take_off(out, ".Pp\n");
+			buf_adds(out, ".Bd -literal -offset indent\n");
+		}
+		for (text += 2; *text; text++)
+			man_char(out, text);
+		buf_adds(out, "\n.Ed\n");
 	} else if (*text) {
 		man_text(out, text);
 	} else {
@@ -239,6 +274,17 @@ static void man_synopsis(struct buf *out, const struct command *command)
 	}
 }
 
+/* A phrase of the table as a sentence. */
+static void man_sentence(struct buf *out, const char *phrase)
+{
+	struct buf sentence;
+
+	buf_init(&sentence, 4096);
+	buf_addf(&sentence, "%c%s.", toupper((unsigned char)phrase[0]), phrase + 1);
+	man_text(out, sentence.data);
+	buf_release(&sentence);
+}
+
 static void man_option(struct buf *out, const struct option_spec *spec)
 {
 	buf_adds(out, ".It ");
@@ -247,10 +293,7 @@ static void man_option(struct buf *out, const struct option_spec *spec)
 			 spec->value ? spec->value : "");
 	buf_addf(out, "Fl -%s%s%s\n", spec->name, spec->value ? " Ar " : "",
 		 spec->value ? spec->value : "");
-	buf_addc(out, (char)toupper((unsigned char)spec->help[0]));
-	man_text(out, spec->help + 1);
-	out->len--; /* the sentence's full stop goes before the newline */
-	buf_adds(out, ".\n");
+	man_sentence(out, spec->help);
 }
 
 static void man_command(struct buf *out, const struct command *command)
@@ -258,10 +301,7 @@ static void man_command(struct buf *out, const struct command *command)
 	bool any = false;
 
 	buf_addf(out, ".Ss cloister %s\n", command->name);
-	buf_addf(out, "%c", toupper((unsigned char)command->summary[0]));
-	man_text(out, command->summary + 1);
-	out->len--;
-	buf_adds(out, ".\n");
+	man_sentence(out, command->summary);
 	if (command->text) {
 		buf_adds(out, ".Pp\n");
 		each_line(out, command->text, man_line);
@@ -296,12 +336,15 @@ static void man_tail(struct buf *out)
 			 toupper((unsigned char)exit_codes[i].meaning[0]), exit_codes[i].meaning + 1);
 	buf_adds(out, ".El\n.Sh EXAMPLES\nRead one document and see its text:\n.Pp\n"
 		      ".Dl cloister ocr scan.pdf\n.Pp\n"
-		      "Work through a folder of scans by the morning:\n.Pp\n"
-		      ".Dl cloister submit \\-\\-spool night \\-r scans\n"
-		      ".Dl cloister run night \\-\\-once \\-\\-until 06:00\n.Pp\n"
-		      "See what failed, mend it, and try again:\n.Pp\n"
-		      ".Dl cloister ls \\-\\-spool night \\-\\-state failed\n"
-		      ".Dl cloister retry \\-\\-spool night \\-\\-all\n"
+		      "Work through a folder of scans by the morning:\n"
+		      ".Bd -literal -offset indent\n"
+		      "cloister run night \\-\\-once\n"
+		      "cloister submit \\-\\-spool night \\-r scans\n"
+		      "cloister run night \\-\\-once \\-\\-until 06:00\n.Ed\n.Pp\n"
+		      "See what failed, mend it, and try again:\n"
+		      ".Bd -literal -offset indent\n"
+		      "cloister ls \\-\\-spool night \\-\\-state failed\n"
+		      "cloister retry \\-\\-spool night \\-\\-all\n.Ed\n"
 		      ".Sh SEE ALSO\n.Xr pdftotext 1 ,\n.Xr tesseract 1\n");
 }
 
@@ -309,7 +352,7 @@ void options_man(struct buf *out)
 {
 	buf_adds(out, ".\\\" SPDX-License-Identifier: MIT\n"
 		      ".\\\" Made from the table of commands by: cloister help --man\n"
-		      ".Dd November 21, 2026\n.Dt CLOISTER 1\n.Os Cloister " CLOISTER_VERSION "\n"
+		      ".Dd November 21, 2026\n.Dt CLOISTER 1\n.Os\n"
 		      ".Sh NAME\n.Nm cloister\n.Nd read documents: files into a spool, text out of it\n"
 		      ".Sh SYNOPSIS\n");
 	for (const struct command *c = commands; c->name; c++)
