@@ -4,8 +4,8 @@
  *
  * libjpeg paints grey over what it cannot read and calls that a warning.  Here a warning that means
  * lost content ends the page.  A missing end marker alone loses nothing in a sequential file (the
- * entropy decoder complains when it really lacks bits), but in a file of several scans it may hide
- * that whole scans are missing, so there it is an error.
+ * Huffman decoder complains when it really lacks bits), but in a file of several scans it may hide
+ * that whole scans are missing, and an arithmetic decoder cannot tell, so there it is an error.
  *
  * Scans are counted: a progressive file of a few kilobytes can ask for hours of work.
  */
@@ -266,7 +266,7 @@ static enum rc read_image(struct reading *r, struct document *d, struct page *pa
 			  struct raster *raster)
 {
 	struct jpeg_decompress_struct *jpeg = &r->jpeg;
-	bool scans, whole;
+	bool scans;
 	struct image im;
 	enum rc rc;
 
@@ -282,11 +282,12 @@ static enum rc read_image(struct reading *r, struct document *d, struct page *pa
 		return RC_FAILED;
 	scans = jpeg_has_multiple_scans(jpeg);
 	jpeg_start_decompress(jpeg);
-	whole = complete(jpeg) && !(scans && r->ended);
-	if (!whole)
+	if (!complete(jpeg))
 		return err_set(r->err, RC_FAILED, "damaged", "JPEG: the file lacks scans");
 	read_rows(r);
 	jpeg_finish_decompress(jpeg);
+	if (r->ended && (scans || jpeg->arith_code))
+		return err_set(r->err, RC_FAILED, "damaged", "JPEG: the file ends too early");
 	if (r->ended)
 		page_warn(page, "JPEG: no end marker");
 	if (r->extraneous)

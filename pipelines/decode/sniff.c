@@ -65,7 +65,6 @@ static const struct magic magics[] = {
 	FOREIGN(0, "Rar!\x1a\x07", "a RAR archive, which is not supported"),
 	FOREIGN(0, "\x1f\x9d", "a compress (.Z) file, which is not supported"),
 	FOREIGN(0, "MSCF", "a cabinet archive, which is not supported"),
-	FOREIGN(0x8001, "CD001", "a disc image"),
 	FOREIGN(0, "\x7f" "ELF", "a program"),
 	FOREIGN(0, "MZ", "a program"),
 	FOREIGN(0, "\xca\xfe\xba\xbe", "a program"),
@@ -206,7 +205,7 @@ static const char *text_looks_like(const struct head *h)
 	if (contains(h, "\nMIME-Version:") || contains(h, "\nReceived:"))
 		return "an e-mail message";
 	/* The last sequence may have been cut in two. */
-	while (len && h->len - len < 4 && !utf8_valid((const char *)h->data, len))
+	while (h->len == HEAD_BYTES && h->len - len < 3 && !utf8_valid((const char *)h->data, len))
 		len--;
 	return utf8_valid((const char *)h->data, len) ? "plain text" :
 							"plain text of an old encoding";
