@@ -98,7 +98,8 @@ static PopplerDocument *open_with(int fd, const char *password, GError **error)
 	return poppler_document_new_from_fd(own, password, error);
 }
 
-/* Try no password, then the pipeline's. */
+/* Try no password, then the pipeline's. Only the first failure tells why: poppler reports a wrong
+ * password as damage. */
 static enum rc open_poppler(struct document *doc, struct err *err)
 {
 	GError *error = NULL;
@@ -109,18 +110,19 @@ static enum rc open_poppler(struct document *doc, struct err *err)
 		doc->password = i == 0 ? NULL : doc->pipeline->passwords[i - 1];
 		g_clear_error(&error);
 		doc->poppler = open_with(doc->fd, doc->password, &error);
-		encrypted = g_error_matches(error, POPPLER_ERROR, POPPLER_ERROR_ENCRYPTED);
-		if (!doc->poppler && !encrypted)
+		if (i == 0)
+			encrypted = g_error_matches(error, POPPLER_ERROR, POPPLER_ERROR_ENCRYPTED);
+		if (!encrypted)
 			break;
 	}
 	if (doc->poppler)
 		rc = RC_OK;
 	else if (encrypted)
 		rc = err_set(err, RC_FAILED, "encrypted",
-			     "The PDF is encrypted and none of %zu passwords opens it",
+			     "the PDF is encrypted and none of %zu passwords opens it",
 			     doc->pipeline->n_passwords);
 	else
-		rc = err_set(err, RC_FAILED, "damaged", "The PDF cannot be opened: %s",
+		rc = err_set(err, RC_FAILED, "damaged", "the PDF cannot be opened: %s",
 			     error ? error->message : "no reason given");
 	g_clear_error(&error);
 	return rc;
@@ -161,10 +163,10 @@ static enum rc pdf_open(struct document **out, int fd, const struct pipeline *p,
 	n = rc == RC_OK ? poppler_document_get_n_pages(doc->poppler) : 0;
 	trouble_end(&trouble);
 	if (rc == RC_OK && n <= 0)
-		rc = err_set(err, RC_FAILED, "no-pages", "The PDF has no pages");
+		rc = err_set(err, RC_FAILED, "no-pages", "the PDF has no pages");
 	if (rc == RC_OK && (uint64_t)n > p->limits.document_pages)
 		rc = err_set(err, RC_FAILED, "limit:document-pages",
-			     "The PDF has %d pages, the limit is %llu", n,
+			     "the PDF has %d pages, the limit is %llu", n,
 			     (unsigned long long)p->limits.document_pages);
 	if (rc != RC_OK) {
 		pdf_close(doc);
@@ -193,7 +195,7 @@ static enum rc reopen(struct document *doc, struct err *err)
 	doc->served = 0;
 	if (doc->poppler)
 		return RC_OK;
-	err_set(err, RC_FATAL, "damaged", "The PDF cannot be opened again: %s",
+	err_set(err, RC_FATAL, "damaged", "the PDF cannot be opened again: %s",
 		error ? error->message : "no reason given");
 	g_clear_error(&error);
 	return RC_FATAL;
@@ -308,10 +310,10 @@ static enum rc look_at(struct document *doc, uint32_t index, struct err *err)
 		return rc;
 	doc->page = poppler_document_get_page(doc->poppler, (int)index);
 	if (!doc->page)
-		return err_set(err, RC_FAILED, "damaged", "Page %u cannot be read", index + 1);
+		return err_set(err, RC_FAILED, "damaged", "page %u cannot be read", index + 1);
 	poppler_page_get_size(doc->page, &width, &height);
 	if (!(width > 0 && height > 0 && width < 1e9 && height < 1e9))
-		return err_set(err, RC_FAILED, "damaged", "Page %u has no size", index + 1);
+		return err_set(err, RC_FAILED, "damaged", "page %u has no size", index + 1);
 	/* Two readers, one page: where they disagree the facts are of no use. */
 	if (!same_size(width, doc->facts.width) || !same_size(height, doc->facts.height))
 		doc->facts.known = false;
@@ -321,7 +323,8 @@ static enum rc look_at(struct document *doc, uint32_t index, struct err *err)
 	return check_raster_size(doc->plan.width, doc->plan.height, &p->limits, err);
 }
 
-/* Does the page draw anything? Asked of poppler only when the objects do not tell. */
+/* Does the page draw anything? What is too much to look through draws something. poppler is asked
+ * only when qpdf could not read the document. */
 static bool has_content(struct document *doc)
 {
 	const struct pdf_facts *f = &doc->facts;
@@ -329,10 +332,11 @@ static bool has_content(struct document *doc)
 	char *text;
 	bool any;
 
-	if (f->images || f->annotations || f->counts.shown || f->counts.hidden || f->counts.paths)
-		return true;
 	if (f->known)
-		return false;
+		return f->images || f->annotations || f->counts.shown || f->counts.hidden ||
+		       f->counts.paths;
+	if (doc->objects)
+		return true;
 	images = poppler_page_get_image_mapping(doc->page);
 	text = poppler_page_get_text(doc->page);
 	any = images != NULL || (text && *text);
@@ -503,7 +507,7 @@ static enum rc draw(struct document *doc, cairo_surface_t *surface, struct err *
 		status = cairo_surface_status(surface);
 	if (status == CAIRO_STATUS_SUCCESS)
 		return RC_OK;
-	return err_set(err, RC_FAILED, "damaged", "The page cannot be drawn: %s",
+	return err_set(err, RC_FAILED, "damaged", "the page cannot be drawn: %s",
 		       cairo_status_to_string(status));
 }
 
@@ -545,7 +549,7 @@ static enum rc pdf_render(struct document *doc, uint32_t index, struct page *pag
 			rc = draw(doc, surface, err);
 		else
 			rc = err_set(err, RC_FAILED, "out-of-memory",
-				     "No memory for a page of %u x %u pixels", doc->plan.width,
+				     "no memory for a page of %u x %u pixels", doc->plan.width,
 				     doc->plan.height);
 	}
 	if (rc == RC_OK)
@@ -554,7 +558,7 @@ static enum rc pdf_render(struct document *doc, uint32_t index, struct page *pag
 	if (rc != RC_OK)
 		return rc;
 	if (trouble.lost)
-		return err_set(err, RC_FAILED, "damaged", "Part of the page cannot be read: %s",
+		return err_set(err, RC_FAILED, "damaged", "part of the page cannot be read: %s",
 			       trouble.first);
 	raster->width = doc->plan.width;
 	raster->height = doc->plan.height;

@@ -51,6 +51,18 @@ struct walk {
 	bool aside;    /* sizes only: an annotation */
 };
 
+void objects_release(struct pdf_objects *o)
+{
+	if (!o)
+		return;
+	qpdf_oh_release_all(o->q);
+	if (qpdf_has_error(o->q))
+		qpdf_get_error(o->q); /* or it is printed later */
+	while (qpdf_more_warnings(o->q))
+		qpdf_next_warning(o->q);
+	madvise(o->bytes, o->len, MADV_DONTNEED); /* what was touched counts as ours */
+}
+
 struct pdf_objects *objects_open(int fd, const char *password, uint32_t pages)
 {
 	struct pdf_objects *o;
@@ -80,21 +92,10 @@ void objects_close(struct pdf_objects *o)
 {
 	if (!o)
 		return;
+	objects_release(o);
 	qpdf_cleanup(&o->q);
 	munmap(o->bytes, o->len);
 	free(o);
-}
-
-void objects_release(struct pdf_objects *o)
-{
-	if (!o)
-		return;
-	qpdf_oh_release_all(o->q);
-	if (qpdf_has_error(o->q))
-		qpdf_get_error(o->q); /* or it is printed later */
-	while (qpdf_more_warnings(o->q))
-		qpdf_next_warning(o->q);
-	madvise(o->bytes, o->len, MADV_DONTNEED); /* what was touched counts as ours */
 }
 
 /* A key of the page or, where it is inherited, of its ancestors. */
