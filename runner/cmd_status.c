@@ -168,8 +168,11 @@ int cmd_status(const struct options *o)
 	}
 	queue = count_queue(&survey);
 	if (o->json) {
-		print_json(json_pack("{s:b, s:O, s:O*}", "running", life == LIFE_RUNNING, "queue",
-				     queue, "run", run));
+		json_t *all = run ? json_copy(run) : json_object();
+
+		json_object_set_new(all, "running", json_boolean(life == LIFE_RUNNING));
+		json_object_set(all, "queue", queue);
+		print_json(all);
 	} else {
 		print_life(run, life);
 		print_queue(queue);

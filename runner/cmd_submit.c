@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NAMES_MAX 9999 /* report~2.pdf .. report~9999.pdf */
@@ -240,6 +241,15 @@ static char *folder_of(const struct submit *s, const char *top, const FTSENT *en
 	return xasprintf("%s/%.*s", s->pipeline, (int)(slash - path), path);
 }
 
+/* The spool may lie in the folder that is submitted: it must not eat itself. */
+static bool is_spool(const struct submit *s, const struct stat *st)
+{
+	struct stat spool;
+
+	return !fstat(s->spool.root, &spool) && spool.st_dev == st->st_dev &&
+	       spool.st_ino == st->st_ino;
+}
+
 static void submit_tree(struct submit *s, char *top)
 {
 	char *roots[] = { top, NULL };
@@ -253,7 +263,8 @@ static void submit_tree(struct submit *s, char *top)
 	for (FTSENT *e; (e = fts_read(walk));) {
 		char *folder;
 
-		if (e->fts_info == FTS_D && e->fts_level > 0 && e->fts_name[0] == '.')
+		if (e->fts_info == FTS_D &&
+		    ((e->fts_level > 0 && e->fts_name[0] == '.') || is_spool(s, e->fts_statp)))
 			fts_set(walk, e, FTS_SKIP);
 		if (e->fts_info == FTS_D || e->fts_info == FTS_DP)
 			continue;

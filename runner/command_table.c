@@ -81,12 +81,12 @@ const struct command commands[] = {
 	  "Prints the text of each FILE on standard output, with a heading when there are several. "
 	  "A FILE of - is standard input. With --json, prints pages.jsonl: a line a page, with words "
 	  "and boxes. With -o, puts the result folders into DIR, with the names of the files; a name "
-	  "that is taken gets a number: report.pdf~2.",
+	  "that is taken gets a number: report.pdf~2. Tickets beside the files are not looked at.",
 	  1, -1, ARGS_FILES, ocr_options, .no_spool = true, .run = cmd_ocr },
 	{ "status", "", "tell how a run gets on",
 	  "Tells whether the spool is being worked on, how fast, how much is left, and how many "
 	  "documents are in each state. May be asked at any time, from any process that can read "
-	  "the spool.",
+	  "the spool. --json prints state/status.json with the keys running and queue added.",
 	  0, 0, ARGS_NONE, no_options, .run = cmd_status },
 	{ "ls", "", "list the documents of a spool",
 	  "A line a document: state, pipeline, pages, and path beneath SPOOL/in. The states:\n\n"
