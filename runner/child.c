@@ -26,7 +26,7 @@
 /* Environment that a child may inherit; all else is fixed. */
 static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_TEST_FSYNC",
 					 "CUDA_VISIBLE_DEVICES" };
-static char *const fixed_env[] = { "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC",
+static const char *const fixed_env[] = { "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC",
 				   "OMP_THREAD_LIMIT=1",   "HF_HUB_OFFLINE=1",
 				   "TRANSFORMERS_OFFLINE=1", "HOME=/nonexistent" };
 
@@ -35,7 +35,7 @@ static void make_env(char **env)
 	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(fixed_env); i++)
-		env[n++] = fixed_env[i];
+		env[n++] = (char *)fixed_env[i];
 	for (size_t i = 0; i < ARRAY_SIZE(inherited); i++) {
 		const char *value = getenv(inherited[i]);
 

@@ -37,13 +37,34 @@ void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch,
 			    .next_id = 1 };
 }
 
+static void finish(struct engine *e, struct reading *r, enum rc rc, json_t *result,
+		   const struct err *why)
+{
+	if (result) {
+		e->deaths = 0;
+		e->restart_at = 0;
+	}
+	r->next = NULL;
+	r->done(r->arg, r, rc, result, loop_now() - r->started, why);
+}
+
+/* Whatever it was reading goes back unread. */
 static void end_process(struct process *process)
 {
 	struct engine *e = process->engine;
+	struct err why;
 
 	for (size_t i = 0; i < e->n_processes; i++)
 		if (e->processes[i] == process)
 			e->processes[i--] = e->processes[--e->n_processes];
+	e->in_flight -= process->n_flight;
+	while (process->flight) {
+		struct reading *r = process->flight;
+
+		process->flight = r->next;
+		err_set(&why, RC_RETRY, "recogniser", "the recogniser was stopped");
+		finish(e, r, RC_RETRY, NULL, &why);
+	}
 	child_kill(&process->child);
 	free(process);
 }
@@ -129,17 +150,6 @@ struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
 	p->engines = xrealloc(p->engines, (p->n_engines + 1) * sizeof(*p->engines));
 	p->engines[p->n_engines++] = e;
 	return e;
-}
-
-static void finish(struct engine *e, struct reading *r, enum rc rc, json_t *result,
-		   const struct err *why)
-{
-	if (result) {
-		e->deaths = 0;
-		e->restart_at = 0;
-	}
-	r->next = NULL;
-	r->done(r->arg, r, rc, result, loop_now() - r->started, why);
 }
 
 static void queue_front(struct engine *e, struct reading *r)

@@ -36,14 +36,13 @@ struct run {
 	struct status status;
 	struct run_counts counts;
 	struct document *documents; /* being worked on */
-	struct published *to_acknowledge;
 	bool gatekeeper;  /* this worker admits documents; one a spool does */
 	bool draining;    /* no new pages, no new documents */
 	bool stop;        /* now */
 	bool disk_full;   /* pause until there is room */
 	int signal;       /* that asked for it, or 0 */
 	int gate_fd;
-	double next_rescan, next_reap, next_disk_look;
+	double next_scan, next_reap, next_deferred, next_disk_look, last_activity, last_scan;
 	struct cached_pipeline *pipelines;
 	size_t n_pipelines;
 };
@@ -53,9 +52,21 @@ struct run {
 enum rc run_pipeline(struct run *run, const char *name, const json_t *ticket, struct pipeline *p,
 		     struct err *err);
 
+void run_release_pipelines(struct run *run);
+
 /* identity = SHA-256 over document, settings and model, as in a token's key. */
 void run_identity(const char *document_sha256, const struct pipeline *p, const struct engine *e,
 		  char identity[SHA256_HEX_SIZE]);
+
+/* schedule.c: claim documents while there is room for them; hand pages to decoders. */
+void run_claim(struct run *run);
+void run_ask_pages(struct run *run);
+
+/* recovery.c: everything that puts right what a crash, or another worker, left behind. */
+void run_load_tokens(struct run *run);    /* ready/ into the queue; as gatekeeper, all paths */
+void run_reap_workers(struct run *run);   /* tokens of dead workers back to ready/ */
+size_t run_wake_deferred(struct run *run);/* those that are due; returns how many are left */
+void run_sweep_attempts(struct run *run); /* folders in tmp/ that belong to no token */
 
 /* The spool is out of room: stop taking on work until there is some. */
 void run_disk_full(struct run *run, const char *what);

@@ -35,7 +35,7 @@ struct unpacking {
 	int file;            /* member being written, or -1 */
 	char file_name[24];
 	char *stored;        /* its name in the archive, encoded */
-	uint64_t bytes, total, count;
+	uint64_t bytes, total, count, received;
 	struct sha256_ctx sha256;
 	json_t *files;       /* "0001": {"result","archive":{...},"bytes","sha256"} */
 	json_t *skipped;     /* [{"member","reason"}] */
@@ -269,6 +269,7 @@ static void on_frames(void *arg)
 		return;
 	}
 	d->deadline = loop_now() + STALL_SECONDS;
+	u->received += (uint64_t)n;
 	buf_add(&u->in, chunk, (size_t)n);
 	while (!d->closed && u->in.len - at >= FRAME_HEAD) {
 		const unsigned char *head = (const unsigned char *)u->in.data + at;
@@ -342,12 +343,10 @@ static void on_end(void *arg)
 
 	if (!child_reap(&d->decoder, &status))
 		return;
-	while (!d->closed && d->decoder.out >= 0) {
-		size_t before = u->in.len + u->total + u->count;
-
+	/* What it wrote before it ended still lies in the pipe. */
+	for (uint64_t before = UINT64_MAX; !d->closed && before != u->received;) {
+		before = u->received;
 		on_frames(d);
-		if (u->in.len + u->total + u->count == before)
-			break;
 	}
 	d->deadline = 0;
 	if (d->closed)

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Putting right what a crash or another worker left behind.  There is no recovery tool: this runs at
+ * every start and then now and then (promise 9).
+ */
+#include "run.h"
+#include "durable.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static bool load_token(const struct token_entry *entry, void *arg)
+{
+	struct run *run = arg;
+
+	if (entry->state == TOKEN_READY)
+		queue_add(&run->queue, entry->priority, entry->pipeline, entry->key, entry->attempt);
+	if (run->gatekeeper)
+		path_set_add(&run->intake.admitted, entry->path_hash);
+	return true;
+}
+
+void run_load_tokens(struct run *run)
+{
+	unsigned states = 1u << TOKEN_READY;
+	struct err err;
+
+	if (run->gatekeeper)
+		states |= 1u << TOKEN_ACTIVE | 1u << TOKEN_DEFERRED | 1u << TOKEN_HOLD;
+	queue_clear(&run->queue);
+	spool_walk_tokens(run->spool, states, load_token, run, &err);
+}
+
+/* From wherever it lies back to ready/, attempts unchanged. */
+static void make_ready(struct run *run, int dirfd, const char *name)
+{
+	struct token t;
+	struct err err;
+	uint64_t path;
+	int ready;
+
+	if (token_read(dirfd, name, &t, &err) != RC_OK) {
+		char key[KEY_SIZE];
+		unsigned attempt;
+
+		if (strcmp(err.reason, "vanished") && token_name_parse(name, key, &attempt, &path)) {
+			log_warn("token %s is torn (a power cut?); its document is admitted anew", name);
+			unlinkat(dirfd, name, 0);
+			intake_torn(run, path, attempt);
+		}
+		return;
+	}
+	ready = spool_ready_dir(run->spool, t.priority, t.pipeline, &err);
+	if (ready >= 0 && durable_replace(dirfd, name, ready, name, &err) == RC_OK)
+		queue_add(&run->queue, t.priority, t.pipeline, t.key, t.attempt);
+	else if (strcmp(err.reason, "vanished"))
+		log_warn("token %s: %s", name, err.text);
+	if (ready >= 0)
+		close(ready);
+	token_release(&t);
+}
+
+static void orphan(int dirfd, const char *name, void *arg)
+{
+	make_ready(arg, dirfd, name);
+}
+
+void run_reap_workers(struct run *run)
+{
+	lease_reap(&run->lease, loop_now(), orphan, run);
+}
+
+size_t run_wake_deferred(struct run *run)
+{
+	int fd = openat(run->spool->deferred, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	time_t now = time(NULL);
+	size_t left = 0;
+
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		char key[KEY_SIZE];
+		unsigned attempt;
+		struct stat st;
+
+		if (!token_name_parse(e->d_name, key, &attempt, NULL) ||
+		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		if (st.st_mtime <= now)
+			make_ready(run, fd, e->d_name);
+		else
+			left++;
+	}
+	if (dir)
+		closedir(dir);
+	return left;
+}
+
+/* tmp/KEY.WORKER-N */
+void run_sweep_attempts(struct run *run)
+{
+	int fd = openat(run->spool->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		char worker[WORKER_NAME_SIZE + 16], *dash;
+		uint64_t path;
+
+		if (strlen(e->d_name) < KEY_SIZE || e->d_name[KEY_SIZE - 1] != '.' ||
+		    strlen(e->d_name + KEY_SIZE) >= sizeof(worker))
+			continue;
+		strcpy(worker, e->d_name + KEY_SIZE);
+		dash = strrchr(worker, '-');
+		if (!dash)
+			continue;
+		*dash = '\0';
+		path = strtoull(e->d_name + 40, NULL, 16);
+		if (!path_set_has(&run->intake.admitted, path) && !lease_alive(&run->lease, worker))
+			durable_remove_tree(fd, e->d_name);
+	}
+	if (dir)
+		closedir(dir);
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Settings of pipelines, read once and again when their file changes; identities; full disks.
+ */
+#include "run.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct cached_pipeline {
+	char *name;
+	struct stat st;
+	struct pipeline pipeline;
+};
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* An operator may put an own file over a shipped one at any time: look at the name, too. */
+static bool is_current(struct run *run, const struct cached_pipeline *c)
+{
+	char *own = xasprintf("%s/pipelines/%s.yaml", run->spool->path, c->name);
+	struct stat st;
+	bool current;
+
+	if (stat(own, &st))
+		current = !stat(c->pipeline.file, &st) && same_file(&st, &c->st);
+	else
+		current = same_file(&st, &c->st);
+	free(own);
+	return current;
+}
+
+static const struct pipeline *load(struct run *run, const char *name, struct err *err)
+{
+	struct cached_pipeline *c = NULL;
+
+	for (size_t i = 0; i < run->n_pipelines && !c; i++)
+		if (!strcmp(run->pipelines[i].name, name))
+			c = &run->pipelines[i];
+	if (c && is_current(run, c))
+		return &c->pipeline;
+	if (c) {
+		pipeline_release(&c->pipeline);
+		free(c->name);
+		*c = run->pipelines[--run->n_pipelines];
+	}
+	run->pipelines =
+		xrealloc(run->pipelines, (run->n_pipelines + 1) * sizeof(*run->pipelines));
+	c = &run->pipelines[run->n_pipelines];
+	*c = (struct cached_pipeline){ 0 };
+	if (spool_load_pipeline(run->spool, name, &c->pipeline, err) != RC_OK)
+		return NULL;
+	if (stat(c->pipeline.file, &c->st))
+		c->st = (struct stat){ 0 }; /* gone again already: never current */
+	c->name = xstrdup(name);
+	run->n_pipelines++;
+	return &c->pipeline;
+}
+
+enum rc run_pipeline(struct run *run, const char *name, const json_t *ticket, struct pipeline *p,
+		     struct err *err)
+{
+	const struct pipeline *loaded = load(run, name, err);
+	enum rc rc = RC_OK;
+
+	*p = (struct pipeline){ 0 };
+	if (!loaded)
+		return RC_FAILED;
+	pipeline_copy(p, loaded);
+	if (ticket)
+		rc = pipeline_apply_ticket(p, ticket, err);
+	if (rc != RC_OK)
+		pipeline_release(p);
+	return rc;
+}
+
+void run_release_pipelines(struct run *run)
+{
+	for (size_t i = 0; i < run->n_pipelines; i++) {
+		pipeline_release(&run->pipelines[i].pipeline);
+		free(run->pipelines[i].name);
+	}
+	free(run->pipelines);
+}
+
+void run_identity(const char *document_sha256, const struct pipeline *p, const struct engine *e,
+		  char identity[SHA256_HEX_SIZE])
+{
+	char hash[SHA256_HEX_SIZE], *text;
+
+	pipeline_hash(p, hash);
+	text = xasprintf("cloister identity 1\n%s\n%s\n%s\n%s\n%s\n", document_sha256, hash, e->name,
+			 e->version, e->model_sha256);
+	sha256_hex_of(text, strlen(text), identity);
+	free(text);
+}
+
+void run_disk_full(struct run *run, const char *what)
+{
+	if (!run->disk_full)
+		log_error("paused, nothing is lost: %s", what);
+	run->disk_full = true;
+	run->next_disk_look = loop_now() + 2;
+}

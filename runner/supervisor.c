@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * supervisor: the loop of `cloister run`.
+ *
+ * One thread, no document bytes parsed: it moves tokens, starts children, checks what they say and
+ * keeps the time.  Each turn of the loop waits for descriptors, then does whatever has become
+ * possible: admit, claim, ask for pages, hand pages to recognisers, publish.  All state that matters is
+ * in the spool before anybody is told.
+ */
+#include "supervisor.h"
+#include "document.h"
+#include "durable.h"
+#include "publish.h"
+#include "sandbox.h"
+#include "base/log.h"
+#include "base/name.h"
+#include "base/num.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define SCAN_PAUSE_SECONDS 1.0
+
+static int signal_fd(void)
+{
+	sigset_t set;
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGIO, SIG_IGN); /* a lease on a dropped file was broken */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		die(EX_BUG, "signalfd: %s", strerror(errno));
+	return fd;
+}
+
+struct signals {
+	struct run *run;
+	int fd;
+};
+
+static void on_signal(void *arg)
+{
+	struct signals *s = arg;
+	struct signalfd_siginfo info;
+
+	if (read(s->fd, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGHUP)
+		return; /* pipelines are read again when their file changes; there is nothing to do */
+	s->run->signal = (int)info.ssi_signo;
+	if (s->run->draining) {
+		s->run->stop = true;
+		return;
+	}
+	log_info("stopping: pages in hand are finished, the rest goes back to the queue (once more "
+		 "stops now)");
+	s->run->draining = true;
+}
+
+/* Locks on the supervisor itself: it can write the spool and the page files, nothing else, and has
+ * no way to a network. Children inherit all of it and add their own. */
+static enum rc lock_down(struct run *run, struct err *err)
+{
+	static const char *const anything[] = { "/", NULL };
+	char *spool = realpath(run->spool->path, NULL);
+	const char *writable[] = { spool, run->scratch.path, "/dev/null", NULL };
+	struct sandbox_rules rules = { .execute = anything, .write = writable, .write_fd = -1 };
+	struct sandbox_state state;
+	enum rc rc;
+
+	rc = sandbox_enter(SANDBOX_SUPERVISOR, &rules, run->config->require_sandbox, &state, err);
+	if (rc == RC_OK)
+		log_info("sandbox: landlock abi %d, seccomp %s", state.landlock_abi,
+			 state.seccomp ? "on" : "off");
+	free(spool);
+	return rc;
+}
+
+static bool sandbox_wanted(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+	return false; /* the two cannot live in one process */
+#else
+	return true;
+#endif
+}
+
+/* One worker a spool admits documents; where the file system has no locks, all do, and publishing
+ * by rename sorts it out. */
+static void try_gate(struct run *run)
+{
+	if (run->gatekeeper)
+		return;
+	if (run->gate_fd < 0)
+		run->gate_fd = openat(run->spool->state, "admit.lock",
+				      O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (run->gate_fd < 0 || (flock(run->gate_fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK))
+		return;
+	run->gatekeeper = true;
+}
+
+static enum rc set_up(struct run *run, struct err *err)
+{
+	char *fallback = xasprintf("%s/state/tmp", run->spool->path);
+	enum rc rc;
+
+	run->sandbox_flag = !sandbox_wanted()		   ? "--sandbox=off"
+			    : run->config->require_sandbox ? "--sandbox=on"
+							   : "--sandbox=try";
+	run->gate_fd = -1;
+	run->scratch.fd = run->index.fd = run->lease.dir = -1;
+	rc = sandbox_leave_network(err);
+	if (rc != RC_OK)
+		log_warn("no network namespace of its own: %s; sockets are refused all the same",
+			 err->text);
+	loop_init(&run->loop);
+	rc = scratch_open(&run->scratch, run->config->scratch, fallback,
+			  run->config->scratch_mebibytes << 20, err);
+	if (rc == RC_OK)
+		rc = lease_take(&run->lease, run->spool, run->config->lease_seconds, err);
+	if (rc == RC_OK && sandbox_wanted())
+		rc = lock_down(run, err);
+	if (rc == RC_OK)
+		rc = index_open(&run->index, run->spool, err);
+	free(fallback);
+	if (rc != RC_OK)
+		return rc;
+	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, sandbox_wanted(),
+		  run->config->require_sandbox);
+	intake_init(&run->intake, run);
+	status_init(&run->status, run->spool, run->lease.name, run->options->quiet);
+	try_gate(run);
+	run_reap_workers(run);
+	run_load_tokens(run);
+	if (run->gatekeeper)
+		run_sweep_attempts(run);
+	return RC_OK;
+}
+
+/* Free room below the watermark, or nothing to write with: wait. */
+static void look_at_disk(struct run *run, double now)
+{
+	struct statvfs room;
+	uint64_t low, free_bytes;
+
+	if (now < run->next_disk_look || fstatvfs(run->spool->out, &room))
+		return;
+	run->next_disk_look = now + 2;
+	free_bytes = (uint64_t)room.f_bavail * room.f_frsize;
+	low = min_u64(run->config->free_mebibytes << 20,
+		      (uint64_t)room.f_blocks * room.f_frsize / 20);
+	if (free_bytes < low) {
+		run_disk_full(run, "the spool has too little room left");
+	} else if (run->disk_full) {
+		log_info("there is room again; going on");
+		run->disk_full = false;
+		run->intake.rescan = true;
+	}
+}
+
+static void scan_when_due(struct run *run, double now)
+{
+	struct intake *in = &run->intake;
+	bool due = now >= run->next_scan || in->urgent ||
+		   (in->rescan && now >= run->last_scan + SCAN_PAUSE_SECONDS) ||
+		   (in->more && !intake_waiting(in));
+	double took;
+
+	if (!due || run->draining)
+		return;
+	try_gate(run);
+	if (run->gatekeeper) {
+		intake_scan(run);
+	} else {
+		run_load_tokens(run);
+		in->rescan = in->urgent = false;
+	}
+	took = loop_now() - now;
+	run->last_scan = now + 10 * took; /* at most a tenth of the time */
+	run->next_scan = now + (double)(run->gatekeeper ? run->config->rescan_seconds : 2);
+}
+
+/* Publications of this turn: sync each folder once, then let go of what they came from. */
+static void acknowledge(struct run *run)
+{
+	const char *synced = NULL;
+
+	for (struct document *d = run->documents; d; d = d->next) {
+		const char *slash;
+
+		if (d->closed || d->phase != DOC_WRITTEN)
+			continue;
+		slash = strrchr(d->final, '/');
+		if (!synced || !slash || strncmp(synced, d->final, (size_t)(slash - d->final) + 1) ||
+		    strchr(synced + (slash - d->final) + 1, '/'))
+			publish_sync(run, d->final);
+		synced = d->final;
+	}
+	for (struct document *d = run->documents; d; d = d->next) {
+		if (d->closed || d->phase != DOC_WRITTEN)
+			continue;
+		unpacking_finish(d);
+		if (!d->closed)
+			document_acknowledge(d);
+		run->last_activity = loop_now();
+	}
+}
+
+static double turn_documents(struct run *run, double now)
+{
+	double next = INFINITY;
+
+	for (struct document **link = &run->documents; *link;) {
+		struct document *d = *link;
+
+		next = fmin(next, document_turn(d, now));
+		if (run->draining || run->disk_full)
+			document_drain(d);
+		if (d->closed) {
+			*link = d->next;
+			document_release(d);
+			next = now;
+		} else {
+			link = &d->next;
+		}
+	}
+	return next;
+}
+
+static void show(struct run *run, double now)
+{
+	json_t *active = json_array(), *recognisers = pool_status(&run->pool);
+	const char *state = run->draining    ? "draining"
+			    : run->disk_full ? "paused:disk"
+					     : "running";
+
+	run->counts.settling = intake_waiting(&run->intake);
+	run->counts.ready = queue_length(&run->queue);
+	run->counts.active = 0;
+	for (struct document *d = run->documents; d; d = d->next) {
+		struct buf name;
+
+		run->counts.active++;
+		buf_init(&name, 1 << 16);
+		name_escape(&name, d->token.result, strlen(d->token.result));
+		json_array_append_new(active, json_pack("{s:s, s:i, s:i}", "path", name.data, "page",
+							(int)d->finished, "pages", (int)d->pages));
+		buf_release(&name);
+	}
+	status_tick(&run->status, state, &run->counts, active, recognisers, now);
+	json_decref(active);
+	json_decref(recognisers);
+}
+
+/* Nothing left that this worker could do now or in a moment. */
+static bool drained(struct run *run)
+{
+	if (run->documents || queue_length(&run->queue) || intake_waiting(&run->intake) ||
+	    run->counts.deferred || run->intake.more || run->intake.urgent)
+		return false;
+	if (run->last_scan > run->last_activity || run->draining)
+		return true;
+	run->intake.urgent = true; /* one more look, for what came while the last was read */
+	return false;
+}
+
+/* Lanes of a pipeline whose recogniser is broken are left for another run. */
+static void close_lanes(struct run *run)
+{
+	for (size_t i = 0; i < run->queue.n_lanes; i++) {
+		struct queue_lane *lane = &run->queue.lanes[i];
+		struct pipeline p;
+		struct err err;
+
+		if (lane->closed || lane->first == lane->end ||
+		    run_pipeline(run, lane->pipeline, NULL, &p, &err) != RC_OK)
+			continue;
+		lane->closed = pool_engine(&run->pool, &p)->state == ENGINE_BROKEN;
+		pipeline_release(&p);
+	}
+}
+
+static bool all_closed(const struct queue *q)
+{
+	for (size_t i = 0; i < q->n_lanes; i++)
+		if (!q->lanes[i].closed && q->lanes[i].first < q->lanes[i].end)
+			return false;
+	return true;
+}
+
+static bool has_broken_engine(const struct pool *p)
+{
+	for (size_t i = 0; i < p->n_engines; i++)
+		if (p->engines[i]->state == ENGINE_BROKEN)
+			return true;
+	return false;
+}
+
+static void work(struct run *run)
+{
+	while (!run->stop) {
+		double now = loop_now(), next;
+
+		lease_beat(&run->lease, now);
+		if (now >= run->next_reap) {
+			run_reap_workers(run);
+			run->next_reap = now + run->lease.lease_seconds / 3;
+		}
+		if (now >= run->next_deferred) {
+			run->counts.deferred = run_wake_deferred(run);
+			run->next_deferred = now + 1;
+		}
+		look_at_disk(run, now);
+		scan_when_due(run, now);
+		next = intake_turn(run, now);
+		if (has_broken_engine(&run->pool))
+			close_lanes(run);
+		run_claim(run);
+		run_ask_pages(run);
+		next = fmin(next, pool_turn(&run->pool, now));
+		acknowledge(run);
+		next = fmin(next, turn_documents(run, now));
+		show(run, now);
+		if (run->options->until && time(NULL) >= run->options->until && !run->draining) {
+			log_info("the window is over; finishing the pages in hand");
+			run->draining = true;
+		}
+		if (run->draining && !run->documents)
+			break;
+		if (run->options->once && (drained(run) || (!run->documents && all_closed(&run->queue) &&
+							    queue_length(&run->queue))))
+			break;
+		next = fmin(next, now + 1);
+		if (run->intake.rescan)
+			next = fmin(next, run->last_scan + SCAN_PAUSE_SECONDS);
+		if (run->intake.urgent)
+			next = now;
+		loop_turn(&run->loop, next <= now ? 0 : (int)ceil((next - now) * 1000));
+	}
+}
+
+static void tear_down(struct run *run)
+{
+	while (run->documents) {
+		struct document *d = run->documents;
+
+		document_give_back(d);
+		run->documents = d->next;
+		document_release(d);
+	}
+	intake_abandon(run);
+	show(run, loop_now());
+	status_finish(&run->status);
+	pool_release(&run->pool);
+	intake_release(&run->intake, run);
+	queue_release(&run->queue);
+	index_close(&run->index);
+	scratch_close(&run->scratch);
+	lease_drop(&run->lease);
+	if (run->gate_fd >= 0)
+		close(run->gate_fd);
+	run_release_pipelines(run);
+}
+
+static int exit_code(const struct run *run, bool remains)
+{
+	if (run->signal)
+		return 128 + run->signal;
+	if (remains)
+		return EX_WORK_REMAINS;
+	return run->counts.failed || run->counts.flagged ? EX_SOME_FAILED : EX_ALL_DONE;
+}
+
+int supervisor_run(struct spool *spool, const struct config *config,
+		   const struct run_options *options)
+{
+	struct run run = { .spool = spool, .config = config, .options = options };
+	struct signals signals = { .run = &run };
+	bool remains;
+	struct err err;
+	int code;
+
+	run.jobs = options->jobs ? options->jobs : (unsigned)config->jobs;
+	if (!run.jobs)
+		run.jobs = (unsigned)max_u64(1, (uint64_t)sysconf(_SC_NPROCESSORS_ONLN));
+	if (set_up(&run, &err) != RC_OK) {
+		scratch_close(&run.scratch);
+		log_error("%s", err.text);
+		return EX_CONFIGURATION;
+	}
+	signals.fd = signal_fd();
+	loop_watch(&run.loop, signals.fd, on_signal, &signals);
+	work(&run);
+	remains = queue_length(&run.queue) || run.documents || intake_waiting(&run.intake) ||
+		  run.counts.deferred;
+	code = exit_code(&run, remains);
+	tear_down(&run);
+	loop_unwatch(&run.loop, signals.fd);
+	loop_release(&run.loop);
+	close(signals.fd);
+	return code;
+}
