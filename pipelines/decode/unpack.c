@@ -157,8 +157,9 @@ static enum rc damaged(struct unpack *u, const struct member *m)
 	const char *text = archive_error_string(u->a);
 	struct buf why;
 
+	text = text ? text : "it ends too early";
 	buf_init(&why, 4 * ERR_TEXT_MAX);
-	name_escape(&why, text ? text : "", min_u64(text ? strlen(text) : 0, 200));
+	name_escape(&why, text, min_u64(strlen(text), 200));
 	if (m)
 		err_set(&u->err, RC_FAILED, "damaged", "member %llu, %.200s: %s",
 			(unsigned long long)m->ordinal, m->shown, why.data ? why.data : "");
@@ -239,12 +240,17 @@ static enum rc send_data(struct unpack *u, struct member *m)
 		u->complete++;
 		return send_json('E', json_pack("{s:I}", "size", (json_int_t)size));
 	}
-	if (about_encryption(u, m->entry)) {
-		u->encrypted++;
-		return report_skipped(u, m, "encrypted");
+	if (!about_encryption(u, m->entry)) {
+		rc = report_skipped(u, m, "damaged");
+		return rc == RC_OK && data == DATA_BAD_ARCHIVE ? damaged(u, m) : rc;
 	}
-	rc = report_skipped(u, m, "damaged");
-	return rc == RC_OK && data == DATA_BAD_ARCHIVE ? damaged(u, m) : rc;
+	u->encrypted++;
+	rc = report_skipped(u, m, "encrypted");
+	if (rc == RC_OK && data == DATA_BAD_ARCHIVE) /* a wrong password may pass the first check */
+		rc = err_set(&u->err, RC_FAILED, "encrypted",
+			     "member %llu cannot be read with the passwords of the pipeline",
+			     (unsigned long long)m->ordinal);
+	return rc;
 }
 
 static enum rc take_member(struct unpack *u, struct member *m)
@@ -352,6 +358,8 @@ static enum rc read_members(struct unpack *u, const char *plain_name)
 	if (rc == RC_OK && u->encrypted && !u->complete)
 		rc = err_set(&u->err, RC_FAILED, "encrypted",
 			     "all members are encrypted, and no password of the pipeline opens them");
+	if (rc == RC_OK && !u->members)
+		rc = err_set(&u->err, RC_FAILED, "empty", "the archive has no members");
 	return rc;
 }
 
