@@ -69,6 +69,7 @@ static json_t *head(const struct job *job, const struct totals *t)
 
 	set_if(out, "cloister", json_object_get(job->json, "cloister"));
 	set_if(out, "key", json_object_get(job->json, "key"));
+	set_if(out, "identity", json_object_get(job->json, "identity"));
 	for (size_t i = 0; i < sizeof(of_document) / sizeof(*of_document); i++)
 		set_if(input, of_document[i], json_object_get(job->json, of_document[i]));
 	json_object_update(input, job->input);

@@ -21,7 +21,7 @@
 enum rc sink_open(struct sink *sink, int dirfd, const char *name, struct err *err)
 {
 	*sink = (struct sink){ .name = name };
-	sink->fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	sink->fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (sink->fd < 0)
 		return err_errno(err, RC_RETRY, "write-error", "create %s", name);
 	buf_init(&sink->out, FLUSH_AT + PIECE_MAX);
