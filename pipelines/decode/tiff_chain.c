@@ -111,7 +111,7 @@ enum rc tiff_chain_read(struct tiff_chain *chain, struct source *source, uint64_
 			break;
 		}
 		add(page ? chain : &reduced, here);
-		if (at == here || at == mark)
+		if (at && (at == here || at == mark))
 			rc = err_set(err, RC_FAILED, "damaged",
 				     "TIFF: the directories run in a circle");
 		else if (++steps == jump) {
