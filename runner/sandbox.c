@@ -183,6 +183,16 @@ static int add(scmp_filter_ctx ctx, uint32_t action, int nr, unsigned n,
 	return r == -EDOM ? 0 : r;
 }
 
+static int add_table(scmp_filter_ctx ctx, const struct rule *rules, size_t n, unsigned kind)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && !r; i++)
+		if (rules[i].kinds & kind)
+			r = add(ctx, rules[i].action, rules[i].nr, rules[i].n, rules[i].arg);
+	return r;
+}
+
 static int add_signal_rules(scmp_filter_ctx ctx, unsigned kind, int abi)
 {
 	struct scmp_arg_cmp self = INT(0, getpid()), others = NOT(0, (uint32_t)getpid());
@@ -205,12 +215,10 @@ static int add_rules(scmp_filter_ctx ctx, unsigned kind, int abi)
 	for (size_t i = 0; i < ARRAY_SIZE(allowed) && !r; i++)
 		if (allowed[i].kinds & kind)
 			r = add(ctx, ALLOW, allowed[i].nr, 0, NULL);
-	for (size_t i = 0; i < ARRAY_SIZE(rules_by_argument) && !r; i++) {
-		const struct rule *rule = &rules_by_argument[i];
-
-		if (rule->kinds & kind)
-			r = add(ctx, rule->action, rule->nr, rule->n, rule->arg);
-	}
+	if (!r)
+		r = add_table(ctx, rules_by_argument, ARRAY_SIZE(rules_by_argument), kind);
+	if (!r && abi < 3)
+		r = add_table(ctx, rules_before_truncate, ARRAY_SIZE(rules_before_truncate), kind);
 	for (size_t i = 0; i < ARRAY_SIZE(denied) && !r; i++)
 		if (denied[i].kinds & kind)
 			r = add(ctx, REFUSE(EPERM), denied[i].nr, 0, NULL);

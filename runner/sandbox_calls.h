@@ -73,8 +73,10 @@ static const struct {
 	{SCMP_SYS(unlinkat), WRITE},
 };
 
-#define OPEN_FLAGS_TMPFILE (O_TMPFILE & ~O_DIRECTORY)
-#define OPEN_FLAGS_WRITING (O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND | OPEN_FLAGS_TMPFILE | O_PATH)
+/* Files without a name, or open without a right to anything. */
+#define OPEN_HIDDEN     ((O_TMPFILE & ~O_DIRECTORY) | O_PATH)
+#define OPEN_CHANGING   (O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND | OPEN_HIDDEN)
+#define OPEN_TRUNCATING (O_TRUNC | O_ACCMODE)
 #ifdef __s390x__
 #define CLONE_FLAGS_ARGUMENT 1
 #else
@@ -96,8 +98,10 @@ struct rule {
 
 static const struct rule rules_by_argument[] = {
 	/* Files open for reading only; for the writer also new ones, within what Landlock gives. */
-	{DECODE | TESSERACT, ALLOW, SCMP_SYS(openat), 1, {MASKED(2, OPEN_FLAGS_WRITING, O_RDONLY)}},
-	{WRITE, ALLOW, SCMP_SYS(openat), 1, {MASKED(2, OPEN_FLAGS_TMPFILE | O_PATH, 0)}},
+	{DECODE | TESSERACT, ALLOW, SCMP_SYS(openat), 1, {MASKED(2, OPEN_CHANGING, O_RDONLY)}},
+	{WRITE, ALLOW, SCMP_SYS(openat), 1, {MASKED(2, OPEN_HIDDEN | O_TRUNC, 0)}},
+	{WRITE, ALLOW, SCMP_SYS(openat), 1,
+	 {MASKED(2, OPEN_HIDDEN | OPEN_TRUNCATING, O_TRUNC | O_WRONLY)}},
 	/* iconv looks for its modules at the first name that is not UTF-8: there are none. */
 	{UNPACK, REFUSE(ENOENT), SCMP_SYS(openat), 0, {}},
 	/* No memory that can be executed but what was mapped before. */
@@ -248,10 +252,24 @@ static const struct {
 	{SCMP_SYS(adjtimex), OPEN_ENDED},
 };
 
-/* Signals to others, where Landlock does not scope them: only to oneself. */
+/* What the filter has to hold for foreign programs where Landlock is too old to. */
+
+/* Signals, which ABI 6 keeps inside: only to oneself. */
 static const int signals[] = {
-	SCMP_SYS(kill),		 SCMP_SYS(tkill),	      SCMP_SYS(tgkill),
-	SCMP_SYS(rt_sigqueueinfo), SCMP_SYS(rt_tgsigqueueinfo),
+	SCMP_SYS(kill),
+	SCMP_SYS(tkill),
+	SCMP_SYS(tgkill),
+	SCMP_SYS(rt_sigqueueinfo),
+	SCMP_SYS(rt_tgsigqueueinfo),
+};
+
+/* Truncation, which is a right of its own from ABI 3 on, and until then asks for none when the
+ * file is open for reading. openat2's flags are out of a filter's sight. */
+static const struct rule rules_before_truncate[] = {
+	{COMMAND, REFUSE(EPERM), SCMP_SYS(truncate), 0, {}},
+	{COMMAND, REFUSE(ENOSYS), SCMP_SYS(openat2), 0, {}},
+	{COMMAND, REFUSE(EPERM), SCMP_SYS(open), 1, {MASKED(1, OPEN_TRUNCATING, O_TRUNC)}},
+	{COMMAND, REFUSE(EPERM), SCMP_SYS(openat), 1, {MASKED(2, OPEN_TRUNCATING, O_TRUNC)}},
 };
 
 #endif
