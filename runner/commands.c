@@ -29,6 +29,17 @@ void complain(const struct options *o, const char *format, ...)
 	free(raw);
 }
 
+static bool is_begun(const char *spool)
+{
+	char *in = xasprintf("%s/in", spool);
+	char *settings = xasprintf("%s/cloister.yaml", spool);
+	bool begun = !access(in, F_OK) || !access(settings, F_OK);
+
+	free(in);
+	free(settings);
+	return begun;
+}
+
 int open_spool(const struct options *o, struct spool *s, struct config *config)
 {
 	struct err err;
@@ -46,7 +57,9 @@ int open_spool(const struct options *o, struct spool *s, struct config *config)
 		complain(o, "%s", err.text);
 		return EX_CONFIGURATION;
 	}
-	if (spool_open(s, o->spool, false, &err) != RC_OK) {
+	/* A folder that somebody has begun to make a spool of by hand is completed. */
+	if (spool_open(s, o->spool, false, &err) != RC_OK &&
+	    (!is_begun(o->spool) || spool_open(s, o->spool, true, &err) != RC_OK)) {
 		complain(o, "%s", err.text);
 		config_release(config);
 		return EX_CONFIGURATION;

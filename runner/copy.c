@@ -55,7 +55,7 @@ int copy_open(int dirfd, const char *path, bool follow, struct err *err)
 		if (errno == ELOOP && !follow)
 			err_set(err, RC_FAILED, "not-a-file", "is a symbolic link");
 		else
-			err_errno(err, RC_FAILED, "unreadable", "open");
+			err_errno(err, RC_FAILED, "unreadable", "cannot be opened");
 		return -1;
 	}
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
