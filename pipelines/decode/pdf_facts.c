@@ -26,7 +26,7 @@
 #define PARENTS_MAX     64        /* of a page, up to the root of the page tree */
 #define FORM_DEPTH_MAX  12
 #define STREAMS_MAX     512       /* a page's content, forms and appearances */
-#define PACKED_MAX      (1 << 20) /* of one content stream, as stored: a scan has little */
+#define PACKED_MAX      (400 << 10) /* bytes of them as stored; deflate makes up to 1032 of one */
 #define ANNOTATIONS_MAX 1000
 #define FONTS_MAX       256
 #define WHOLE_FILE_MAX  ((uint64_t)1 << 30) /* mapped into the address space */
@@ -47,6 +47,7 @@ struct walk {
 	qpdf_oh resources; /* of the stream being walked */
 	struct box page;   /* as shown, in points */
 	unsigned streams, depth;
+	double packed; /* bytes of the streams so far */
 	bool partly;   /* something was left out */
 	bool aside;    /* sizes only: an annotation */
 };
@@ -245,14 +246,25 @@ static void draw_image(struct walk *w, qpdf_oh stream, const struct content_stat
 	add_image(w, &image, number_of(w->q, dict, "/Width"), number_of(w->q, dict, "/Height"));
 }
 
-/* Decoding is in memory: a long stream, or filters upon filters, may not be decoded at all. */
-static bool small_enough(qpdf_data q, qpdf_oh stream)
+/* Does this filter make more of its data? */
+static bool expands(qpdf_data q, qpdf_oh filter)
 {
-	qpdf_oh dict = qpdf_oh_get_dict(q, stream);
-	qpdf_oh filter = qpdf_oh_get_key(q, dict, "/Filter");
+	return !qpdf_oh_is_name_and_equals(q, filter, "/ASCII85Decode") &&
+	       !qpdf_oh_is_name_and_equals(q, filter, "/ASCIIHexDecode");
+}
 
-	return number_of(q, dict, "/Length") <= PACKED_MAX &&
-	       (!qpdf_oh_is_array(q, filter) || qpdf_oh_get_array_n_items(q, filter) <= 2);
+/* Decoding is in memory: of much data, or through filters upon filters, it is not done at all. */
+static bool small_enough(struct walk *w, qpdf_oh stream)
+{
+	qpdf_oh dict = qpdf_oh_get_dict(w->q, stream);
+	qpdf_oh filter = qpdf_oh_get_key(w->q, dict, "/Filter");
+	int n = qpdf_oh_is_array(w->q, filter) ? qpdf_oh_get_array_n_items(w->q, filter) : 0;
+	int expanding = 0;
+
+	for (int i = 0; i < n && i < 8; i++)
+		expanding += expands(w->q, qpdf_oh_get_array_item(w->q, filter, i));
+	w->packed += fmax(number_of(w->q, dict, "/Length"), 0);
+	return w->packed <= PACKED_MAX && n < 8 && expanding <= 1;
 }
 
 static bool stream_data(struct walk *w, qpdf_oh stream, unsigned char **data, size_t *len)
@@ -260,7 +272,7 @@ static bool stream_data(struct walk *w, qpdf_oh stream, unsigned char **data, si
 	QPDF_BOOL filtered = QPDF_FALSE;
 
 	*data = NULL;
-	if (++w->streams > STREAMS_MAX || !small_enough(w->q, stream) ||
+	if (++w->streams > STREAMS_MAX || !small_enough(w, stream) ||
 	    (qpdf_oh_get_stream_data(w->q, stream, qpdf_dl_generalized, &filtered, data, len) &
 	     QPDF_ERRORS) ||
 	    !filtered || !*data) {
@@ -382,13 +394,13 @@ static void walk_contents(struct walk *w, qpdf_oh page, const struct matrix *spa
 	size_t len = 0;
 
 	if (qpdf_oh_is_stream(w->q, contents)) {
-		w->partly |= !small_enough(w->q, contents);
+		w->partly |= !small_enough(w, contents);
 	} else if (qpdf_oh_is_array(w->q, contents)) {
 		int n = qpdf_oh_get_array_n_items(w->q, contents);
 
 		w->partly |= n > STREAMS_MAX;
 		for (int i = 0; i < n && !w->partly; i++)
-			w->partly |= !small_enough(w->q, qpdf_oh_get_array_item(w->q, contents, i));
+			w->partly |= !small_enough(w, qpdf_oh_get_array_item(w->q, contents, i));
 	} else {
 		return;
 	}
