@@ -39,7 +39,8 @@
  *
  * cloister-decode --unpack reads an archive on descriptor 3 and writes frames on standard output:
  * one type byte, four bytes length (little-endian), payload:
- *   'M' {"ordinal":1,"path":ENCODED_NAME}   a member starts (name_encode() of the stored path)
+ *   'M' {"ordinal":1,"path":ENCODED_NAME}   a member starts (name_encode() of the stored path; ""
+ *       where the archive says how the path is coded and that is not true)
  *   'D' bytes                               its data, at most 65536 a frame
  *   'E' {"size":N}                          it is complete
  *   'S' {"ordinal":2,"path":..,"reason":..} a member that is not a file, or could not be read:
