@@ -70,7 +70,7 @@ void content_run(struct content_sink *sink, const unsigned char *data, size_t le
 struct pdf_image {
 	uint32_t width, height;
 	struct matrix place; /* unit square of the image to points of the page as shown */
-	bool is_mask;
+	bool is_mask; /* what lies beneath may show: a stencil, or an image with a mask */
 	bool is_grey; /* DeviceGray without a mask */
 	qpdf_oh object; /* 0 for an inline image; valid until facts_release() */
 };

@@ -142,7 +142,8 @@ static const char *decide(const struct layer *l, const struct pdf_facts *f)
 static json_t *evidence(const struct layer *l, const struct pdf_facts *f, const char *decision,
 			double page_area)
 {
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:i, s:i, s:i, s:I}",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+			 "s:f, s:f, s:I, s:I, s:i, s:i, s:i, s:I}",
 			 "decision", decision, "characters", (json_int_t)l->characters, "letters",
 			 (json_int_t)l->letters, "latin", (json_int_t)l->latin, "vowels",
 			 (json_int_t)l->vowels, "digits", (json_int_t)l->digits, "spaces",
