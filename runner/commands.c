@@ -115,7 +115,8 @@ int for_each_named(const struct options *o, const struct survey *survey, unsigne
 
 void print_json(json_t *obj)
 {
-	char *line = obj ? json_dumps(obj, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+	char *line = obj ? json_dumps(obj, JSON_COMPACT | JSON_SORT_KEYS |
+						JSON_REAL_PRECISION(6)) : NULL;
 
 	if (!line)
 		BUG("JSON cannot be packed");

@@ -84,7 +84,7 @@ void status_init(struct status *st, const struct spool *spool, const char *worke
 
 static uint64_t pages_finished(const struct run_counts *c)
 {
-	return c->pages_ok + c->pages_blank + c->pages_flagged + c->pages_failed;
+	return c->pages_ok + c->pages_flagged + c->pages_failed;
 }
 
 static uint64_t pages_read(const struct run_counts *c)
@@ -218,7 +218,8 @@ static void write_prometheus(struct status *st, const char *state, double pages_
 	sample(&b, "cloister_documents_finished_total", "result", "failed", c->failed);
 	metric(&b, "cloister_pages_finished_total", "counter",
 	       "Pages finished by this run, by result.");
-	sample(&b, "cloister_pages_finished_total", "result", "ok", c->pages_ok);
+	sample(&b, "cloister_pages_finished_total", "result", "ok",
+	       c->pages_ok > c->pages_blank ? c->pages_ok - c->pages_blank : 0);
 	sample(&b, "cloister_pages_finished_total", "result", "blank", c->pages_blank);
 	sample(&b, "cloister_pages_finished_total", "result", "flagged", c->pages_flagged);
 	sample(&b, "cloister_pages_finished_total", "result", "failed", c->pages_failed);
@@ -328,6 +329,11 @@ void status_print(struct status *st, const char *format, ...)
 
 void status_finish(struct status *st)
 {
+	json_t *none = json_array();
+
+	write_json(st, "stopped", none, none, 0, NAN);
+	write_prometheus(st, "stopped", 0);
+	json_decref(none);
 	line_off();
 	st->line[0] = '\0';
 	if (on_screen == st) {

@@ -11,6 +11,7 @@
  *   "active":[{"path":..,"page":finished pages,"pages":N}],"recognisers":[{"name":..,"busy":N,
  *   "processes":N}]}
  * documents: done, flagged and failed count this run; flagged are part of done.
+ * pages: blank are part of ok; reused, of all, were read by an earlier attempt.
  */
 #ifndef RUNNER_STATUS_H
 #define RUNNER_STATUS_H
@@ -24,8 +25,9 @@
 struct run_counts {
 	uint64_t settling, ready, active, deferred;
 	uint64_t done, flagged, failed;                     /* documents of this run */
-	uint64_t pages_ok, pages_blank, pages_flagged, pages_failed;
-	uint64_t pages_reused;  /* of these, read by an earlier attempt */
+	uint64_t pages_ok, pages_flagged, pages_failed;
+	uint64_t pages_blank;   /* of the ok ones */
+	uint64_t pages_reused;  /* of all of these, read by an earlier attempt */
 	uint64_t pages_pending; /* of active documents */
 };
 
@@ -60,7 +62,8 @@ void status_print(struct status *st, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 /* "40 s", "3 min 20 s", "2 h 05 min" */
 void status_duration(char *out, size_t size, double seconds);
-/* Take the progress line off the terminal. */
+/* Write the files for the last time, with state "stopped", and take the progress line off the
+ * terminal. */
 void status_finish(struct status *st);
 
 #endif

@@ -233,19 +233,27 @@ static bool token_entry(const struct token_entry *e, void *arg)
 	return true;
 }
 
-/* The document's path, as it is or as it is shown? */
-static bool is_path(const struct listed *d, const char *name)
+static bool same_shown(const char *path, const char *name)
 {
 	struct buf b;
 	bool same;
 
-	if (!strcmp(d->path, name))
-		return true;
 	buf_init(&b, 4 * PATH_BYTES);
-	name_escape(&b, d->path, strlen(d->path));
+	name_escape(&b, path, strlen(path));
 	same = b.data && !strcmp(b.data, name);
 	buf_release(&b);
 	return same;
+}
+
+/* The document's path, as it is or as it is shown? One that lies in in/ itself may also be named by
+ * the pipeline it belongs to, as its result is. */
+static bool is_path(const struct listed *d, const char *name)
+{
+	size_t n = strlen(d->pipeline);
+
+	if (!strchr(d->path, '/') && !strncmp(name, d->pipeline, n) && name[n] == '/')
+		name += n + 1;
+	return !strcmp(d->path, name) || same_shown(d->path, name);
 }
 
 /* What the run says of the documents it reads. */
@@ -314,9 +322,8 @@ static bool is_end(const struct listed *d, const char *name)
 	const char *slash = d->path;
 
 	while ((slash = strchr(slash, '/'))) {
-		struct listed rest = { .path = (char *)++slash };
-
-		if (is_path(&rest, name))
+		slash++;
+		if (!strcmp(slash, name) || same_shown(slash, name))
 			return true;
 	}
 	return false;

@@ -84,7 +84,7 @@ static void test_file(void **state)
 	(void)state;
 	status_init(&st, &spool, "host.1.aa", true);
 	counts = (struct run_counts){ .ready = 2,	 .active = 1,	    .done = 4,
-				      .flagged = 1,	 .failed = 1,	    .pages_ok = 7,
+				      .flagged = 1,	 .failed = 1,	    .pages_ok = 9,
 				      .pages_blank = 2,  .pages_failed = 1, .pages_reused = 3,
 				      .pages_pending = 5 };
 	tick(1);
@@ -93,13 +93,17 @@ static void test_file(void **state)
 	assert_string_equal(json_string_value(json_object_get(json, "worker")), "host.1.aa");
 	assert_int_equal(json_integer_value(json_object_get(json, "pid")), getpid());
 	pages = json_object_get(json, "pages");
-	assert_int_equal(json_integer_value(json_object_get(pages, "ok")), 7);
+	assert_int_equal(json_integer_value(json_object_get(pages, "ok")), 9);
 	assert_int_equal(json_integer_value(json_object_get(pages, "total_known")), 15);
 	assert_int_equal(
 		json_integer_value(json_object_get(json_object_get(json, "documents"), "flagged")), 1);
 	assert_true(json_equal(json_object_get(json, "active"), active));
 	json_decref(json);
 	status_finish(&st);
+	json = status_json();
+	assert_string_equal(json_string_value(json_object_get(json, "state")), "stopped");
+	assert_int_equal(json_array_size(json_object_get(json, "active")), 0);
+	json_decref(json);
 }
 
 /* Pages of earlier attempts are not speed; a minute after the last page the rate is 0. */
