@@ -2,13 +2,11 @@
  *
  * cloister run: open the spool, or make it, and hand over to the supervisor.
  */
-#include "base/log.h"
 #include "commands.h"
 #include "supervisor.h"
 
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 /* The next time it is HH:MM here. */
 static time_t next_time(const char *hh_mm, time_t now)
@@ -47,9 +45,6 @@ int cmd_run(const struct options *o)
 	}
 	if (o->until)
 		run.until = next_time(o->until, time(NULL));
-	/* At a terminal the line a document is enough; the log would say the same again. */
-	if (!o->verbose && run.lines && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO))
-		log_init("cloister", LOG_WARN);
 	if (config_load(&config, path, &err) != RC_OK)
 		die(EX_CONFIGURATION, "%s", err.text);
 	if (spool_open(&spool, path, true, &err) != RC_OK)
