@@ -204,6 +204,7 @@ static inline void check_mutated(const struct decoder *decoder, struct bytes fil
 			/* Headers matter most. */
 			size_t span = next_random(&state) % 2 && len > 256 ? 256 : len;
 			size_t at = next_random(&state) % span;
+			size_t from = next_random(&state) % span;
 
 			switch (next_random(&state) % 4) {
 			case 0:
@@ -216,8 +217,7 @@ static inline void check_mutated(const struct decoder *decoder, struct bytes fil
 				copy[at] = next_random(&state) % 2 ? 0xff : 0;
 				break;
 			default:
-				memmove(copy + at, copy + next_random(&state) % span,
-					(len - (at > span / 2 ? at : span)) / 2);
+				memmove(copy + at, copy + from, (len - (at > from ? at : from)) / 2);
 			}
 		}
 		if (next_random(&state) % 8 == 0)
