@@ -1,12 +1,25 @@
-# Cloister: `make run` reads the sample documents, `make check` runs every test. `make help` tells more.
+# Cloister. `make run` reads the sample documents, `make check` runs every test, `make help` tells all.
 #
 # BUILD=DIR    where everything built goes
 # SANITIZE=1   AddressSanitizer and UBSan (the sandbox is off in such a build)
 # DEVELOPER=1  warnings are errors
 
+## make             build the programs into build/
+## make run         install what is missing, build, and read the sample documents
+## make check       install what is missing, build, and run every test
+## make unit        build and run the unit tests alone
+## make asan        the tests, built with AddressSanitizer and UBSan
+## make bench       the table of figures: speed, errors, memory, beside other programs
+## make install     programs, pipelines, manual and completion below PREFIX (/usr/local)
+## make format      lay the sources out with clang-format
+## make tidy        look at the sources with clang-tidy
+## make clean       remove build/
+
 BUILD ?= build
 CC ?= cc
 CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
 VERSION := 0.1.0
 
 PACKAGES_decode := poppler-glib cairo fontconfig libpng libjpeg libtiff-4 libopenjp2 libwebp libarchive libcyaml libqpdf
@@ -48,14 +61,17 @@ LIB := $(BUILD)/libcloister.a
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC))
 
-.PHONY: all programs help run check unit tests asan bench deps deps-test clean install format tidy
+# The slow ones first, so that the cores are busy to the end.
+TEST_PROGRAMS := $(wildcard tests/e2e/*.t) $(wildcard tests/sandbox/*.t) $(UNIT)
+
+.PHONY: all help programs tests run check unit asan bench deps deps-test install format tidy clean
 
 all: programs
 
-programs: $(PROGRAMS)
-
 help:
-	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
+
+programs: $(PROGRAMS) $(BUILD)/cloister.1 $(BUILD)/cloister.bash
 
 $(LIB): $(call objects,$(COMMON_SRC))
 	@rm -f $@
@@ -93,8 +109,55 @@ $(BUILD)/tests/tools/%: tests/tools/%.c $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_common)) -o $@ $^ \
 		$(call pkg,libs,$(PACKAGES_common)) -lm
 
-unit: $(UNIT)
+$(BUILD)/cloister.1: $(BUILD)/cloister
+	$< help --man > $@
+
+$(BUILD)/cloister.bash: $(BUILD)/cloister
+	$< completion bash > $@
+
 tests: programs $(UNIT) $(TOOLS)
+
+deps:
+	@.ci/deps build
+
+deps-test:
+	@.ci/deps test
+
+# The recursive make finds with pkg-config what deps has just installed.
+run: deps
+	@$(MAKE) --no-print-directory -s -j$(JOBS) programs
+	@CLOISTER_BUILD=$(BUILD) samples/run
+
+check: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
+	@CLOISTER_BUILD=$(BUILD) tests/run -j $(JOBS) $(TEST_PROGRAMS)
+
+unit: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(UNIT)
+	@CLOISTER_BUILD=$(BUILD) tests/run -j $(JOBS) $(UNIT)
+
+asan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=1 check
+
+bench: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
+	@CLOISTER_BUILD=$(BUILD) tests/bench/bench
+
+install: programs
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/cloister \
+		$(DESTDIR)$(PREFIX)/share/cloister/pipelines $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install $(BUILD)/cloister $(DESTDIR)$(PREFIX)/bin/
+	install $(filter-out $(BUILD)/cloister,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/libexec/cloister/
+	install -m 644 pipelines/*.yaml $(DESTDIR)$(PREFIX)/share/cloister/pipelines/
+	install -m 644 $(BUILD)/cloister.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 $(BUILD)/cloister.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cloister
+
+format:
+	clang-format -i $(wildcard runner/*.[ch] runner/base/*.[ch] pipelines/*.[ch] pipelines/*/*.[ch] tests/*/*.[ch])
+
+tidy:
+	clang-tidy --quiet $(COMMON_SRC) $(RUNNER_SRC) $(DECODE_SRC) $(TESSERACT_SRC) $(WRITE_SRC) -- $(ALL_CFLAGS)
 
 clean:
 	rm -rf $(BUILD)

@@ -228,12 +228,27 @@ static bool was_published(struct document *d)
 	return true;
 }
 
+bool document_changed(struct document *d)
+{
+	const struct token *t = &d->token;
+	struct stat st;
+
+	if (!fstat(d->fd, &st) && (uint64_t)st.st_size == t->bytes &&
+	    (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec == t->mtime_ns)
+		return false;
+	log_warn("input-changed document=\"%s\": it was written to after it was admitted; it is "
+		 "admitted anew when it stands still",
+		 t->file);
+	decoder_stop(d);
+	document_gone(d);
+	return true;
+}
+
 /* Open the file and see that it is still what was admitted. */
 static bool open_document(struct document *d)
 {
 	const struct token *t = &d->token;
 	int folder = t->source == SOURCE_IN ? d->run->spool->in : d->run->spool->members;
-	struct stat st;
 	struct err err;
 	char *earlier;
 
@@ -255,13 +270,7 @@ static bool open_document(struct document *d)
 			document_fail(d, &err);
 		return false;
 	}
-	if (fstat(d->fd, &st) || (uint64_t)st.st_size != t->bytes ||
-	    (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec != t->mtime_ns) {
-		log_warn("document \"%s\" was changed after it was admitted; it is admitted anew", t->file);
-		document_gone(d);
-		return false;
-	}
-	return true;
+	return !document_changed(d);
 }
 
 static bool make_attempt(struct document *d)

@@ -115,8 +115,10 @@ static void on_end(void *arg)
 	buf_init(&text, ERR_TEXT_MAX);
 	child_describe(&d->writer, status, &text);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && d->written) {
-		durable_sync(d->attempt, d->attempt_name);
-		if (publish_result(d->run, d->attempt, &d->token, &d->final, &err) == RC_OK) {
+		/* The writer has synced the folder and what is in it. */
+		if (document_changed(d)) {
+			/* nothing of it is published */
+		} else if (publish_result(d->run, d->attempt, &d->token, &d->final, &err) == RC_OK) {
 			d->phase = DOC_WRITTEN;
 		} else {
 			run_disk_full(d->run, err.text);

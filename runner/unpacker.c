@@ -366,6 +366,8 @@ static void on_end(void *arg)
 		document_fail(d, &u->error);
 		return;
 	}
+	if (document_changed(d))
+		return;
 	if (write_manifests(d, &err) != RC_OK ||
 	    publish_result(d->run, d->attempt, &d->token, &d->final, &err) != RC_OK) {
 		run_disk_full(d->run, err.text);
