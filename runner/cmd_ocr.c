@@ -192,8 +192,8 @@ static int wait_for(pid_t child, const sigset_t *signals)
 			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		if (sigwaitinfo(signals, &info) < 0 || info.si_signo == SIGCHLD)
 			continue;
-		if (info.si_code <= 0 || info.si_signo == SIGHUP)
-			kill(child, info.si_signo == SIGHUP ? SIGTERM : info.si_signo);
+		if (info.si_code <= 0 || info.si_signo == SIGHUP || info.si_signo == SIGQUIT)
+			kill(child, info.si_signo == SIGINT ? SIGINT : SIGTERM);
 	}
 }
 

@@ -9,11 +9,12 @@
 
 struct ocr {
 	const struct options *o;
-	char *path; /* of the temporary spool */
-	int root;   /* the same, open */
-	int output; /* DIR of -o, or -1 */
+	char *path;       /* of the temporary spool */
+	int root;         /* the same, open */
+	int output;       /* DIR of -o, or -1 */
 	char *pipeline;
 	unsigned printed; /* results */
+	bool no_output;   /* standard output takes no more */
 	bool some_failed;
 };
 

@@ -85,9 +85,10 @@ static void print_results(struct ocr *ocr, int n, unsigned *found)
 		label = label_of(ocr->o->args[n], path, ocr_name(ocr->o->args[n]));
 		heading = !ocr->o->json && (ocr->o->n_args > 1 || strchr(path, '/'));
 		++*found;
-		if (print_file(ocr, e->fts_path, label, heading, &err) != RC_OK) {
+		if (!ocr->no_output && print_file(ocr, e->fts_path, label, heading, &err) != RC_OK) {
 			complain(ocr->o, "%s: %s", label, err.text);
 			ocr->some_failed = true;
+			ocr->no_output = !strcmp(err.reason, "write-error");
 		}
 		free(label);
 		free(path);
