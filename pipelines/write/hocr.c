@@ -4,8 +4,8 @@
  *
  *   ocr_page > ocr_carea > ocr_par > ocr_line > ocrx_word
  *
- * Boxes are those that the recogniser gave; where it gave none, an element has none, and a block
- * without lines stays a block: no box is made up.  Paragraphs come from the text, whose lines are
+ * Boxes are those that the recogniser gave, or around them; where it gave none, an element has
+ * none, and a block without lines stays a block: no box is made up.  Paragraphs come from the text, whose lines are
  * the lines with boxes, with an empty line between paragraphs; where they do not match, the page is
  * one paragraph.
  */
@@ -77,6 +77,18 @@ static struct box box_union(struct box a, struct box b)
 			     a.x1 > b.x1 ? a.x1 : b.x1, a.y1 > b.y1 ? a.y1 : b.y1, true };
 }
 
+/* The line's box and those of its words, which Tesseract's may leave by a pixel or two. */
+static struct box line_box(const json_t *line)
+{
+	struct box box = box_of(line);
+	json_t *word;
+	size_t i;
+
+	json_array_foreach(json_object_get(line, "words"), i, word)
+		box = box_union(box, box_of(word));
+	return box;
+}
+
 /* The title attribute, with what else belongs into it. */
 static void add_title(struct sink *sink, struct box b, const char *more)
 {
@@ -128,7 +140,7 @@ static void add_line(struct place *at, const json_t *line)
 
 	sink_addf(at->sink, "    <span class=\"ocr_line\" id=\"line_%u_%u\"", at->leaf->page,
 		  ++at->line);
-	add_title(at->sink, box_of(line), at->angle);
+	add_title(at->sink, line_box(line), at->angle);
 	sink_adds(at->sink, ">");
 	json_array_foreach(json_object_get(line, "words"), i, word)
 		add_word(at, word);
@@ -206,7 +218,7 @@ static void add_lines(struct place *at, const json_t *lines)
 
 		end = match ? i + paragraph_length(&text, n - i) : n;
 		for (size_t k = i; k < end; k++)
-			box = box_union(box, box_of(json_array_get(lines, k)));
+			box = box_union(box, line_box(json_array_get(lines, k)));
 		open_block(at, box);
 		for (size_t k = i; k < end; k++)
 			add_line(at, json_array_get(lines, k));
