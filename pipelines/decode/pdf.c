@@ -4,7 +4,8 @@
  *
  * A page that is one scanned image is rendered at exactly the scale and offset at which the
  * image's pixels fall on the raster's pixels: cairo then copies instead of resampling, and stamps,
- * annotations, forms, /Rotate and the crop box still show.  All other pages are rendered at the
+ * annotations, forms, /Rotate and the crop box still show; a page that is nothing but a JPEG is not
+ * even drawn (pdf_jpeg.c).  All other pages are rendered at the
  * pipeline's dpi, lowered where a limit would be passed.  pdf_facts.c tells which pages are scans.
  *
  * poppler_page_render() reports nothing.  Whether a page came out whole is decided by
@@ -345,15 +346,16 @@ static bool has_content(struct document *doc)
 	return any;
 }
 
-/* A lone grey image gives a grey raster, whatever poppler does. */
+/* One image and nothing else that shows. */
+static bool is_lone_image(const struct pdf_facts *f)
+{
+	return f->known && f->images == 1 && !f->annotations && !f->counts.shown &&
+	       !f->counts.paths && !f->counts.others;
+}
+
 static uint32_t channels_bound(const struct document *doc)
 {
-	const struct pdf_facts *f = &doc->facts;
-
-	return f->known && f->images == 1 && f->image[0].is_grey && !f->annotations &&
-			       !f->counts.shown && !f->counts.paths ?
-		       1 :
-		       3;
+	return is_lone_image(&doc->facts) && doc->facts.image[0].is_grey ? 1 : 3;
 }
 
 static void describe(struct page *page, const struct plan *plan)
@@ -534,6 +536,47 @@ static bool ends_white(const struct document *doc, cairo_surface_t *surface)
 	return all == 0xffffff;
 }
 
+/* How the image is turned on the page, as in EXIF (TIFF 6.0, tag 274). */
+static unsigned orientation(const struct matrix *m)
+{
+	if (fabs(m->a) > fabs(m->b))
+		return m->a > 0 ? (m->d < 0 ? 1 : 4) : (m->d < 0 ? 2 : 3);
+	return m->b > 0 ? (m->c > 0 ? 6 : 5) : (m->c > 0 ? 7 : 8);
+}
+
+/* A page that is nothing but a JPEG does not need poppler. false: it does. */
+static bool read_jpeg_page(struct document *doc, struct raster *raster)
+{
+	const struct pdf_image *image = &doc->facts.image[0];
+	const struct plan *plan = &doc->plan;
+	unsigned turn = orientation(&image->place);
+	bool lies = turn >= 5;
+	struct raster direct = { .pixels = raster->pixels };
+	size_t size;
+
+	if (!plan->native || !is_lone_image(&doc->facts) ||
+	    plan->width != (lies ? image->height : image->width) ||
+	    plan->height != (lies ? image->width : image->height) ||
+	    !checked_mul((size_t)plan->width * 3, plan->height, &size))
+		return false;
+	if (turn != 1)
+		direct.pixels = xmalloc(size);
+	if (!objects_read_jpeg(doc->objects, &doc->facts, &direct)) {
+		if (turn != 1)
+			free(direct.pixels);
+		return false;
+	}
+	raster->width = plan->width;
+	raster->height = plan->height;
+	raster->channels = direct.channels;
+	if (turn != 1) {
+		raster_orient(&direct, raster, turn);
+		free(direct.pixels);
+	}
+	raster_to_grey_if_grey(raster, 0);
+	return true;
+}
+
 static enum rc pdf_render(struct document *doc, uint32_t index, struct page *page,
 			  struct raster *raster, struct err *err)
 {
@@ -543,6 +586,11 @@ static enum rc pdf_render(struct document *doc, uint32_t index, struct page *pag
 
 	trouble_begin(&trouble, page);
 	rc = look_at(doc, index, err);
+	if (rc == RC_OK && read_jpeg_page(doc, raster)) {
+		trouble_end(&trouble);
+		page->channels = raster->channels;
+		return RC_OK;
+	}
 	if (rc == RC_OK) {
 		surface = white_surface(doc, &doc->plan);
 		if (surface)

@@ -260,6 +260,7 @@ static void operator(struct interpreter *in)
 	static const char *const show[] = { "Tj", "TJ", "'", "\"", NULL };
 	static const char *const paint[] = { "f", "F",	"f*", "B",  "B*", "b",
 					     "b*", "S", "s",  "sh", NULL };
+	static const char *const other[] = { "W", "W*", "gs", "BDC", NULL };
 	struct content_sink *sink = in->sink;
 	const char *word = in->word;
 
@@ -277,6 +278,8 @@ static void operator(struct interpreter *in)
 		inline_image(in);
 	else if (is_one_of(word, paint))
 		sink->counts.paths++;
+	else if (is_one_of(word, other))
+		sink->counts.others++;
 	else if (!is_one_of(word, show))
 		return;
 	else if (in->state.text_mode == 3 || in->state.text_mode == 7)

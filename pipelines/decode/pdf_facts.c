@@ -339,6 +339,7 @@ static void draw_form(struct walk *w, qpdf_oh stream, const struct content_state
 	double v[6];
 	size_t len;
 
+	w->sink.counts.others++;
 	if (w->depth >= FORM_DEPTH_MAX) {
 		w->partly = true;
 		return;
@@ -488,4 +489,9 @@ enum rc objects_check_images(struct pdf_objects *o, const struct pdf_facts *fact
 			rc = stream_check(o->q, &facts->image[i], thorough, err);
 	}
 	return rc;
+}
+
+bool objects_read_jpeg(struct pdf_objects *o, const struct pdf_facts *facts, struct raster *out)
+{
+	return facts->image[0].object && stream_read_jpeg(o->q, &facts->image[0], out);
 }

@@ -6,6 +6,7 @@
  *   pdf_facts.c    what a page is made of, read from its objects through qpdf
  *   pdf_content.c  the operators of a content stream that matter for that
  *   pdf_stream.c   whether the data of an image is whole
+ *   pdf_jpeg.c     JPEG data, without poppler's colour management
  *   pdf_text.c     the text layer and whether to believe it
  *   pdf_trouble.c  what poppler and libjpeg complain about
  */
@@ -49,6 +50,7 @@ struct content_counts {
 	unsigned long shown;  /* strings painted */
 	unsigned long hidden; /* strings placed but not painted: the layer of an OCR program */
 	unsigned long paths;  /* fills, strokes and shadings */
+	unsigned long others; /* clips, transparency, forms, layers: what changes how the rest shows */
 	bool inexact;         /* nested too deeply: the matrices are not to be trusted */
 };
 
@@ -111,6 +113,19 @@ enum rc stream_check(qpdf_data q, const struct pdf_image *image, bool thorough, 
 /* As above for all images of a page. */
 enum rc objects_check_images(struct pdf_objects *o, const struct pdf_facts *facts, bool thorough,
 			     struct err *err);
+
+/* Read an image that is nothing but a JPEG of grey or RGB pixels into out->pixels, which has room
+ * for three channels; sets out's size. false when poppler has to do it. */
+bool stream_read_jpeg(qpdf_data q, const struct pdf_image *image, struct raster *out);
+/* As above for the first image of a page. */
+bool objects_read_jpeg(struct pdf_objects *o, const struct pdf_facts *facts, struct raster *out);
+
+/* pdf_jpeg.c */
+
+/* Share of the lines that are there, 0..1; decodes at an eighth of the size. */
+double pdf_jpeg_share(const unsigned char *data, size_t len);
+/* Fill out->pixels. false unless size and channels are out's and there is nothing to complain. */
+bool pdf_jpeg_read(const unsigned char *data, size_t len, struct raster *out);
 
 /* pdf_text.c
  * Fill page->evidence, and page->result when the layer is believed. scale = pixels a point. */

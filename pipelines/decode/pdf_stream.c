@@ -15,71 +15,11 @@
 
 #include "base/num.h"
 
-#include <jpeglib.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define EOI_WITHIN   1024        /* bytes of the end: producers append padding */
 #define THOROUGH_MAX (256 << 20) /* bytes decoded in memory */
-
-struct jpeg_reader {
-	struct jpeg_decompress_struct jpeg;
-	struct jpeg_error_mgr errors;
-	jmp_buf failed;
-	bool ended; /* the data ended too early */
-};
-
-static void jpeg_failed(j_common_ptr jpeg)
-{
-	struct jpeg_reader *r = jpeg->client_data;
-
-	longjmp(r->failed, 1);
-}
-
-static void jpeg_message(j_common_ptr jpeg, int level)
-{
-	struct jpeg_reader *r = jpeg->client_data;
-
-	/* The only warnings that matter here come when the data is used up. */
-	if (level < 0)
-		r->ended = true;
-}
-
-/* Share of the lines that are there, 0..1; decodes at an eighth of the size. */
-static double jpeg_share(const unsigned char *data, size_t len)
-{
-	struct jpeg_reader r = { .ended = false };
-	volatile double share = 0;
-	JSAMPROW row = NULL;
-	unsigned long lines = 0;
-
-	r.jpeg.err = jpeg_std_error(&r.errors);
-	r.errors.error_exit = jpeg_failed;
-	r.errors.emit_message = jpeg_message;
-	r.jpeg.client_data = &r;
-	if (setjmp(r.failed) == 0) {
-		jpeg_create_decompress(&r.jpeg);
-		jpeg_mem_src(&r.jpeg, data, len);
-		jpeg_read_header(&r.jpeg, TRUE);
-		r.jpeg.scale_num = 1;
-		r.jpeg.scale_denom = 8;
-		jpeg_start_decompress(&r.jpeg);
-		row = r.jpeg.mem->alloc_small((j_common_ptr)&r.jpeg, JPOOL_IMAGE,
-					      (size_t)r.jpeg.output_width *
-						      (size_t)r.jpeg.output_components);
-		while (r.jpeg.output_scanline < r.jpeg.output_height) {
-			jpeg_read_scanlines(&r.jpeg, &row, 1);
-			/* The last rows are decoded when the end is noticed. */
-			if (r.ended && r.jpeg.output_scanline + 2 < r.jpeg.output_height)
-				break;
-			lines = r.jpeg.output_scanline;
-			share = (double)lines / r.jpeg.output_height;
-		}
-	}
-	jpeg_destroy_decompress(&r.jpeg);
-	return share;
-}
 
 static enum rc check_jpeg(const unsigned char *data, size_t len, struct err *err)
 {
@@ -91,7 +31,7 @@ static enum rc check_jpeg(const unsigned char *data, size_t len, struct err *err
 		return err_set(err, RC_FAILED, "damaged", "an image is not the JPEG it claims");
 	if (start == data && memmem(data + len - tail, tail, "\xff\xd9", 2))
 		return RC_OK;
-	share = jpeg_share(start, len - (size_t)(start - data));
+	share = pdf_jpeg_share(start, len - (size_t)(start - data));
 	if (share >= 1)
 		return RC_OK;
 	return err_set(err, RC_FAILED, "damaged", "an image ends after %.0f %% of its lines",
@@ -107,38 +47,47 @@ static int get_int(qpdf_data q, qpdf_oh dict, const char *key, int otherwise)
 		       otherwise;
 }
 
-/* Components a pixel, 0 when it cannot be told. */
-static unsigned components(qpdf_data q, qpdf_oh space)
+/* Components a pixel, 0 when it cannot be told. *direct: they are grey or red, green, blue, give or
+ * take a calibration that does not matter for reading. */
+static unsigned components(qpdf_data q, qpdf_oh space, bool *direct)
 {
 	static const struct {
 		const char *name;
 		unsigned n;
+		bool direct;
 	} spaces[] = {
-		{ "/DeviceGray", 1 }, { "/DeviceRGB", 3 }, { "/DeviceCMYK", 4 }, { "/CalGray", 1 },
-		{ "/CalRGB", 3 },     { "/Lab", 3 },	   { "/Indexed", 1 },	 { "/Separation", 1 },
+		{ "/DeviceGray", 1, true },  { "/DeviceRGB", 3, true },	 { "/CalGray", 1, true },
+		{ "/CalRGB", 3, true },	     { "/DeviceCMYK", 4, false }, { "/Lab", 3, false },
+		{ "/Indexed", 1, false },    { "/Separation", 1, false },
 	};
 	bool is_array = qpdf_oh_is_array(q, space) && qpdf_oh_get_array_n_items(q, space) > 0;
-	qpdf_oh name = is_array ? qpdf_oh_get_array_item(q, space, 0) : space;
+	qpdf_oh name = is_array ? qpdf_oh_get_array_item(q, space, 0) : space, profile;
+	unsigned n;
 
+	*direct = false;
 	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++) {
-		if (qpdf_oh_is_name_and_equals(q, name, spaces[i].name))
-			return spaces[i].n;
+		if (!qpdf_oh_is_name_and_equals(q, name, spaces[i].name))
+			continue;
+		*direct = spaces[i].direct;
+		return spaces[i].n;
 	}
-	if (is_array && qpdf_oh_is_name_and_equals(q, name, "/ICCBased") &&
-	    qpdf_oh_get_array_n_items(q, space) > 1) {
-		qpdf_oh profile = qpdf_oh_get_array_item(q, space, 1);
-
-		if (qpdf_oh_is_stream(q, profile))
-			return (unsigned)get_int(q, qpdf_oh_get_dict(q, profile), "/N", 0);
-	}
-	return 0;
+	if (!is_array || !qpdf_oh_is_name_and_equals(q, name, "/ICCBased") ||
+	    qpdf_oh_get_array_n_items(q, space) < 2)
+		return 0;
+	profile = qpdf_oh_get_array_item(q, space, 1);
+	if (!qpdf_oh_is_stream(q, profile))
+		return 0;
+	n = (unsigned)get_int(q, qpdf_oh_get_dict(q, profile), "/N", 0);
+	*direct = n == 1 || n == 3;
+	return n;
 }
 
 /* Bytes the decoded image must have, 0 when it cannot be told. */
 static size_t expected_bytes(qpdf_data q, qpdf_oh dict, const struct pdf_image *image)
 {
 	QPDF_BOOL stencil = QPDF_FALSE;
-	unsigned n = components(q, qpdf_oh_get_key(q, dict, "/ColorSpace"));
+	bool direct;
+	unsigned n = components(q, qpdf_oh_get_key(q, dict, "/ColorSpace"), &direct);
 	unsigned bits = (unsigned)get_int(q, dict, "/BitsPerComponent", 0);
 	size_t row, all;
 
@@ -195,4 +144,30 @@ enum rc stream_check(qpdf_data q, const struct pdf_image *image, bool thorough, 
 	}
 	free(data);
 	return rc;
+}
+
+bool stream_read_jpeg(qpdf_data q, const struct pdf_image *image, struct raster *out)
+{
+	static const char *const unusual[] = { "/Decode", "/DecodeParms", "/Mask", "/SMask", "/OC",
+					       "/SMaskInData", "/ImageMask" };
+	qpdf_oh dict = qpdf_oh_get_dict(q, image->object);
+	unsigned char *data = NULL;
+	bool direct, ok = false;
+	unsigned n = components(q, qpdf_oh_get_key(q, dict, "/ColorSpace"), &direct);
+	size_t len = 0;
+
+	if (!direct || !is_filter(q, qpdf_oh_get_key(q, dict, "/Filter"), "/DCTDecode", "/DCT"))
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(unusual); i++) {
+		if (qpdf_oh_has_key(q, dict, unusual[i]))
+			return false;
+	}
+	out->width = image->width;
+	out->height = image->height;
+	out->channels = n;
+	if (!(qpdf_oh_get_stream_data(q, image->object, qpdf_dl_none, NULL, &data, &len) &
+	      QPDF_ERRORS))
+		ok = pdf_jpeg_read(data, len, out);
+	free(data);
+	return ok;
 }

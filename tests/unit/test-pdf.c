@@ -6,6 +6,9 @@
 #include "decode/decode.h"
 
 #include <fcntl.h>
+#include <stdio.h>
+
+#include <jpeglib.h>
 #include <qpdf/qpdf-c.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -425,22 +428,109 @@ static void test_broken_image_fails_its_page_only(void **state)
 	close_pdf(&o);
 }
 
-static void test_jpeg_without_its_end(void **state)
+#define JPEG_IMAGE "/Type/XObject/Subtype/Image/Width 90/Height 60/BitsPerComponent 8" \
+		   "/Filter/DCTDecode/ColorSpace"
+
+/* The image as JPEG of 1 or 3 components. Caller frees. */
+static unsigned char *jpeg_bytes(int components, unsigned long *len)
 {
-	/* 8 x 8 grey, by libjpeg; the last two bytes are the end marker */
-	static const char image[] = "/Type/XObject/Subtype/Image/Width 8/Height 8"
-				    "/ColorSpace/DeviceGray/BitsPerComponent 8/Filter/DCTDecode";
-	struct pipeline p = settings();
-	struct opened o;
+	struct jpeg_compress_struct jpeg;
+	struct jpeg_error_mgr errors;
+	unsigned char *bytes = NULL, line[IMAGE_W * 3];
+	JSAMPROW row = line;
+
+	jpeg.err = jpeg_std_error(&errors);
+	jpeg_create_compress(&jpeg);
+	jpeg_mem_dest(&jpeg, &bytes, len);
+	jpeg.image_width = IMAGE_W;
+	jpeg.image_height = IMAGE_H;
+	jpeg.input_components = components;
+	jpeg.in_color_space = components == 1 ? JCS_GRAYSCALE : JCS_RGB;
+	jpeg_set_defaults(&jpeg);
+	jpeg_start_compress(&jpeg, TRUE);
+	for (unsigned y = 0; y < IMAGE_H; y++) {
+		for (unsigned i = 0; i < IMAGE_W * (unsigned)components; i++)
+			line[i] = image_pixel(i / (unsigned)components, y);
+		if (components == 3)
+			memset(line + 30, 255, 30); /* not grey: 255 0 0, 255 0 0 ... */
+		for (unsigned x = 10; components == 3 && x < 20; x++)
+			line[3 * x + 1] = line[3 * x + 2] = 0;
+		jpeg_write_scanlines(&jpeg, &row, 1);
+	}
+	jpeg_finish_compress(&jpeg);
+	jpeg_destroy_compress(&jpeg);
+	return bytes;
+}
+
+static int jpeg_page(const char *attributes, const char *content, int components, size_t cut)
+{
+	const char *dict = components == 1 ? JPEG_IMAGE "/DeviceGray" : JPEG_IMAGE "/DeviceRGB";
+	unsigned long len = 0;
+	unsigned char *bytes = jpeg_bytes(components, &len);
 	struct pdf f;
 
-	(void)state;
 	pdf_begin(&f, "3 0 R", 1);
-	pdf_object(&f, "<</Type/Page/Parent 2 0 R/MediaBox[0 0 72 72]/Contents 4 0 R"
-		       "/Resources<</XObject<</I 5 0 R>>>>>>");
-	pdf_stream(&f, "", "72 0 0 72 0 0 cm /I Do", 22);
-	pdf_stream(&f, image, "\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0", 20);
-	assert_int_equal(open_pdf(&o, pdf_end(&f), &p), RC_OK);
+	pdf_object(&f, "<</Type/Page/Parent 2 0 R/Contents 4 0 R%s/Resources<<"
+		       "/XObject<</I 5 0 R>>>>>>", attributes);
+	pdf_stream(&f, "", content, strlen(content));
+	pdf_stream(&f, dict, bytes, len - cut);
+	free(bytes);
+	return pdf_end(&f);
+}
+
+/* A page that is nothing but a JPEG is read without poppler; a clip makes poppler draw the same.
+ * Every way to turn and mirror it must give the same pixels. */
+static void test_jpeg_page_is_as_poppler_draws_it(void **state)
+{
+	static const struct {
+		const char *box, *place;
+	} ways[] = {
+		{ "32.4 21.6", "32.4 0 0 21.6 0 0" },    { "32.4 21.6", "-32.4 0 0 21.6 32.4 0" },
+		{ "32.4 21.6", "32.4 0 0 -21.6 0 21.6" }, { "32.4 21.6", "-32.4 0 0 -21.6 32.4 21.6" },
+		{ "21.6 32.4", "0 32.4 21.6 0 0 0" },    { "21.6 32.4", "0 32.4 -21.6 0 21.6 0" },
+		{ "21.6 32.4", "0 -32.4 21.6 0 0 32.4" }, { "21.6 32.4", "0 -32.4 -21.6 0 21.6 32.4" },
+	};
+	struct pipeline p = settings();
+
+	(void)state;
+	for (unsigned i = 0; i < 32 * 2; i++) {
+		int components = i % 2 ? 3 : 1;
+		char attributes[100], direct[100], drawn[150];
+		struct opened a, b;
+
+		snprintf(attributes, sizeof(attributes), "/MediaBox[0 0 %s]/Rotate %u",
+			 ways[i / 2 % 8].box, i / 16 * 90);
+		snprintf(direct, sizeof(direct), "q %s cm /I Do Q", ways[i / 2 % 8].place);
+		snprintf(drawn, sizeof(drawn), "0 0 99 99 re W n q %s cm /I Do Q",
+			 ways[i / 2 % 8].place);
+		assert_int_equal(open_pdf(&a, jpeg_page(attributes, direct, components, 0), &p), 0);
+		assert_int_equal(open_pdf(&b, jpeg_page(attributes, drawn, components, 0), &p), 0);
+		assert_int_equal(render(&a, 0), RC_OK);
+		assert_int_equal(render(&b, 0), RC_OK);
+		assert_true(a.page.native && b.page.native);
+		assert_int_equal(a.raster.channels, components);
+		assert_int_equal(b.raster.channels, components);
+		assert_int_equal(a.raster.width, b.raster.width);
+		assert_int_equal(a.raster.height, b.raster.height);
+		assert_memory_equal(a.raster.pixels, b.raster.pixels,
+				    (size_t)IMAGE_W * IMAGE_H * (size_t)components);
+		close_pdf(&a);
+		close_pdf(&b);
+	}
+}
+
+static void test_jpeg_that_ends_early(void **state)
+{
+	struct pipeline p = settings();
+	struct opened o;
+
+	(void)state;
+	/* without its end marker it is whole */
+	assert_int_equal(open_pdf(&o, jpeg_page("/MediaBox[0 0 32.4 21.6]", SCAN, 1, 2), &p), RC_OK);
+	assert_int_equal(render(&o, 0), RC_OK);
+	close_pdf(&o);
+	assert_int_equal(open_pdf(&o, jpeg_page("/MediaBox[0 0 32.4 21.6]", SCAN, 1, 1000), &p),
+			 RC_OK);
 	assert_reason(&o, render(&o, 0), "damaged");
 	close_pdf(&o);
 }
@@ -647,7 +737,8 @@ int main(void)
 		cmocka_unit_test(test_huge_image_is_refused),
 		cmocka_unit_test(test_endless_forms_are_looked_at_once),
 		cmocka_unit_test(test_broken_image_fails_its_page_only),
-		cmocka_unit_test(test_jpeg_without_its_end),
+		cmocka_unit_test(test_jpeg_page_is_as_poppler_draws_it),
+		cmocka_unit_test(test_jpeg_that_ends_early),
 		cmocka_unit_test(test_unknown_object_is_a_warning),
 		cmocka_unit_test(test_blank_page_has_no_content),
 		cmocka_unit_test(test_documents_that_do_not_open),
