@@ -195,7 +195,9 @@ void decoder_late(struct document *d)
 	struct err why;
 
 	if (d->phase == DOC_UNPACKING)
-		err_set(&why, RC_FAILED, "limit:archive-seconds", "unpacking made no progress");
+		err_set(&why, RC_FAILED, "limit:open-seconds",
+			"unpacking made no progress for %llu seconds",
+			(unsigned long long)d->pipeline.limits.open_seconds);
 	else if (!d->decoder_open)
 		err_set(&why, RC_FAILED, "limit:open-seconds", "opening it took more than %llu seconds",
 			(unsigned long long)d->pipeline.limits.open_seconds);

@@ -27,7 +27,6 @@
 #define FRAME_HEAD     5
 #define FRAME_MAX      (UNPACK_DATA_MAX + 4096)
 #define CHUNK          65536
-#define STALL_SECONDS  60
 
 struct unpacking {
 	struct buf in;
@@ -102,7 +101,7 @@ void unpacking_begin(struct document *d)
 		document_try_again(d, &err);
 		goto out;
 	}
-	d->deadline = loop_now() + STALL_SECONDS;
+	d->deadline = loop_now() + (double)d->pipeline.limits.open_seconds;
 	buf_init(&name, 1 << 16);
 	base = base ? base + 1 : d->token.result;
 	utf8_repair(&name, base, strlen(base));
@@ -268,7 +267,7 @@ static void on_frames(void *arg)
 		child_pause(&d->decoder); /* on_end follows */
 		return;
 	}
-	d->deadline = loop_now() + STALL_SECONDS;
+	d->deadline = loop_now() + (double)d->pipeline.limits.open_seconds;
 	u->received += (uint64_t)n;
 	buf_add(&u->in, chunk, (size_t)n);
 	while (!d->closed && u->in.len - at >= FRAME_HEAD) {
