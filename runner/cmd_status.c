@@ -106,7 +106,7 @@ static void print_run(json_t *run, enum life life)
 	printf("%s  done %lld (flagged %lld), failed %lld\n",
 	       life == LIFE_RUNNING ? "this run" : "last run", number_of(documents, "done"),
 	       number_of(documents, "flagged"), number_of(documents, "failed"));
-	printf("pages     ok %lld, blank %lld, flagged %lld, failed %lld; of these from earlier "
+	printf("pages     ok %lld (blank %lld), flagged %lld, failed %lld; of these from earlier "
 	       "attempts %lld\n",
 	       number_of(pages, "ok"), number_of(pages, "blank"), number_of(pages, "flagged"),
 	       number_of(pages, "failed"), number_of(pages, "reused"));
