@@ -67,7 +67,7 @@ static enum rc check_pipeline(const char *file, const char *base, struct err *er
 {
 	size_t n = ends_with(base, ".yaml") ? strlen(base) - strlen(".yaml") : strlen(base);
 	char *name = strndup(base, n);
-	struct pipeline p;
+	struct pipeline p = { 0 };
 	enum rc rc;
 
 	if (!ends_with(base, ".yaml") || !spool_pipeline_name_valid(name))
@@ -76,8 +76,7 @@ static enum rc check_pipeline(const char *file, const char *base, struct err *er
 			     "and '-', at most 64");
 	else
 		rc = pipeline_load(&p, name, file, err);
-	if (rc == RC_OK)
-		pipeline_release(&p);
+	pipeline_release(&p);
 	free(name);
 	return rc;
 }

@@ -129,7 +129,7 @@ static int fill_spool(struct ocr *ocr, int *taken)
 {
 	const struct options *o = ocr->o;
 	char *ticket = ticket_text(o);
-	struct pipeline pipeline;
+	struct pipeline pipeline = { 0 };
 	struct spool spool;
 	struct err err;
 	int code = -1;
@@ -147,8 +147,6 @@ static int fill_spool(struct ocr *ocr, int *taken)
 	} else if (spool_load_pipeline(&spool, ocr->pipeline, &pipeline, &err) != RC_OK) {
 		complain(o, "%s", err.text);
 		code = EX_CONFIGURATION;
-	} else {
-		pipeline_release(&pipeline);
 	}
 	for (int i = 0; code < 0 && i < o->n_args; i++) {
 		if (take_in(ocr, i, ticket, &err) == RC_OK) {
@@ -158,6 +156,7 @@ static int fill_spool(struct ocr *ocr, int *taken)
 		complain(o, "%s: %s", o->args[i], err.text);
 		ocr->some_failed = true;
 	}
+	pipeline_release(&pipeline);
 	spool_close(&spool);
 	free(ticket);
 	return code;

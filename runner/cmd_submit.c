@@ -295,7 +295,7 @@ static bool is_folder(const char *path)
 int cmd_submit(const struct options *o)
 {
 	struct submit s = { .o = o };
-	struct pipeline pipeline;
+	struct pipeline pipeline = { 0 };
 	struct config config;
 	struct err err;
 	int code = open_spool(o, &s.spool, &config);
@@ -308,7 +308,6 @@ int cmd_submit(const struct options *o)
 		code = EX_CONFIGURATION;
 		goto out;
 	}
-	pipeline_release(&pipeline);
 	for (int i = 0; i < o->n_args; i++) {
 		char *file = o->args[i];
 
@@ -323,6 +322,7 @@ int cmd_submit(const struct options *o)
 	}
 	code = s.some_failed ? EX_SOME_FAILED : EX_ALL_DONE;
 out:
+	pipeline_release(&pipeline);
 	free(s.pipeline);
 	spool_close(&s.spool);
 	config_release(&config);
