@@ -100,7 +100,7 @@ enum rc write_document(const struct job *job, int journal_fd, int dirfd, struct 
 {
 	struct open_output open[ARRAY_SIZE(formats)] = { 0 };
 	struct journal_index index;
-	size_t n = 0, closed = 0;
+	size_t n = 0;
 	enum rc rc;
 
 	*totals = (struct totals){ 0 };
@@ -113,12 +113,14 @@ enum rc write_document(const struct job *job, int journal_fd, int dirfd, struct 
 		rc = open_outputs(open, &n, job, dirfd, err);
 	if (rc == RC_OK)
 		rc = write_pages(job, journal_fd, &index, open, n, totals, err);
-	for (; rc == RC_OK && closed < n; closed++) {
-		if (open[closed].output->end)
-			open[closed].output->end(&open[closed].sink, job, totals,
-						 &open[closed].kept);
-		rc = sink_close(&open[closed].sink, err);
+	for (size_t i = 0; rc == RC_OK && i < n; i++) {
+		if (open[i].output->end)
+			open[i].output->end(&open[i].sink, job, totals, &open[i].kept);
+		sink_flush(&open[i].sink);
 	}
+	/* Only now, with all data written: the first sync takes most of the others along. */
+	for (size_t i = 0; rc == RC_OK && i < n; i++)
+		rc = sink_close(&open[i].sink, err);
 	for (size_t i = 0; i < n; i++) {
 		sink_drop(&open[i].sink);
 		buf_release(&open[i].kept);

@@ -34,7 +34,7 @@ static void put(struct sink *sink, const char *data, size_t len)
 		sink->failure = errno;
 }
 
-static void flush(struct sink *sink)
+void sink_flush(struct sink *sink)
 {
 	put(sink, sink->out.data, sink->out.len);
 	buf_clear(&sink->out);
@@ -43,13 +43,13 @@ static void flush(struct sink *sink)
 void sink_add(struct sink *sink, const char *data, size_t len)
 {
 	if (len >= FLUSH_AT) {
-		flush(sink);
+		sink_flush(sink);
 		put(sink, data, len);
 		return;
 	}
 	buf_add(&sink->out, data, len);
 	if (sink->out.len >= FLUSH_AT)
-		flush(sink);
+		sink_flush(sink);
 }
 
 void sink_adds(struct sink *sink, const char *s)
@@ -67,12 +67,12 @@ void sink_addf(struct sink *sink, const char *format, ...)
 	if (sink->out.overflow)
 		BUG("%s: a piece of more than %u bytes", sink->name, PIECE_MAX);
 	if (sink->out.len >= FLUSH_AT)
-		flush(sink);
+		sink_flush(sink);
 }
 
 enum rc sink_close(struct sink *sink, struct err *err)
 {
-	flush(sink);
+	sink_flush(sink);
 	if (!sink->failure)
 		durable_sync(sink->fd, sink->name);
 	if (close(sink->fd) && !sink->failure)

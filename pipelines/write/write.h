@@ -71,6 +71,7 @@ enum rc sink_open(struct sink *sink, int dirfd, const char *name, struct err *er
 void sink_add(struct sink *sink, const char *data, size_t len);
 void sink_adds(struct sink *sink, const char *s);
 void sink_addf(struct sink *sink, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sink_flush(struct sink *sink);
 /* Write what is buffered, sync, close. */
 enum rc sink_close(struct sink *sink, struct err *err);
 /* Forget what was not written; harmless after sink_close(). */
