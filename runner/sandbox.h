@@ -13,6 +13,13 @@
  *   write      allow-list, kill             create and write beneath one folder
  *   command    deny-list (foreign code)     read and execute: system, its program; read: pages
  *   supervisor deny-list (no sockets)       write: spool, page folder; execute: our programs
+ *
+ * A child inherits its parent's filter and Landlock rules and can only add to them: what a child
+ * needs, the supervisor's rules must give.  A dynamic program needs `execute` for its loader too.
+ *
+ * Kernels: Landlock ABI 2 (Linux 5.19) is enough for every kind; what it does not cover yet
+ * (truncation, TCP, signals, abstract sockets) the filters do.  The price below ABI 6 (Linux 6.12):
+ * a foreign recogniser cannot signal its own children either.
  */
 #ifndef RUNNER_SANDBOX_H
 #define RUNNER_SANDBOX_H
@@ -37,7 +44,8 @@ enum sandbox_kind {
 struct sandbox_rules {
 	const char *const *read;    /* beneath these: read files, list folders */
 	const char *const *execute; /* beneath these: also execute */
-	const char *const *write;   /* beneath these: read, write, create, rename, remove */
+	const char *const *write;   /* beneath these: read, write, create, rename, remove; a device
+				     * node that is named itself also takes ioctl */
 	int write_fd;               /* as `write`, for an open folder; -1 for none */
 	uint64_t memory_bytes;      /* RLIMIT_AS; 0 leaves it alone */
 	uint64_t file_bytes;        /* RLIMIT_FSIZE; 0 forbids writing files at all for parsers */
@@ -52,16 +60,20 @@ struct sandbox_state {
 };
 
 /* Lock this process down. `require`: a missing layer is RC_FATAL with reason "sandbox"; otherwise
- * what the kernel has is used. state may be NULL. */
+ * what the kernel has is used. state may be NULL. In a build with AddressSanitizer it does nothing:
+ * the two exclude each other. */
 enum rc sandbox_enter(enum sandbox_kind kind, const struct sandbox_rules *rules, bool require,
 		      struct sandbox_state *state, struct err *err);
 
 /* Move this process and its later children into an empty network namespace; where that takes a
  * user namespace, the caller's own uid and gid are mapped to themselves. Single-threaded.
- * RC_RETRY, with the reason in err, where the system does not allow it. */
+ * RC_RETRY, with the reason in err, where the system does not allow it; RC_FATAL when it stopped
+ * half-way, and the process must not go on. RC_OK as well where there is nothing but a loopback
+ * device already. */
 enum rc sandbox_leave_network(struct err *err);
 
-/* Landlock ABI of the running kernel, 0 without Landlock. */
+/* Landlock ABI of the running kernel, 0 without Landlock. $CLOISTER_TEST_LANDLOCK_ABI can lower it,
+ * so that tests see what an older kernel would do. */
 int sandbox_landlock_abi(void);
 
 /* Close every descriptor from `first` on, but those in keep[]. */

@@ -25,15 +25,16 @@ CHANGING = """open_truncating create_outside tmpfile_outside creat_call truncate
 READ_ONLY = "open_to_write open_to_append create_beside_read"
 HARMLESS = """read_allowed list_allowed write_pipe allocate map_slot tell_time sort ask_terminal
     create_own rename_own rename_across_own mkdir_own exec_program exec_true execat_true raw_clone
-    libc_fork vfork start_thread socketpair_stream socket_unix_seqpacket signal_self limit_self"""
+    libc_fork vfork start_thread socketpair_stream socket_unix_seqpacket signal_self limit_self
+    read_own_link"""
 
 # kind: (outcome of every act that is not named, {outcome: acts}, acts that are not its concern)
 LISTED_REFUSALS = {"ENOTTY": "ioctl_set_owner push_terminal_input", "SIGXFSZ": "write_slot",
-                   "SIGABRT": "abort_self", "ENOMEM": "allocate_too_much"}
+                   "SIGABRT": "abort_self free_twice", "ENOMEM": "allocate_too_much"}
 PARSER = "SIGSYS", {
     **LISTED_REFUSALS,
     "EACCES": """open_outside list_outside open_symlink open_dotdot openat_folder_fd proc_self_root
-        proc_parent_fd proc_parent_mem proc_parent_environ read_etc_shadow""",
+        proc_parent_fd proc_parent_mem proc_parent_environ read_etc_shadow read_own_link""",
     "EMFILE": "open_many",
     "ok": """read_allowed list_allowed write_pipe allocate map_slot tell_time sort ask_terminal""",
 }, ""
@@ -42,6 +43,7 @@ UNPACK = "SIGSYS", {
     "ENOENT": READING.replace("openat2_outside", "").replace("open_old_call", "") + " " +
         READ_ONLY + " open_truncating create_outside tmpfile_outside open_many read_allowed "
         "list_allowed create_own",
+    "EACCES": "read_own_link",
     "ENOMEM": "",
     "ok": "write_pipe allocate map_slot tell_time sort ask_terminal",
 }, "allocate_too_much null_device"
@@ -49,8 +51,8 @@ WRITE = "SIGSYS", {
     **LISTED_REFUSALS,
     "EACCES": """open_outside list_outside open_symlink open_dotdot openat_folder_fd proc_self_root
         proc_parent_fd proc_parent_mem proc_parent_environ proc_self_mem read_etc_shadow
-        open_to_write open_to_append create_outside create_beside_read read_allowed
-        list_allowed open_many""",
+        read_own_link open_to_write open_to_append create_outside create_beside_read
+        read_allowed list_allowed open_many""",
     "SIGXFSZ": "", "ENOMEM": "",
     "ok": "write_slot write_pipe allocate map_slot tell_time sort ask_terminal create_own",
 }, "allocate_too_much null_device"
@@ -60,7 +62,7 @@ COMMAND = "EPERM", {
     "EXDEV": "link_into_own",
     "ENOSYS": "clone3 newer_call no_such_call",
     "SIGSYS": "call_x32 call_int80",
-    "SIGABRT": "abort_self",
+    "SIGABRT": "abort_self free_twice",
     "EMFILE": "open_many",
     "ok": HARMLESS + " kill_child",
 }, """listen_open_inet resize_slot allocate_slot write_slot pwrite_slot memfd change_folder lock_file

@@ -48,6 +48,7 @@
 	X(proc_parent_environ, open_proc(t.parent, "environ")) \
 	X(proc_self_mem, open("/proc/self/mem", O_RDWR)) \
 	X(read_etc_shadow, read_one(open("/etc/shadow", O_RDONLY))) \
+	X(read_own_link, read_own_link()) \
 	X(handle_to, handle_to()) \
 	X(open_handle, open_handle()) \
 	/* changing files */\
@@ -187,6 +188,7 @@
 	X(sort, sort()) \
 	X(ask_terminal, isatty(t.pipe[0]) ? 0 : errno == ENOTTY ? 0 : -1) \
 	X(abort_self, (abort(), 0)) \
+	X(free_twice, free_twice()) \
 	X(signal_self, kill(getpid(), 0)) \
 	X(create_own, create_own()) \
 	X(rename_own, rename(in_dir("own/mine"), in_dir("own/yours"))) \
