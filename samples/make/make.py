@@ -123,7 +123,7 @@ def letters():
 
     put("letters/invitation.pdf.gz",
         gzip.compress(born_digital(words.INVITATION, A5, "Invitation"), mtime=0))
-    put_text("letters/invitation.pdf.gz", words.INVITATION)
+    put_text("letters/invitation.pdf.gz/invitation.pdf", words.INVITATION)
 
     put("letters/bericht.png",
         encode(paper.sheet(paper.A6, 200, words.BERICHT[0], margin=0.4, face=paper.SANS,

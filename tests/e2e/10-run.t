@@ -15,7 +15,6 @@ from e2e import *
 SAMPLES_EXPECTED = {
     "letters/harbour-letter.pdf": (2, 0.005),
     "letters/scanned-minutes.pdf": (2, 0.01),
-    "letters/invitation.pdf.gz": (1, 0.005),
     "letters/bericht.png": (1, 0.10),
     "photos/notice.jpg": (1, 0.01),
     "photos/receipt.webp": (1, 0.01),
@@ -32,6 +31,7 @@ SAMPLES_EXPECTED = {
     "booklet/tide-table.png": (1, 0.08),
 }
 MEMBERS_EXPECTED = {
+    "letters/invitation.pdf.gz": ["invitation.pdf"],
     "archives/parish-papers.zip": ["parish/bells/register.pdf", "parish/bills/clock.png"],
     "archives/week-12.tar.zst": ["week-12/monday.png", "week-12/tuesday.png"],
 }
@@ -67,8 +67,11 @@ for name, (pages, worst) in SAMPLES_EXPECTED.items():
 
 for name, members in MEMBERS_EXPECTED.items():
     folder = spool.root / "out" / "tesseract" / name
+    if not ok((folder / "archive.json").exists(), f"{name}: has an archive.json"):
+        continue
     index = json.loads((folder / "archive.json").read_text("utf-8"))
-    same([m["path"] for m in index["members"]], members, f"{name}: archive.json lists the members")
+    same([m["member"] for _, m in sorted(index["files"].items())], members,
+         f"{name}: archive.json lists the members")
     for number, member in enumerate(members, 1):
         base = os.path.basename(member)
         result = results.get(f"tesseract/{name}/{number:04}-{base}")

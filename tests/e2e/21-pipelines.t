@@ -53,7 +53,7 @@ ok(why or "wrong/card.pgm" in spool.left(), "its document waits or fails, and is
 spool.pipeline("open", "recogniser: tesseract\n")
 os.chmod(spool.root / "pipelines" / "open.yaml", 0o666)
 run = cloister("check", spool.root / "pipelines" / "open.yaml")
-ok(run.returncode == 78 and "writable" in run.err + run.out,
+ok(run.returncode == 78 and "can write it" in run.err + run.out,
    "a pipeline that others may write is refused", run.err + run.out)
 
 # Right ones.

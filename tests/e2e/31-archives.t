@@ -69,8 +69,8 @@ for name in archives:
     if not ok((folder / "archive.json").exists(), f"{name}: has an archive.json"):
         continue
     index = json.loads((folder / "archive.json").read_text("utf-8"))
-    same([(m["ordinal"], m["path"]) for m in index["members"]],
-         list(enumerate(MEMBERS, 1)), f"{name}: which lists the members in order")
+    same([m["member"] for _, m in sorted(index["files"].items())], MEMBERS,
+         f"{name}: which lists the members in order")
     names = [f"null/{name}/{n:04}-{m.rsplit('/')[-1]}" for n, m in enumerate(MEMBERS, 1)]
     results = [spool.result(n) for n in names]
     if ok(all(results), f"{name}: each has a result", names):

@@ -17,7 +17,7 @@ here = set(os.listdir(folder.name))
 run = cloister("ocr", telegram, cwd=folder.name)
 same(run.returncode, 0, "one file: 0")
 text = (TEXTS / "scans" / "telegram.png.txt").read_text()
-ok(cer.rate(text, run.out) < 0.01, "its text on standard output", run.out)
+ok(cer.rate(text, run.out.replace("[page 1]", "")) < 0.01, "its text on standard output", run.out)
 same(set(os.listdir(folder.name)), here, "nothing is left in the current folder")
 
 run = cloister("ocr", telegram, card, cwd=folder.name)
