@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "decode.h"
-#include "guard.h"
 #include "sandbox.h"
 #include "serve.h"
 
@@ -197,7 +196,6 @@ int main(int argc, char **argv)
 		return EX_ALL_DONE;
 	if (!o.unpack && may_be_pdf())
 		pdf_warm_up();
-	guard_init();
 	enter_sandbox(o.unpack ? SANDBOX_UNPACK : SANDBOX_DECODE, o.sandbox,
 		      p.limits.memory_mebibytes << 20);
 	code = o.unpack ? unpack_main(name, &p) : serve(&in, &p, o.slots);

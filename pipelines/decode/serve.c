@@ -6,14 +6,14 @@
  *
  * The supervisor decides when a page is decoded and how much memory it gets; nothing is decoded
  * ahead.  Invariant: each page request is answered by exactly one done or error line, and a page
- * that fails leaves the process fit for the next.  A request that breaks the protocol is the
+ * that fails leaves the process fit for the next.  Two limits are not held here but end the process,
+ * and the supervisor knows by how it ends: memory (oom.c) and processor time (SIGXCPU).  A request that breaks the protocol is the
  * supervisor's fault, not the document's, and ends the process with 2.
  */
 #include "serve.h"
 #include "airlock.h"
 #include "base/log.h"
 #include "base/num.h"
-#include "guard.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -53,52 +53,6 @@ static json_t *failure(uint32_t page, const struct err *err)
 	if (page)
 		json_object_set_new(line, "page", json_integer(page));
 	return line;
-}
-
-/* ---- limits that only the guard can hold ---- */
-
-struct words {
-	char *memory, *time;
-};
-
-static char *limit_line(uint32_t page, const char *reason, const char *what, uint64_t limit,
-			const char *unit)
-{
-	struct err err;
-	json_t *line;
-	char *dump, *text;
-
-	err_set(&err, RC_FAILED, reason, "%s takes more than the pipeline's limit of %llu %s", what,
-		(unsigned long long)limit, unit);
-	line = failure(page, &err);
-	dump = airlock_dump(line);
-	text = xasprintf("%s\n", dump);
-	free(dump);
-	json_decref(line);
-	return text;
-}
-
-static struct words guard_page(uint32_t page, const struct limits *limits)
-{
-	const uint64_t seconds = page ? limits->page_cpu_seconds : limits->open_seconds;
-	const char *what = page ? "decoding the page" : "opening the document";
-	struct words w = {
-		limit_line(page, "limit:memory-mebibytes", what, limits->memory_mebibytes,
-			   "MiB of memory"),
-		limit_line(page, page ? "limit:page-cpu-seconds" : "limit:open-seconds", what,
-			   seconds, "seconds of processor time"),
-	};
-
-	guard_enter((struct last_words){ w.memory, strlen(w.memory) },
-		    (struct last_words){ w.time, strlen(w.time) }, (unsigned)seconds);
-	return w;
-}
-
-static void guard_end(struct words *w)
-{
-	guard_leave();
-	free(w->memory);
-	free(w->time);
 }
 
 /* ---- requests ---- */
@@ -218,7 +172,6 @@ static enum step render_page(struct session *s, uint32_t number, unsigned slot, 
 	struct raster raster = { page->width, page->height, page->channels, NULL };
 	char header[HEADER_MAX];
 	size_t header_len, pixels, bytes;
-	struct words words;
 	const char *blank = "no";
 	struct err err;
 	uint8_t *at = NULL;
@@ -246,7 +199,6 @@ static enum step render_page(struct session *s, uint32_t number, unsigned slot, 
 	if (rc)
 		return say(failure(number, &err));
 	raster.pixels = at + header_len;
-	words = guard_page(number, &s->pipeline->limits);
 	rc = s->decoder->render(s->doc, number - 1, page, &raster, &err);
 	if (rc == RC_OK) {
 		header[1] = raster.channels == 1 ? '5' : '6';
@@ -254,7 +206,6 @@ static enum step render_page(struct session *s, uint32_t number, unsigned slot, 
 		ink = raster_ink(&raster);
 		blank = judge_blank(page, &raster, ink, s->pipeline);
 	}
-	guard_end(&words);
 	munmap(at, bytes);
 	return say(rc ? failure(number, &err)
 		      : done_line(number, page, raster.channels, ink, blank));
@@ -263,13 +214,11 @@ static enum step render_page(struct session *s, uint32_t number, unsigned slot, 
 static enum step serve_page(struct session *s, uint32_t number, unsigned slot)
 {
 	struct page page = { 0 };
-	struct words words = guard_page(number, &s->pipeline->limits);
 	struct err err;
 	enum step step;
 	enum rc rc;
 
 	rc = s->decoder->measure(s->doc, number - 1, &page, &err);
-	guard_end(&words);
 	if (rc)
 		step = say(failure(number, &err));
 	else if (page.result)
@@ -346,14 +295,12 @@ static enum step serve_requests(struct session *s)
 int serve(struct lines *in, const struct pipeline *p, unsigned slots)
 {
 	struct session s = { .in = in, .pipeline = p, .slots = slots };
-	struct words words = guard_page(0, &p->limits);
 	enum document_kind kind = KIND_UNKNOWN;
 	struct err err;
 	enum step step;
 	enum rc rc;
 
 	rc = open_document(&s, &kind, &err);
-	guard_end(&words);
 	if (rc) {
 		step = say(failure(0, &err));
 	} else {

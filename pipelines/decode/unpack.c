@@ -21,7 +21,7 @@
 #include "base/name.h"
 #include "base/num.h"
 #include "decode.h"
-#include "guard.h"
+#include "oom.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -382,7 +382,7 @@ static enum rc open_archive(struct unpack *u, const struct pipeline *p)
 	    !inside(archive_read_support_format_7zip(a)) ||
 	    !inside(archive_read_support_format_tar(a)) ||
 	    !inside(archive_read_support_format_raw(a)))
-		die(EX_BUG, "this libarchive lacks a format: %s", archive_error_string(a));
+		die(EX_CONFIGURATION, "this libarchive lacks a format: %s", archive_error_string(a));
 	for (size_t i = 0; i < p->n_passwords; i++)
 		if (*p->passwords[i])
 			archive_read_add_passphrase(a, p->passwords[i]);
@@ -394,49 +394,45 @@ static enum rc open_archive(struct unpack *u, const struct pipeline *p)
 	return RC_OK;
 }
 
-/* ---- limits that only the guard can hold ---- */
-
-/* An 'X' frame, ready to be written. */
-static struct last_words end_frame(struct buf *out, const char *reason, const char *text)
+/* The 'X' frame for when memory runs out, when none can be made any more. */
+static void prepare_last_words(struct buf *frame)
 {
 	struct err err;
 	json_t *payload;
-	char *dump;
+	char *text;
 
-	err_set(&err, RC_FAILED, reason, "%s", text);
+	err_set(&err, RC_FAILED, "limit:memory-mebibytes",
+		"unpacking takes more memory than the pipeline's limit");
 	payload = airlock_error(&err);
-	dump = airlock_dump(payload);
-	buf_init(out, 4096);
-	buf_addc(out, 'X');
+	text = airlock_dump(payload);
+	buf_init(frame, 4096);
+	buf_addc(frame, 'X');
 	for (size_t i = 0; i < 4; i++)
-		buf_addc(out, (char)(strlen(dump) >> (8 * i)));
-	buf_adds(out, dump);
-	free(dump);
+		buf_addc(frame, (char)(strlen(text) >> (8 * i)));
+	buf_adds(frame, text);
+	free(text);
 	json_decref(payload);
-	return (struct last_words){ out->data, out->len };
+	oom_last_words(frame->data, frame->len);
 }
 
 int unpack_main(const char *name, const struct pipeline *p)
 {
 	struct unpack u = { .limits = &p->limits };
-	struct last_words words;
-	struct buf memory;
+	struct buf last_words;
 	char *plain_name = name_of_plain_file(name);
 	enum rc rc;
 
-	words = end_frame(&memory, "limit:memory-mebibytes",
-		  "unpacking takes more memory than the pipeline's limit");
-	guard_enter(words, words, 0); /* time is bounded by the bytes that may come out */
+	prepare_last_words(&last_words);
 	rc = open_archive(&u, p);
 	if (rc == RC_OK)
 		rc = read_members(&u, plain_name);
-	guard_leave();
+	oom_last_words(NULL, 0);
 	if (rc == RC_OK)
 		rc = send_json('X', json_pack("{s:I}", "members", (json_int_t)u.members));
 	else if (rc == RC_FAILED)
 		rc = send_json('X', airlock_error(&u.err));
 	archive_read_free(u.a);
-	buf_release(&memory);
+	buf_release(&last_words);
 	free(plain_name);
 	return rc ? EX_WORK_REMAINS : EX_ALL_DONE;
 }

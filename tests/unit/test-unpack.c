@@ -11,6 +11,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -121,8 +122,11 @@ static void child(int archive, int out, const char *name, const struct pipeline 
 	const struct sandbox_rules rules = { .write_fd = -1 };
 	struct err err;
 
+	int null = open("/dev/null", O_WRONLY); /* a log file would pass RLIMIT_FSIZE */
+
 	signal(SIGPIPE, SIG_IGN);
 	dup2(out, STDOUT_FILENO);
+	dup2(null, STDERR_FILENO);
 	dup2(archive, DECODE_DOCUMENT_FD);
 	sandbox_close_from(DECODE_DOCUMENT_FD + 1, NULL, 0);
 	setlocale(LC_CTYPE, "C.UTF-8");
@@ -434,7 +438,7 @@ static void test_limit_memory(void **state)
 	static const struct file files[] = { { .path = "a", .zeros = 100 } };
 
 #ifdef __SANITIZE_ADDRESS__
-	(void)xz9, (void)files, (void)state; /* the guard's allocator is not in such a build */
+	(void)xz9, (void)files, (void)state; /* oom.c's allocator is not in such a build */
 #else
 	memory_headroom = 16 << 20;
 	CHECK(&xz9, files, *state, "X limit:memory-mebibytes");
