@@ -5,9 +5,9 @@
  *   ocr_page > ocr_carea > ocr_par > ocr_line > ocrx_word
  *
  * Boxes are those that the recogniser gave, or around them; where it gave none, an element has
- * none, and a block without lines stays a block: no box is made up.  Paragraphs come from the text, whose lines are
- * the lines with boxes, with an empty line between paragraphs; where they do not match, the page is
- * one paragraph.
+ * none, and a block without lines stays a block: no box is made up.  Paragraphs come from the
+ * text, whose lines are the lines with boxes, with an empty line between paragraphs; where they do
+ * not match, the page is one paragraph.
  */
 #include "write.h"
 #include "base/name.h"

@@ -4,7 +4,8 @@
  *
  * Every page has a mark, also one that is blank or failed, and then says so: nobody has to compare
  * with the original to see that something is missing.  The text of a page cannot forge a mark of
- * the Markdown file: plain text is escaped, and in Markdown a comment that looks like one is broken.
+ * the Markdown file: plain text is escaped, and in Markdown a comment that looks like one is
+ * changed.
  */
 #include "write.h"
 #include "base/name.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * odd-recogniser: an airlock recogniser that misbehaves in one way, to test who has to live with it.
+ * odd-recogniser: an airlock recogniser that misbehaves in one way, to test who has to live with
+ * it.
  *
  *   odd-recogniser --mode MODE
  *

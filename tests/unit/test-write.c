@@ -290,7 +290,7 @@ static void test_full_disk(void **state)
 	assert_non_null(strstr(w->err.text, "text.md: File too large"));
 }
 
-/* The program itself, in its sandbox. Returns its exit status; out and complaint get what it said. */
+/* The program itself, in its sandbox. Returns its exit status; out gets what it said. */
 static int run_program(struct written *w, const char *job, char *out, size_t out_size)
 {
 	const char *build = getenv("CLOISTER_BUILD");
