@@ -63,6 +63,9 @@ enum landlock_fs_right {
 	FS_REMOVE_FILE = 1 << 5,
 	FS_MAKE_DIR = 1 << 7,
 	FS_MAKE_REG = 1 << 8,
+	FS_MAKE_SOCK = 1 << 9,
+	FS_MAKE_FIFO = 1 << 10,
+	FS_MAKE_SYM = 1 << 12,
 	FS_REFER = 1 << 13,     /* ABI 2: link or rename into another folder */
 	FS_TRUNCATE = 1 << 14,  /* ABI 3 */
 	FS_IOCTL_DEV = 1 << 15, /* ABI 5 */
@@ -72,6 +75,9 @@ enum landlock_fs_right {
 #define FS_RIGHTS_WRITE                                                                            \
 	(FS_RIGHTS_READ | FS_WRITE_FILE | FS_REMOVE_DIR | FS_REMOVE_FILE | FS_MAKE_DIR |           \
 	 FS_MAKE_REG | FS_REFER | FS_TRUNCATE)
+/* The supervisor moves what was dropped to failed/, links and FIFOs too: a rename asks for the right
+ * to make one. */
+#define FS_RIGHTS_MOVE     (FS_RIGHTS_WRITE | FS_MAKE_SOCK | FS_MAKE_FIFO | FS_MAKE_SYM)
 #define FS_RIGHTS_OF_FILES                                                                         \
 	(FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
 
@@ -150,8 +156,10 @@ static enum rc allow_paths(int ruleset, const char *const *paths, uint64_t right
 	return rc;
 }
 
-static enum rc landlock_enter(int abi, const struct sandbox_rules *rules, struct err *err)
+static enum rc landlock_enter(unsigned kind, int abi, const struct sandbox_rules *rules,
+			      struct err *err)
 {
+	uint64_t writing = kind & SUPERVISOR ? FS_RIGHTS_MOVE : FS_RIGHTS_WRITE;
 	uint64_t handled = handled_fs(abi);
 	struct ruleset_attr attr = {handled, abi >= 4 ? NET_ALL : 0, abi >= 6 ? SCOPE_ALL : 0};
 	size_t size = abi >= 6 ? sizeof(attr) : abi >= 4 ? 16 : 8;
@@ -164,9 +172,9 @@ static enum rc landlock_enter(int abi, const struct sandbox_rules *rules, struct
 	if (rc == RC_OK)
 		rc = allow_paths(ruleset, rules->execute, FS_RIGHTS_READ | FS_EXECUTE, handled, err);
 	if (rc == RC_OK)
-		rc = allow_paths(ruleset, rules->write, FS_RIGHTS_WRITE, handled, err);
+		rc = allow_paths(ruleset, rules->write, writing, handled, err);
 	if (rc == RC_OK && rules->write_fd >= 0)
-		rc = allow_fd(ruleset, rules->write_fd, FS_RIGHTS_WRITE, handled, "the output folder",
+		rc = allow_fd(ruleset, rules->write_fd, writing, handled, "the output folder",
 			      err);
 	if (rc == RC_OK && syscall(SYS_landlock_restrict_self, ruleset, 0))
 		rc = err_errno(err, RC_FATAL, "sandbox", "enter Landlock");
@@ -351,7 +359,7 @@ static enum rc enter(unsigned kind, const struct sandbox_rules *rules, bool requ
 	    drop_capabilities(capabilities_kept(kind)))
 		return err_errno(err, RC_FATAL, "sandbox", "drop privileges");
 	if (abi) {
-		rc = landlock_enter(abi, rules, err);
+		rc = landlock_enter(kind, abi, rules, err);
 		if (rc == RC_OK)
 			state->landlock_abi = abi;
 		else if (require)

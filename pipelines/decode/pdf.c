@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fontconfig/fontconfig.h>
+#include <iconv.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,8 @@ void pdf_warm_up(void)
 	cairo_show_text(cr, "warm");
 	cairo_destroy(cr);
 	cairo_surface_destroy(surface);
+	/* poppler-glib takes passwords through iconv, whose tables are files: this one stays open. */
+	(void)!iconv_open("ISO-8859-1", "UTF-8");
 	g_type_ensure(POPPLER_TYPE_DOCUMENT);
 	g_type_ensure(POPPLER_TYPE_PAGE);
 }
@@ -99,8 +102,8 @@ static PopplerDocument *open_with(int fd, const char *password, GError **error)
 	return poppler_document_new_from_fd(own, password, error);
 }
 
-/* Try no password, then the pipeline's. Only the first failure tells why: poppler reports a wrong
- * password as damage. */
+/* Try no password, then the pipeline's. poppler-glib 22.12 uses a stream it has freed when a password
+ * does not fit, so qpdf tells beforehand which do. */
 static enum rc open_poppler(struct document *doc, struct err *err)
 {
 	GError *error = NULL;
@@ -109,6 +112,8 @@ static enum rc open_poppler(struct document *doc, struct err *err)
 
 	for (size_t i = 0; i <= doc->pipeline->n_passwords && !doc->poppler; i++) {
 		doc->password = i == 0 ? NULL : doc->pipeline->passwords[i - 1];
+		if (doc->password && objects_refuse_password(doc->fd, doc->password))
+			continue;
 		g_clear_error(&error);
 		doc->poppler = open_with(doc->fd, doc->password, &error);
 		if (i == 0)

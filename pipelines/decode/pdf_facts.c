@@ -89,6 +89,33 @@ struct pdf_objects *objects_open(int fd, const char *password, uint32_t pages)
 	return o;
 }
 
+bool objects_refuse_password(int fd, const char *password)
+{
+	struct stat st;
+	qpdf_data q;
+	void *bytes;
+	bool refused;
+
+	/* How letters beyond ASCII were encoded is the writer's secret: poppler tries two ways. */
+	for (const char *p = password; *p; p++)
+		if ((unsigned char)*p >= 0x80)
+			return false;
+	if (fstat(fd, &st) != 0 || st.st_size <= 0 || (uint64_t)st.st_size > WHOLE_FILE_MAX)
+		return false;
+	bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (bytes == MAP_FAILED)
+		return false;
+	q = qpdf_init();
+	qpdf_silence_errors(q);
+	qpdf_set_suppress_warnings(q, QPDF_TRUE);
+	refused = (qpdf_read_memory(q, "document", bytes, (size_t)st.st_size, password) &
+		   QPDF_ERRORS) &&
+		  qpdf_get_error_code(q, qpdf_get_error(q)) == qpdf_e_password;
+	qpdf_cleanup(&q);
+	munmap(bytes, (size_t)st.st_size);
+	return refused;
+}
+
 void objects_close(struct pdf_objects *o)
 {
 	if (!o)

@@ -97,6 +97,8 @@ struct pdf_objects;
 /* The document's bytes are mapped, not copied. NULL when qpdf cannot read it: then facts are
  * never known. */
 struct pdf_objects *objects_open(int fd, const char *password, uint32_t pages);
+/* This password certainly does not open the document. */
+bool objects_refuse_password(int fd, const char *password);
 void objects_close(struct pdf_objects *o);
 
 /* RC_FAILED only for limit:image-megapixels; a page that cannot be understood has known = false.
