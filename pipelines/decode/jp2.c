@@ -175,7 +175,8 @@ static enum rc describe(const struct reading *r, struct image *im, struct err *e
 		const opj_image_comp_t *c = &image->comps[i];
 
 		if (!c->prec || c->prec > PRECISION_MAX)
-			return err_set(err, RC_FAILED, "unsupported", "JPEG 2000: %u bits", c->prec);
+			return err_set(err, RC_FAILED, "unsupported", "JPEG 2000: %u bits",
+				       c->prec);
 		if (!c->w || !c->h)
 			return err_set(err, RC_FAILED, "damaged", "JPEG 2000: an empty component");
 		im->width = c->w > im->width ? c->w : im->width;
@@ -409,7 +410,8 @@ static enum rc decode(struct reading *r, struct document *d, struct err *err)
 		return err_set(err, RC_FAILED, "damaged", "JPEG 2000: a palette out of nowhere");
 	for (unsigned i = 0; i < r->image->numcomps; i++)
 		if (!r->image->comps[i].data)
-			return err_set(err, RC_FAILED, "damaged", "JPEG 2000: a component is missing");
+			return err_set(err, RC_FAILED, "damaged",
+				       "JPEG 2000: a component is missing");
 	d->im.channels = im.channels;
 	return RC_OK;
 }

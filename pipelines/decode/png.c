@@ -11,8 +11,6 @@
  */
 #include "image.h"
 
-#include "base/num.h"
-
 #include <png.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +86,7 @@ static struct reading *reading_new(const struct document *d, struct err *err)
 	if (!r->info)
 		die(EX_BUG, "out of memory in libpng");
 	png_set_read_fn(r->png, r, on_read);
-	/* Width and height meet our own limits, which have names; libpng's must not be in the way. */
+	/* Width and height meet our own limits, which have names; libpng's stay out of it. */
 	png_set_user_limits(r->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
 	png_set_chunk_cache_max(r->png, CHUNKS_MAX);
 	png_set_chunk_malloc_max(r->png, CHUNK_BYTES_MAX);

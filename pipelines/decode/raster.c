@@ -34,7 +34,8 @@ enum rc check_raster_size(uint64_t width, uint64_t height, const struct limits *
 			       "%llu x %llu pixels, a side may have %llu", (unsigned long long)width,
 			       (unsigned long long)height,
 			       (unsigned long long)limits->page_side_pixels);
-	if (__builtin_mul_overflow(width, height, &area) || area / MEGA > limits->page_megapixels ||
+	if (__builtin_mul_overflow(width, height, &area) ||
+	    area / MEGA > limits->page_megapixels ||
 	    area > limits->page_megapixels * MEGA || area > SIZE_MAX / 8)
 		return err_set(err, RC_FAILED, "limit:page-megapixels",
 			       "%llu x %llu pixels, the page may have %llu megapixels",

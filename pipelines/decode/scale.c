@@ -61,7 +61,7 @@ struct scaler *scaler_new(uint32_t width, uint32_t height, uint32_t channels, st
 	s->to = *to;
 	s->first = image_alloc(to->width, 1, sizeof(*s->first), err);
 	s->count = image_alloc(to->width, 1, sizeof(*s->count), err);
-	/* A result column begins inside or at the edge of a source column: at most two are shared. */
+	/* A result column begins inside or at the edge of a source column: two may be shared. */
 	s->weights = image_alloc((uint64_t)width + 2 * (uint64_t)to->width, 1,
 				 sizeof(*s->weights), err);
 	s->line = image_alloc(to->width, channels, sizeof(*s->line), err);

@@ -32,7 +32,7 @@ struct tiff_layout {
 	bool palette_grey;
 };
 
-/* tiff_pixels.c: draw the current directory; RC_FAILED without err where libtiff knows the reason. */
+/* tiff_pixels.c: draw the current directory; RC_FAILED without err where libtiff has told why. */
 enum rc tiff_draw(TIFF *tiff, const struct tiff_layout *l, const struct limits *limits,
 		  struct canvas *canvas, struct err *err);
 

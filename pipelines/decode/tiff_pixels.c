@@ -74,7 +74,9 @@ static void make_tables(struct bands *b)
 
 		if (v > max)
 			break;
-		b->grey[v] = (uint8_t)(l->photometric == PHOTOMETRIC_MINISWHITE ? 255 - grey : grey);
+		if (l->photometric == PHOTOMETRIC_MINISWHITE)
+			grey = 255 - grey;
+		b->grey[v] = (uint8_t)grey;
 		if (l->photometric == PHOTOMETRIC_PALETTE)
 			b->grey[v] = l->palette[v][0];
 	}

@@ -8,8 +8,6 @@
  */
 #include "image.h"
 
-#include "base/num.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <webp/decode.h>
@@ -168,7 +166,8 @@ static enum rc webp_render(struct document *d, uint32_t index, struct page *page
 	if (!file || !pixels)
 		goto out;
 	if (!source_read_at(&d->source, 0, file, d->source.size)) {
-		rc = err_set(err, RC_FAILED, "unreadable", "the document changed while it was read");
+		rc = err_set(err, RC_FAILED, "unreadable",
+			     "the document changed while it was read");
 		goto out;
 	}
 	rc = decode(d, file, d->source.size, pixels, err);
