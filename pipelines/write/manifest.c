@@ -17,7 +17,9 @@
 
 static void set_if(json_t *to, const char *key, json_t *value)
 {
-	if (value && !json_is_null(value))
+	bool empty_list = json_is_array(value) && !json_array_size(value);
+
+	if (value && !json_is_null(value) && !empty_list)
 		json_object_set(to, key, value);
 }
 
