@@ -47,14 +47,18 @@ static struct listed *add(struct survey *s, enum document_state state, const cha
 	return d;
 }
 
+static void release_listed(struct listed *d)
+{
+	free(d->path);
+	free(d->pipeline);
+	free(d->token);
+	free(d->worker);
+}
+
 void survey_release(struct survey *s)
 {
-	for (size_t i = 0; i < s->n; i++) {
-		free(s->documents[i].path);
-		free(s->documents[i].pipeline);
-		free(s->documents[i].token);
-		free(s->documents[i].worker);
-	}
+	for (size_t i = 0; i < s->n; i++)
+		release_listed(&s->documents[i]);
 	free(s->documents);
 	*s = (struct survey){ 0 };
 }
@@ -280,6 +284,40 @@ static void add_progress(struct survey *s, const struct spool *spool)
 	json_decref(status);
 }
 
+/* Was this file read already, and left where it is (`originals: keep`)? Then its result is there and
+ * nothing has happened to the file since, not even a rename. */
+static bool is_kept(const struct spool *spool, const struct listed *d)
+{
+	struct stat result, file;
+	struct buf path;
+	bool kept;
+
+	buf_init(&path, 2 * PATH_BYTES);
+	if (!strchr(d->path, '/'))
+		buf_addf(&path, "%s/", d->pipeline);
+	buf_addf(&path, "%s/document.json", d->path);
+	kept = !fstatat(spool->out, path.data, &result, AT_SYMLINK_NOFOLLOW) &&
+	       !fstatat(spool->in, d->path, &file, AT_SYMLINK_NOFOLLOW) &&
+	       file.st_ctime <= result.st_mtime;
+	buf_release(&path);
+	return kept;
+}
+
+static void drop_kept(struct survey *s, const struct spool *spool)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n; i++) {
+		struct listed *d = &s->documents[i];
+
+		if (d->state == DOCUMENT_WAITING && is_kept(spool, d))
+			release_listed(d);
+		else
+			s->documents[n++] = *d;
+	}
+	s->n = n;
+}
+
 enum rc survey_take(struct survey *s, const struct spool *spool, const char *default_pipeline,
 		    unsigned what, struct err *err)
 {
@@ -295,6 +333,7 @@ enum rc survey_take(struct survey *s, const struct spool *spool, const char *def
 		if (s->n)
 			qsort(s->documents, s->n, sizeof(*s->documents), by_hash);
 		rc = spool_walk_tokens(spool, (1u << TOKEN_STATES) - 1, token_entry, &t, err);
+		drop_kept(s, spool);
 		add_progress(s, spool);
 	}
 	if (what & SURVEY_FINISHED) {

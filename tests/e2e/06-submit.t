@@ -140,6 +140,19 @@ ok "retry of nothing: 2" same "$code" 2
 try ls --state failed
 ok "ls shows what is left of it" same "$out" "failed    tesseract           -  tesseract/gone.pdf"
 
+# An original that was read and kept is not waiting; dropped anew, it is.
+echo kept >$in/kept.pdf
+sleep 1
+mkdir -p spool/out/tesseract/kept.pdf
+echo '{"counts":{"pages":3,"failed":1}}' >spool/out/tesseract/kept.pdf/document.json
+try ls --json
+ok "an original that was kept is not waiting" same "$(grep kept.pdf <<<"$out")" \
+  '{"finished":0,"pages":3,"path":"tesseract/kept.pdf","pipeline":"tesseract","state":"flagged"}'
+sleep 1.1
+mv $in/kept.pdf $in/.moved && mv $in/.moved $in/kept.pdf
+try ls
+ok "one that is dropped again is" same "$(grep -c kept.pdf <<<"$out")" 2
+
 # hold of what is not admitted says so.
 try hold a~2.pdf
 ok "hold of a waiting document: 1, and why" same "$code:$err" \
