@@ -4,9 +4,9 @@
  *
  * The plan of a page is a pure function of the image's header and the limits, so that measure and
  * render cannot disagree.  Recognisers need square pixels: an image with different resolutions
- * (fax: 204 x 98) is brought up to the higher one.  A page that would pass a page limit is made smaller
- * until it fits, and its dpi with it; an image that passes the image limit is refused.  Everything
- * else keeps its own pixels.
+ * (fax: 204 x 98) is brought up to the higher one.  A page that would pass a page limit is made
+ * smaller until it fits, and its dpi with it; an image that passes the image limit is refused.
+ * Everything else keeps its own pixels.
  */
 #include "image.h"
 

@@ -4,9 +4,9 @@
  *
  * The format is a header of decimal numbers and then the samples, so this is our own reader.
  * open() walks over the images of the file: a binary image says by its header where the next one
- * begins, a plain (ASCII) one is the last.  What follows the last image and is not an image is one page more,
- * which fails: pages out = pages in, and a file that was cut or glued wrongly is not called whole.
- * A sample above maxval is damage.
+ * begins, a plain (ASCII) one is the last.  What follows the last image and is not an image is one
+ * page more, which fails: pages out = pages in, and a file that was cut or glued wrongly is not
+ * called whole.  A sample above maxval is damage.
  */
 #include "image.h"
 

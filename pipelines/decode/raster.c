@@ -31,8 +31,8 @@ enum rc check_raster_size(uint64_t width, uint64_t height, const struct limits *
 	if (width > limits->page_side_pixels || height > limits->page_side_pixels ||
 	    width > UINT32_MAX || height > UINT32_MAX)
 		return err_set(err, RC_FAILED, "limit:page-side-pixels",
-			       "%llu x %llu pixels, a side may have %llu", (unsigned long long)width,
-			       (unsigned long long)height,
+			       "%llu x %llu pixels, a side may have %llu",
+			       (unsigned long long)width, (unsigned long long)height,
 			       (unsigned long long)limits->page_side_pixels);
 	if (__builtin_mul_overflow(width, height, &area) ||
 	    area / MEGA > limits->page_megapixels ||
