@@ -252,7 +252,7 @@ def word_problems(page):
             x0, y0, x1, y1 = word["box"]
             if not (0 <= x0 < x1 <= page["width"] and 0 <= y0 < y1 <= page["height"]):
                 found.append(f"page {page['page']}: word {word['text']!r} outside: {word['box']}")
-            if not 0 <= word["confidence"] <= 1:
+            if not 0 <= word.get("confidence", 1) <= 1:
                 found.append(f"page {page['page']}: confidence {word['confidence']}")
     return found
 
