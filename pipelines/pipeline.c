@@ -583,6 +583,15 @@ static enum rc complain(const char *name, const struct yaml_marks *marks, const 
 		       *f->group ? "." : "", f->key, *f->key ? ": " : "", f->text);
 }
 
+/* In a user namespace that maps only its maker, root goes by the number that stands for everybody
+ * unmapped: the owner of the root folder tells which. */
+static bool is_root(uid_t uid)
+{
+	struct stat st;
+
+	return uid == 0 || (!stat("/", &st) && uid == st.st_uid);
+}
+
 /* The whole file, if its owner and mode say that nobody else can have written it. */
 static enum rc read_file(const char *file, struct buf *text, struct err *err)
 {
@@ -600,7 +609,7 @@ static enum rc read_file(const char *file, struct buf *text, struct err *err)
 		err_set(err, RC_FAILED, "pipeline", "%s: not a regular file", file);
 		goto out;
 	}
-	if (st.st_uid != 0 && st.st_uid != geteuid()) {
+	if (!is_root(st.st_uid) && st.st_uid != geteuid()) {
 		err_set(err, RC_FAILED, "pipeline",
 			"%s: belongs to user %u, but must belong to root or to you", file,
 			(unsigned)st.st_uid);

@@ -254,17 +254,14 @@ bool child_reap(struct child *c, int *status)
 
 void child_kill(struct child *c)
 {
+	if (!c->loop)
+		return;
+	loop_unwatch(c->loop, c->pidfd);
 	if (c->pid) {
 		kill(-c->pid, SIGKILL);
 		kill(c->pid, SIGKILL);
-		while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-		c->pid = 0;
-	}
-	if (!c->loop)
-		return;
-	if (c->pidfd >= 0) {
-		loop_unwatch(c->loop, c->pidfd);
+		loop_bury(c->loop, c->pid, c->pidfd);
+	} else if (c->pidfd >= 0) {
 		close(c->pidfd);
 	}
 	if (c->out >= 0) {

@@ -69,7 +69,8 @@ void child_resume(struct child *c, loop_handler *on_line, void *arg);
 /* To be called by on_exit: true when it has ended, with wait status; false = called for nothing. */
 bool child_reap(struct child *c, int *status);
 
-/* SIGKILL to its whole group, wait for it and release everything. Also after child_reap(). */
+/* SIGKILL to its whole group, and release everything; the loop waits for its end. Also after
+ * child_reap(). */
 void child_kill(struct child *c);
 
 /* Limit CPU seconds from now on (RLIMIT_CPU counts from the process's start). */

@@ -33,7 +33,7 @@ int cmd_run(const struct options *o)
 	struct run_options run = { .once = o->once,
 				   .jobs = (unsigned)o->jobs,
 				   .quiet = o->quiet,
-				   .lines = !o->quiet };
+				   .lines = !o->quiet && !getenv("JOURNAL_STREAM") };
 	struct config config;
 	struct spool spool;
 	struct err err;

@@ -51,19 +51,20 @@ static void report(struct document *d, const char *state, const struct err *why)
 		log_warn("%s document=\"%s\" reason=%s: %s", state, d->token.result, why->reason,
 			 why->text);
 	else
-		log_info("%s document=\"%s\" sha256=%s pipeline=%s pages=%u ok=%u blank=%u flagged=%u "
+		log_at(d->run->options->lines ? LOG_DEBUG : LOG_INFO,
+			 "%s document=\"%s\" sha256=%s pipeline=%s pages=%u ok=%u blank=%u flagged=%u "
 			 "failed=%u reused=%u seconds=%.2f",
 			 state, d->token.result, d->token.sha256, d->token.pipeline, d->pages, d->ok,
 			 d->blank, d->flagged, d->failed, d->reused, seconds);
-	if (d->run->options->lines) {
-		printf("%-44s %5u %8.2f  %s", name.data, d->pages, seconds, state);
-		if (why)
-			printf(": %s (%s)", why->reason, why->text);
-		else if (d->flagged || d->failed)
-			printf(", %u of %u pages need a look", d->flagged + d->failed, d->pages);
-		printf("\n");
-		fflush(stdout);
-	}
+	if (d->run->options->lines && why)
+		status_print(&d->run->status, "%-44s %5u %8.2f  %s: %s (%s)", name.data, d->pages,
+			     seconds, state, why->reason, why->text);
+	else if (d->run->options->lines && (d->flagged || d->failed))
+		status_print(&d->run->status, "%-44s %5u %8.2f  %s, %u of %u pages need a look",
+			     name.data, d->pages, seconds, state, d->flagged + d->failed, d->pages);
+	else if (d->run->options->lines)
+		status_print(&d->run->status, "%-44s %5u %8.2f  %s", name.data, d->pages, seconds,
+			     state);
 	buf_release(&name);
 }
 

@@ -144,8 +144,15 @@ void intake_reject(struct run *run, const struct candidate *c, const char *resul
 	if (publish_failure(run, c->source, c->file, result, json, why, &err) == RC_OK) {
 		run->counts.failed++;
 		log_warn("failed document=\"%s\" reason=%s: %s", c->file, why->reason, why->text);
-		if (run->options->lines)
-			printf("%-40s %5s %8s  failed: %s (%s)\n", c->file, "-", "-", why->reason, why->text);
+		if (run->options->lines) {
+			struct buf name;
+
+			buf_init(&name, 1 << 16);
+			name_escape(&name, c->file, strlen(c->file));
+			status_print(&run->status, "%-44s %5s %8s  failed: %s (%s)", name.data, "-", "-",
+				     why->reason, why->text);
+			buf_release(&name);
+		}
 		return;
 	}
 	log_error("document \"%s\" cannot be moved to failed/: %s", c->file, err.text);

@@ -184,7 +184,7 @@ static bool is_dead(struct lease *l, const char *name, int dir, double now)
 		l->others = xrealloc(l->others, (l->n_others + 1) * sizeof(*l->others));
 		other = &l->others[l->n_others++];
 		*other = (struct lease_other){ .counter = beat.counter, .changed = now };
-		snprintf(other->name, sizeof(other->name), "%s", name);
+		snprintf(other->name, sizeof(other->name), "%.*s", WORKER_NAME_SIZE - 1, name);
 	}
 	other->seen = true;
 	if (readable && other->counter != beat.counter) {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <stdlib.h>
@@ -18,8 +19,38 @@ void loop_init(struct loop *l)
 		die(EX_BUG, "epoll_create1: %s", strerror(errno));
 }
 
+static void on_corpse(void *arg)
+{
+	struct loop_corpse *corpse = arg, **link = &corpse->loop->corpses;
+
+	if (waitpid(corpse->pid, NULL, WNOHANG) == 0)
+		return;
+	while (*link != corpse)
+		link = &(*link)->next;
+	*link = corpse->next;
+	loop_unwatch(corpse->loop, corpse->pidfd);
+	close(corpse->pidfd);
+	free(corpse);
+}
+
+void loop_bury(struct loop *l, int pid, int pidfd)
+{
+	struct loop_corpse *corpse = xmalloc(sizeof(*corpse));
+
+	*corpse = (struct loop_corpse){ .next = l->corpses, .loop = l, .pid = pid, .pidfd = pidfd };
+	l->corpses = corpse;
+	loop_watch(l, pidfd, on_corpse, corpse);
+}
+
 void loop_release(struct loop *l)
 {
+	for (struct loop_corpse *corpse = l->corpses, *next; corpse; corpse = next) {
+		next = corpse->next;
+		while (waitpid(corpse->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		close(corpse->pidfd);
+		free(corpse);
+	}
 	close(l->epoll);
 	free(l->entries);
 	*l = (struct loop){ .epoll = -1 };

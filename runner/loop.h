@@ -14,6 +14,11 @@ typedef void loop_handler(void *arg);
 
 struct loop {
 	int epoll;
+	struct loop_corpse {
+		struct loop_corpse *next;
+		struct loop *loop;
+		int pid, pidfd;
+	} *corpses;
 	struct loop_entry {
 		loop_handler *handler;
 		void *arg;
@@ -31,6 +36,10 @@ void loop_unwatch(struct loop *l, int fd);
 
 /* Wait at most timeout_ms (-1: for ever) and call the handlers of what is ready. */
 void loop_turn(struct loop *l, int timeout_ms);
+
+/* A process that was killed and needs only to be waited for; takes pidfd over. Ending a process with
+ * much memory takes milliseconds that the caller need not wait. */
+void loop_bury(struct loop *l, int pid, int pidfd);
 
 /* A handler that does nothing. */
 void loop_ignore(void *arg);

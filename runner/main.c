@@ -6,7 +6,6 @@
 #include "commands.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 int main(int argc, char **argv)
 {
@@ -14,13 +13,12 @@ int main(int argc, char **argv)
 	struct options options;
 	int code;
 
-	log_init("cloister", LOG_WARN);
+	log_init("cloister", LOG_INFO);
 	code = options_parse(argc, argv, &command, &options);
 	if (code < 0) {
-		if (options.verbose)
-			log_init("cloister", LOG_DEBUG);
-		else if (getenv("JOURNAL_STREAM") && !options.quiet)
-			log_init("cloister", LOG_INFO);
+		log_init("cloister", options.verbose ? LOG_DEBUG
+				     : options.quiet ? LOG_WARN
+						     : LOG_INFO);
 		code = command->run(&options);
 	}
 	if (fflush(stdout) || ferror(stdout)) {

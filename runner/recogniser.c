@@ -341,7 +341,7 @@ static bool take_hello(struct process *process, json_t *hello)
 	process->ready = true;
 	if (e->state == ENGINE_STARTING) {
 		e->state = ENGINE_READY;
-		log_info("recogniser %s %s ready, model \"%s\"", e->name, e->version, e->model_name);
+		log_debug("recogniser %s %s ready, model \"%s\"", e->name, e->version, e->model_name);
 	}
 	changed(e);
 	return true;

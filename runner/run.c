@@ -55,8 +55,10 @@ static const struct pipeline *load(struct run *run, const char *name, struct err
 		xrealloc(run->pipelines, (run->n_pipelines + 1) * sizeof(*run->pipelines));
 	c = &run->pipelines[run->n_pipelines];
 	*c = (struct cached_pipeline){ 0 };
-	if (spool_load_pipeline(run->spool, name, &c->pipeline, err) != RC_OK)
+	if (spool_load_pipeline(run->spool, name, &c->pipeline, err) != RC_OK) {
+		pipeline_release(&c->pipeline);
 		return NULL;
+	}
 	if (stat(c->pipeline.file, &c->st))
 		c->st = (struct stat){ 0 }; /* gone again already: never current */
 	c->name = xstrdup(name);

@@ -83,7 +83,7 @@ static enum rc lock_down(struct run *run, struct err *err)
 
 	rc = sandbox_enter(SANDBOX_SUPERVISOR, &rules, run->config->require_sandbox, &state, err);
 	if (rc == RC_OK)
-		log_info("sandbox: landlock abi %d, seccomp %s", state.landlock_abi,
+		log_debug("sandbox: landlock abi %d, seccomp %s", state.landlock_abi,
 			 state.seccomp ? "on" : "off");
 	free(spool);
 	return rc;
