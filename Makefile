@@ -57,6 +57,7 @@ pkg = $(shell pkg-config --$(1) $(2) 2>/dev/null)
 
 PROGRAMS := $(BUILD)/cloister $(BUILD)/cloister-decode $(BUILD)/cloister-tesseract \
 	$(BUILD)/cloister-write
+PIPELINES := $(patsubst pipelines/%,$(BUILD)/pipelines/%,$(wildcard pipelines/*.yaml))
 LIB := $(BUILD)/libcloister.a
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC))
@@ -71,7 +72,7 @@ all: programs
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-programs: $(PROGRAMS) $(BUILD)/cloister.1 $(BUILD)/cloister.bash
+programs: $(PROGRAMS) $(PIPELINES) $(BUILD)/cloister.1 $(BUILD)/cloister.bash
 
 $(LIB): $(call objects,$(COMMON_SRC))
 	@rm -f $@
@@ -108,6 +109,11 @@ $(BUILD)/tests/tools/%: tests/tools/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_common)) -o $@ $^ \
 		$(call pkg,libs,$(PACKAGES_common)) -lm
+
+# A pipeline file that its group could write is refused, as a clone under umask 002 has them.
+$(BUILD)/pipelines/%.yaml: pipelines/%.yaml
+	@mkdir -p $(@D)
+	install -m 644 $< $@
 
 $(BUILD)/cloister.1: $(BUILD)/cloister
 	$< help --man > $@

@@ -59,6 +59,9 @@ static void report(struct document *d, const char *state, const struct err *why)
 	if (d->run->options->lines && why)
 		status_print(&d->run->status, "%-44s %5u %8.2f  %s: %s (%s)", name.data, d->pages,
 			     seconds, state, why->reason, why->text);
+	else if (d->run->options->lines && d->unpacking && d->flagged)
+		status_print(&d->run->status, "%-44s %5u %8.2f  %s, %u members passed over", name.data,
+			     d->pages, seconds, state, d->flagged);
 	else if (d->run->options->lines && (d->flagged || d->failed))
 		status_print(&d->run->status, "%-44s %5u %8.2f  %s, %u of %u pages need a look",
 			     name.data, d->pages, seconds, state, d->flagged + d->failed, d->pages);

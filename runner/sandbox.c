@@ -75,15 +75,14 @@ enum landlock_fs_right {
 #define FS_RIGHTS_WRITE                                                                            \
 	(FS_RIGHTS_READ | FS_WRITE_FILE | FS_REMOVE_DIR | FS_REMOVE_FILE | FS_MAKE_DIR |           \
 	 FS_MAKE_REG | FS_REFER | FS_TRUNCATE)
-/* The supervisor moves what was dropped to failed/, links and FIFOs too: a rename asks for the right
- * to make one. */
+/* The supervisor moves what was dropped to failed/, links and FIFOs too: a rename asks for the
+ * right to make one. */
 #define FS_RIGHTS_MOVE     (FS_RIGHTS_WRITE | FS_MAKE_SOCK | FS_MAKE_FIFO | FS_MAKE_SYM)
 #define FS_RIGHTS_OF_FILES                                                                         \
 	(FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
 
 #define LANDLOCK_VERSION      1u /* flag of landlock_create_ruleset */
 #define LANDLOCK_PATH_BENEATH 1
-#define LANDLOCK_ABI_KNOWN    7
 #define NET_ALL               3u /* bind and connect of TCP, ABI 4 */
 #define SCOPE_ALL             3u /* abstract AF_UNIX sockets and signals, ABI 6 */
 
@@ -170,12 +169,12 @@ static enum rc landlock_enter(unsigned kind, int abi, const struct sandbox_rules
 		return err_errno(err, RC_FATAL, "sandbox", "create a Landlock ruleset");
 	rc = allow_paths(ruleset, rules->read, FS_RIGHTS_READ, handled, err);
 	if (rc == RC_OK)
-		rc = allow_paths(ruleset, rules->execute, FS_RIGHTS_READ | FS_EXECUTE, handled, err);
+		rc = allow_paths(ruleset, rules->execute, FS_RIGHTS_READ | FS_EXECUTE, handled,
+				 err);
 	if (rc == RC_OK)
 		rc = allow_paths(ruleset, rules->write, writing, handled, err);
 	if (rc == RC_OK && rules->write_fd >= 0)
-		rc = allow_fd(ruleset, rules->write_fd, writing, handled, "the output folder",
-			      err);
+		rc = allow_fd(ruleset, rules->write_fd, writing, handled, "the output folder", err);
 	if (rc == RC_OK && syscall(SYS_landlock_restrict_self, ruleset, 0))
 		rc = err_errno(err, RC_FATAL, "sandbox", "enter Landlock");
 	close(ruleset);
@@ -350,8 +349,8 @@ static enum rc enter(unsigned kind, const struct sandbox_rules *rules, bool requ
 		abi = 0; /* ABI 1 forbids every rename from one folder into another */
 	if (require && !abi)
 		return err_set(err, RC_FATAL, "sandbox",
-			       "this kernel has no Landlock (Linux 5.19 or later has it, unless it is "
-			       "switched off)");
+			       "this kernel has no Landlock (Linux 5.19 or later has it, unless "
+			       "it is switched off)");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return err_errno(err, RC_FATAL, "sandbox", "set no_new_privs");
 	state->no_new_privs = true;
@@ -437,7 +436,7 @@ enum rc sandbox_leave_network(struct err *err)
 
 void sandbox_close_from(int first, const int *keep, size_t n_keep)
 {
-	unsigned from = (unsigned)first;
+	unsigned from = (unsigned)first, most = (unsigned)sysconf(_SC_OPEN_MAX);
 
 	for (;;) {
 		unsigned next = ~0u;
@@ -446,7 +445,7 @@ void sandbox_close_from(int first, const int *keep, size_t n_keep)
 			if (keep[i] >= 0 && (unsigned)keep[i] >= from && (unsigned)keep[i] < next)
 				next = (unsigned)keep[i];
 		if (next > from && syscall(SYS_close_range, from, next - 1, 0))
-			for (unsigned fd = from; fd < next && fd < (unsigned)sysconf(_SC_OPEN_MAX); fd++)
+			for (unsigned fd = from; fd < next && fd < most; fd++)
 				close((int)fd);
 		if (next == ~0u)
 			return;

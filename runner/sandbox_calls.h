@@ -128,8 +128,8 @@ static const struct rule rules_by_argument[] = {
 	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socketpair), 1, {MASKED(1, 2, 2)}},
 	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socketpair), 1, {MASKED(1, 8, 8)}},
 	{OPEN_ENDED, REFUSE(EPERM), SCMP_SYS(sendto), 1, {NOT(4, 0)}},
-	/* No new namespaces.  clone3's flags lie in memory, out of a filter's sight; with ENOSYS the
-	 * C library goes back to clone. */
+	/* No new namespaces.  clone3's flags lie in memory, out of a filter's sight; with ENOSYS
+	 * the C library goes back to clone. */
 	{OPEN_ENDED, REFUSE(ENOSYS), SCMP_SYS(clone3), 0, {}},
 #define NO_CLONE(flag)                                                                             \
 	{OPEN_ENDED, REFUSE(EPERM), SCMP_SYS(clone), 1, {MASKED(CLONE_FLAGS_ARGUMENT, flag, flag)}}

@@ -227,8 +227,6 @@ const char *install_pipeline_dir(void)
 	if (!dir[0]) {
 		snprintf(dir, sizeof(dir), "%s/pipelines", own_dir());
 		if (access(dir, F_OK))
-			snprintf(dir, sizeof(dir), "%s/../pipelines", own_dir());
-		if (access(dir, F_OK))
 			snprintf(dir, sizeof(dir), "%s/../share/cloister/pipelines", own_dir());
 	}
 	return dir;

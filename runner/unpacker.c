@@ -39,6 +39,7 @@ struct unpacking {
 	json_t *files;       /* "0001": {"result","archive":{...},"bytes","sha256"} */
 	json_t *skipped;     /* [{"member","reason"}] */
 	bool ended;
+	uint32_t lost;       /* of those, the ones that may have held something */
 	struct err error;    /* reason empty: none */
 };
 
@@ -216,6 +217,30 @@ static bool take_end(struct unpacking *u, json_t *end)
 	return true;
 }
 
+/* A member that is passed over; one that had started is taken back. Litter of other systems is
+ * listed only; anything else makes the archive one to look at. */
+static bool take_skipped(struct document *d, json_t *head)
+{
+	struct unpacking *u = d->unpacking;
+	const char *reason = json_string_value(json_object_get(head, "reason"));
+
+	if (!reason)
+		return false;
+	if (strcmp(reason, "ignored-name")) {
+		u->lost++;
+		log_warn("member passed over document=\"%s\" member=\"%s\" reason=%s", d->token.result,
+			 json_string_value(json_object_get(head, "path")), reason);
+	}
+	if (json_array_size(u->skipped) > d->pipeline.limits.archive_members)
+		return false;
+	if (u->file >= 0) {
+		close(u->file);
+		u->file = -1;
+		unlinkat(u->members, u->file_name, 0);
+	}
+	return !json_array_append(u->skipped, head);
+}
+
 static bool take_frame(struct document *d, char type, const char *data, size_t len)
 {
 	struct unpacking *u = d->unpacking;
@@ -233,8 +258,7 @@ static bool take_frame(struct document *d, char type, const char *data, size_t l
 	else if (json && type == 'E')
 		good = end_member(d);
 	else if (json && type == 'S')
-		good = json_array_size(u->skipped) <= d->pipeline.limits.archive_members &&
-		       !json_array_append(u->skipped, json);
+		good = take_skipped(d, json);
 	else if (json && type == 'X')
 		good = take_end(u, json);
 	json_decref(json);
@@ -389,6 +413,7 @@ void unpacking_finish(struct document *d)
 		log_error("members of \"%s\": %s", d->token.result, err.text);
 	durable_sync(run->spool->members, "state/members");
 	run->intake.urgent = true;
+	d->flagged = d->unpacking->lost;
 	if (d->unpacking->error.reason[0])
 		document_fail(d, &d->unpacking->error);
 }
