@@ -58,20 +58,23 @@ WRITE = "SIGSYS", {
 }, "allocate_too_much null_device"
 COMMAND = "EPERM", {
     "EAFNOSUPPORT": SOCKETS,
-    "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet " + READ_ONLY,
+    "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet rename_link_own " +
+        READ_ONLY,
     "EXDEV": "link_into_own",
     "ENOSYS": "clone3 newer_call no_such_call",
     "SIGSYS": "call_x32 call_int80",
     "SIGABRT": "abort_self free_twice",
     "EMFILE": "open_many",
     "ok": HARMLESS + " kill_child",
-}, """listen_open_inet resize_slot allocate_slot write_slot pwrite_slot memfd change_folder lock_file
-    set_async set_lease pidfd_of_parent set_name set_dumpable set_ptracer seccomp setuid raise_limit
+}, """listen_open_inet resize_slot allocate_slot write_slot pwrite_slot memfd change_folder
+    lock_file set_async set_lease pidfd_of_parent set_name set_dumpable set_ptracer seccomp setuid
+    raise_limit
     map_code make_code make_code_pkey shared_memory allocate_too_much null_device"""
 SUPERVISOR = "EPERM", {
     **COMMAND[1],
     "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet",
-    "ok": HARMLESS + " kill_child limit_child chmod_own null_device lock_file " + READ_ONLY,
+    "ok": HARMLESS + " kill_child limit_child chmod_own null_device lock_file rename_link_own " +
+        READ_ONLY,
 }, COMMAND[2] + """ chmod_outside chmod_read chown_read utimens_read setxattr_read renice_parent
     schedule_parent pin_parent limit_parent"""
 # A kernel with Landlock ABI 2, such as Debian 12's: what Landlock leaves open the filter closes.
@@ -125,7 +128,7 @@ def main():
                      for kind, table in KINDS.items() if kind != "supervisor"]
             runs += [("command", COMMAND_OLD, {"CLOISTER_TEST_LANDLOCK_ABI": "2"})]
             for kinds, table, environment in runs:
-                title = "%s as %s%s" % (kinds, user_name(uid), ", Landlock ABI 2" * len(environment))
+                title = "%s as %s" % (kinds, user_name(uid)) + ", Landlock ABI 2" * len(environment)
                 found = place.outcomes(kinds, ["all"], uid, **environment)
                 counts = compare(tap, title, control, found, table)
                 refused += counts[0]

@@ -9,7 +9,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from sandbox_tap import Place, Tap, check_usable, user_name, users  # noqa: E402
 
 DAC = 0x6          # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-DANGEROUS = 0xffffffffff & ~(0x1f | 1 << 5 | 1 << 8 | 1 << 28)  # all but files, kill, setpcap, lease
+# All but those about files, kill, setpcap and lease.
+DANGEROUS = 0xffffffffff & ~(0x1f | 1 << 5 | 1 << 8 | 1 << 28)
 
 
 def status(place, kinds, uid):

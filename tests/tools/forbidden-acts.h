@@ -193,6 +193,7 @@
 	X(create_own, create_own()) \
 	X(rename_own, rename(in_dir("own/mine"), in_dir("own/yours"))) \
 	X(rename_across_own, rename(in_dir("own/mine"), in_dir("own/sub/mine"))) \
+	X(rename_link_own, rename(in_dir("own/link"), in_dir("own/sub/link"))) \
 	X(mkdir_own, mkdir(in_dir("own/folder"), 0700)) \
 	X(chmod_own, chmod(in_dir("own/mine"), 0600)) \
 	X(exec_program, exec_true()) \

@@ -245,7 +245,8 @@ static int handle_to(void)
 	int mount_id;
 
 	*(unsigned *)handle = 128;
-	return call(syscall(SYS_name_to_handle_at, AT_FDCWD, in_dir("outside"), handle, &mount_id, 0));
+	return call(syscall(SYS_name_to_handle_at, AT_FDCWD, in_dir("outside"), handle, &mount_id,
+			    0));
 }
 
 static int open_handle(void)
@@ -484,7 +485,7 @@ static int sort(void)
 
 static int create_own(void)
 {
-	int fd = openat(t.own_fd, "new", O_CREAT | O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	int fd = openat(t.own_fd, "new", O_CREAT | O_WRONLY | O_TRUNC | O_NOFOLLOW, 0644);
 
 	if (fd < 0 || write(fd, "x", 1) != 1 || fsync(fd) || close(fd))
 		return -1;
@@ -572,13 +573,14 @@ static void make_file(const char *name, const char *content, mode_t mode)
 /* DIR as every act wants to find it, whatever the one before has done. */
 static void make_tree(void)
 {
-	static const char *const folders[] = {"allowed", "outside", "outside/empty", "own", "own/sub"};
+	static const char *const folders[] = {"allowed", "outside", "outside/empty", "own",
+					      "own/sub"};
 	static const char *const files[] = {"allowed/file", "outside/secret", "outside/victim",
 					    "outside/doomed", "own/mine"};
 	static const char *const stale[] = {
 		"allowed/new", "outside/new",  "outside/linked", "outside/pointer", "outside/fifo",
 		"outside/mine", "outside/victim2", "own/stolen", "own/victim",      "own/yours",
-		"own/new",     "own/sub/mine",
+		"own/new",     "own/sub/mine",   "own/sub/link",
 	};
 
 	rmdir(in_dir("outside/folder"));
@@ -592,6 +594,8 @@ static void make_tree(void)
 		make_file(files[i], "content\n", 0644);
 	make_file("outside/program", "#!/bin/sh\nexit 0\n", 0755);
 	if (symlink("../outside/secret", in_dir("allowed/link")) && errno != EEXIST)
+		_exit(SETUP_FAILED);
+	if (symlink("nowhere", in_dir("own/link")) && errno != EEXIST)
 		_exit(SETUP_FAILED);
 }
 
@@ -612,8 +616,9 @@ static void prepare(void)
 	t.net_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	t.page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (t.dir_fd < 0 || t.own_fd < 0 || t.file_fd < 0 || ftruncate(t.file_fd, 4096) ||
-	    t.stream < 0 || t.datagram < 0 || t.listener < 0 || t.parent_pidfd < 0 || t.net_ns < 0 ||
-	    t.page == MAP_FAILED || pipe(t.pipe) || socketpair(AF_UNIX, SOCK_STREAM, 0, t.unix_pair) ||
+	    t.stream < 0 || t.datagram < 0 || t.listener < 0 || t.parent_pidfd < 0 ||
+	    t.net_ns < 0 || t.page == MAP_FAILED || pipe(t.pipe) ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, t.unix_pair) ||
 	    bind(t.listener, (struct sockaddr *)&a, sizeof(a)) || listen(t.listener, 1))
 		_exit(SETUP_FAILED);
 }
