@@ -25,7 +25,12 @@
 
 /* Environment that a child may inherit; all else is fixed. */
 static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_TEST_FSYNC",
-					 "CUDA_VISIBLE_DEVICES" };
+					 "CUDA_VISIBLE_DEVICES",
+#if defined(__SANITIZE_ADDRESS__)
+					 "ASAN_OPTIONS",
+					 "LSAN_OPTIONS",
+#endif
+};
 static const char *const fixed_env[] = { "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC",
 				   "OMP_THREAD_LIMIT=1",   "HF_HUB_OFFLINE=1",
 				   "TRANSFORMERS_OFFLINE=1", "HOME=/nonexistent" };
