@@ -15,7 +15,7 @@ FROM_SAMPLES = """letters/harbour-letter.pdf letters/scanned-minutes.pdf scans/t
     letters/bericht.png""".split()
 FROM_CORPUS = """ocrmypdf/linn.pdf ocrmypdf/cardinal.pdf ocrmypdf/ccitt.pdf ocrmypdf/jbig2.pdf
     ocrmypdf/skew.pdf ocrmypdf/c02-22.pdf ocrmypdf/lichtenstein.pdf ocrmypdf/graph.pdf
-    ocrmypdf/palette.pdf ocrmypdf/typewriter.png ocrmypdf/toc.pdf ocrmypdf/link.pdf
+    ocrmypdf/palette.pdf ocrmypdf/toc.pdf ocrmypdf/link.pdf
     ocrmypdf/tagged.pdf ocrmypdf/epson.pdf ocrmypdf/multipage.pdf
     sample-files/004-pdflatex-4-pages/pdflatex-4-pages.pdf
     sample-files/010-pdflatex-forms/pdflatex-forms.pdf
