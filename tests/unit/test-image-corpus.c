@@ -96,8 +96,6 @@ static void test_same_picture(void **state)
 	struct decoded first;
 
 	(void)state;
-	if (access(CORPUS, R_OK))
-		skip();
 	first = decode("ocrmypdf/baiona.png");
 	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
 		struct decoded d = decode(same[i].name);
@@ -118,8 +116,6 @@ static void test_same_tiff(void **state)
 	struct decoded first;
 
 	(void)state;
-	if (access(CORPUS, R_OK))
-		skip();
 	first = decode("sample-files/007-imagemagick-images/smile.tiff");
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		char name[100];
@@ -135,6 +131,10 @@ static void test_same_tiff(void **state)
 
 int main(void)
 {
+	if (access(CORPUS, F_OK)) {
+		printf("1..0 # SKIP no corpus here\n");
+		return 0;
+	}
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_picture),
 		cmocka_unit_test(test_same_tiff),
