@@ -117,16 +117,14 @@ static const struct rule rules_by_argument[] = {
 
 	/* Sockets: a pair that nobody else can reach (event loops), and the one kind that CUDA's
 	 * driver binds for itself, which without connect, accept or an address to send to reaches
-	 * nobody either.  Not datagrams, even in pairs: those can be sent to a third one. */
+	 * nobody either.  Not datagrams, even in pairs: those can be sent to a third one.  By the
+	 * bits of the type: stream 001, datagram 010 and 011 (raw), sequenced packets 101. */
 	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socket), 1, {NOT(0, AF_UNIX)}},
 	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socket), 1, {MASKED(1, 1, 0)}},
-	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socket), 1, {MASKED(1, 2, 2)}},
 	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socket), 1, {MASKED(1, 4, 0)}},
-	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socket), 1, {MASKED(1, 8, 8)}},
 	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socketpair), 1, {NOT(0, AF_UNIX)}},
 	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socketpair), 1, {MASKED(1, 1, 0)}},
 	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socketpair), 1, {MASKED(1, 2, 2)}},
-	{OPEN_ENDED, REFUSE(EAFNOSUPPORT), SCMP_SYS(socketpair), 1, {MASKED(1, 8, 8)}},
 	{OPEN_ENDED, REFUSE(EPERM), SCMP_SYS(sendto), 1, {NOT(4, 0)}},
 	/* No new namespaces.  clone3's flags lie in memory, out of a filter's sight; with ENOSYS
 	 * the C library goes back to clone. */

@@ -14,7 +14,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from sandbox_tap import Place, Tap, check_usable, user_name, users  # noqa: E402
 
 SOCKETS = """socket_inet socket_inet_dgram socket_inet_raw socket_inet6 socket_netlink socket_packet
-    socket_vsock socket_unix_stream socket_unix_dgram socketpair_dgram socket_inet_upper_bits
+    socket_vsock socket_unix_stream socket_unix_dgram socketpair_dgram
+    socket_unix_raw socketpair_raw socket_inet_upper_bits
     socket_unix_dgram_upper_bits new_datagram look_up_name"""
 READING = """open_outside list_outside open_symlink open_dotdot openat_folder_fd openat2_outside
     open_old_call open_path_reopen proc_self_root proc_parent_fd proc_parent_mem
@@ -34,14 +35,15 @@ LISTED_REFUSALS = {"ENOTTY": "ioctl_set_owner push_terminal_input", "SIGXFSZ": "
 PARSER = "SIGSYS", {
     **LISTED_REFUSALS,
     "EACCES": """open_outside list_outside open_symlink open_dotdot openat_folder_fd proc_self_root
-        proc_parent_fd proc_parent_mem proc_parent_environ read_etc_shadow read_own_link""",
+        proc_parent_fd proc_parent_mem proc_parent_environ read_etc_shadow read_own_link
+        ioctl_device""",
     "EMFILE": "open_many",
     "ok": """read_allowed list_allowed write_pipe allocate map_slot tell_time sort ask_terminal""",
 }, ""
 UNPACK = "SIGSYS", {
     **LISTED_REFUSALS,
     "ENOENT": READING.replace("openat2_outside", "").replace("open_old_call", "") + " " +
-        READ_ONLY + " open_truncating create_outside tmpfile_outside open_many read_allowed "
+        READ_ONLY + " ioctl_device open_truncating create_outside tmpfile_outside open_many read_allowed "
         "list_allowed create_own",
     "EACCES": "read_own_link",
     "ENOMEM": "",
@@ -51,14 +53,15 @@ WRITE = "SIGSYS", {
     **LISTED_REFUSALS,
     "EACCES": """open_outside list_outside open_symlink open_dotdot openat_folder_fd proc_self_root
         proc_parent_fd proc_parent_mem proc_parent_environ proc_self_mem read_etc_shadow
-        read_own_link open_to_write open_to_append create_outside create_beside_read
+        read_own_link ioctl_device open_to_write open_to_append create_outside create_beside_read
         read_allowed list_allowed open_many""",
     "SIGXFSZ": "", "ENOMEM": "",
     "ok": "write_slot write_pipe allocate map_slot tell_time sort ask_terminal create_own",
 }, "allocate_too_much null_device"
 COMMAND = "EPERM", {
     "EAFNOSUPPORT": SOCKETS,
-    "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet rename_link_own " +
+    "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet rename_link_own "
+        "ioctl_device " +
         READ_ONLY,
     "EXDEV": "link_into_own",
     "ENOSYS": "clone3 newer_call no_such_call",
@@ -72,7 +75,7 @@ COMMAND = "EPERM", {
     map_code make_code make_code_pkey shared_memory allocate_too_much null_device"""
 SUPERVISOR = "EPERM", {
     **COMMAND[1],
-    "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet",
+    "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet ioctl_device",
     "ok": HARMLESS + " kill_child limit_child chmod_own null_device lock_file rename_link_own " +
         READ_ONLY,
 }, COMMAND[2] + """ chmod_outside chmod_read chown_read utimens_read setxattr_read renice_parent
@@ -84,7 +87,7 @@ COMMAND_OLD = "EPERM", {
         .replace("truncate_outside", "").replace("openat2_outside", ""),
     "ENOSYS": COMMAND[1]["ENOSYS"] + " openat2_outside",
     "ok": HARMLESS,
-}, COMMAND[2] + " bind_open_inet"
+}, COMMAND[2] + " bind_open_inet ioctl_device"
 
 KINDS = {"decode": PARSER, "tesseract": PARSER, "unpack": UNPACK, "write": WRITE,
          "command": COMMAND, "supervisor": SUPERVISOR}

@@ -16,7 +16,9 @@
 	X(socket_unix_stream, try_socket(AF_UNIX, SOCK_STREAM)) \
 	X(socket_unix_dgram, try_socket(AF_UNIX, SOCK_DGRAM)) \
 	X(socket_unix_seqpacket, try_socket(AF_UNIX, SOCK_SEQPACKET)) \
+	X(socket_unix_raw, try_socket(AF_UNIX, SOCK_RAW)) \
 	X(socketpair_dgram, socketpair_dgram()) \
+	X(socketpair_raw, socketpair_raw()) \
 	X(socket_inet_upper_bits, \
 	  syscall(SYS_socket, 0x100000000L | AF_INET, (long)SOCK_STREAM, 0L)) \
 	X(socket_unix_dgram_upper_bits, \
@@ -88,6 +90,7 @@
 	X(set_owner, fcntl(t.unix_pair[0], F_SETOWN, t.parent)) \
 	X(set_async, fcntl(t.unix_pair[0], F_SETFL, O_ASYNC)) \
 	X(set_lease, fcntl(t.file_fd, F_SETLEASE, F_UNLCK)) \
+	X(ioctl_device, ioctl_device()) \
 	X(ioctl_set_owner, ioctl(t.unix_pair[0], FIOSETOWN, &t.parent)) \
 	X(push_terminal_input, ioctl(t.unix_pair[0], TIOCSTI, "x")) \
 	/* processes */\
