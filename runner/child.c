@@ -25,6 +25,7 @@
 
 /* Environment that a child may inherit; all else is fixed. */
 static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_TEST_FSYNC",
+					 "CLOISTER_TEST_LANDLOCK_ABI",
 					 "CUDA_VISIBLE_DEVICES",
 #if defined(__SANITIZE_ADDRESS__)
 					 "ASAN_OPTIONS",

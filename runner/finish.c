@@ -77,7 +77,7 @@ static json_t *writer_job(const struct document *d)
 	if (!job)
 		BUG("job of %s cannot be packed", d->token.key);
 	set_text(job, "name", d->token.result, false);
-	set_text(job, "path", d->token.file, true);
+	set_text(job, "path", d->token.source == SOURCE_IN ? d->token.file : d->token.result, true);
 	if (d->token.archive)
 		json_object_set(job, "archive", d->token.archive);
 	if (d->duplicate_of)

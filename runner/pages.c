@@ -80,6 +80,8 @@ static json_t *start_record(const struct document *d, uint32_t page, json_t *dec
 	for (size_t i = 0; decoded && i < sizeof(copied) / sizeof(*copied); i++) {
 		json_t *value = json_object_get(decoded, copied[i]);
 
+		if (!strcmp(copied[i], "dpi") && json_number_value(value) <= 0)
+			continue; /* the file does not say */
 		if (value)
 			json_object_set(record, copied[i], value);
 	}
@@ -227,7 +229,7 @@ void document_page_decoded(struct document_slot *slot, json_t *done)
 			set_outcome(record, "ok", "blank", NULL, "blank");
 		else
 			set_outcome(record, "flagged", "suspect-blank",
-				    "the page has content, but its image is white", "blank");
+				    "the page has content, but came out as one plain surface", "blank");
 		record_page(d, slot->page, record);
 	} else {
 		read_page(slot, done);

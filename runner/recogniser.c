@@ -412,9 +412,10 @@ static void on_line(void *arg)
 
 		json_decref(message);
 		if (!good) {
+			/* What it says may be a document's text, and does not go into logs. */
 			err_set(&why, RC_FAILED, "protocol",
-				"recogniser %s sent a line that is not an answer: %.80s",
-				process->engine->argv[0], line);
+				"recogniser %s sent a line of %zu bytes that is no answer to a request",
+				process->engine->argv[0], len);
 			lose_process(process, &why, false);
 			return;
 		}
@@ -423,10 +424,19 @@ static void on_line(void *arg)
 
 static bool start_process(struct engine *e)
 {
-	static const char *const readable[] = { "/dev/null", "/dev/zero", "/dev/urandom", "/proc",
-						"/sys/devices/system/cpu", NULL };
-	const char *execute[] = { "/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt", NULL,
-				  NULL };
+	static const char *const readable[] = { "/dev/null",
+						"/dev/zero",
+						"/dev/urandom",
+						"/proc",
+						"/sys/devices/system/cpu",
+						"/etc/alternatives",
+						"/etc/fonts",
+						"/etc/ld.so.cache",
+						"/etc/localtime",
+						"/etc/mime.types",
+						"/etc/passwd",
+						NULL };
+	const char *execute[] = { "/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", NULL, NULL };
 	static const char *const writable[] = { "/dev/null", NULL };
 	const char *pages[ARRAY_SIZE(readable) + 1];
 	struct sandbox_rules rules = { .write_fd = -1 };
@@ -444,7 +454,7 @@ static bool start_process(struct engine *e)
 	memcpy(pages, readable, sizeof(readable));
 	pages[ARRAY_SIZE(readable) - 1] = e->pool->scratch->path;
 	pages[ARRAY_SIZE(readable)] = NULL;
-	execute[7] = program_dir;
+	execute[6] = program_dir;
 	rules.read = pages;
 	rules.execute = execute;
 	rules.write = writable;

@@ -173,6 +173,8 @@ static enum rc landlock_enter(unsigned kind, int abi, const struct sandbox_rules
 				 err);
 	if (rc == RC_OK)
 		rc = allow_paths(ruleset, rules->write, writing, handled, err);
+	if (rc == RC_OK)
+		rc = allow_paths(ruleset, rules->remove, FS_REMOVE_DIR, handled, err);
 	if (rc == RC_OK && rules->write_fd >= 0)
 		rc = allow_fd(ruleset, rules->write_fd, writing, handled, "the output folder", err);
 	if (rc == RC_OK && syscall(SYS_landlock_restrict_self, ruleset, 0))

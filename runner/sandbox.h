@@ -46,6 +46,7 @@ struct sandbox_rules {
 	const char *const *execute; /* beneath these: also execute */
 	const char *const *write;   /* beneath these: read, write, create, rename, remove; a device
 				     * node that is named itself also takes ioctl */
+	const char *const *remove;  /* beneath these: remove empty folders */
 	int write_fd;               /* as `write`, for an open folder; -1 for none */
 	uint64_t memory_bytes;      /* RLIMIT_AS; 0 leaves it alone */
 	uint64_t file_bytes;        /* RLIMIT_FSIZE; 0 forbids writing files at all for parsers */

@@ -16,9 +16,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define PREFIX "cloister-"
+#define PREFIX "cloister-pages-"
+#define RANDOM "XXXXXX" /* for mkdtemp */
+#define MARK   ".cloister-pages"
 
-/* A living run holds a lock on its folder. */
+/* Ours are told by name and by the mark in them; a living run holds a lock on the folder, taken before
+ * the mark was set. */
 static void sweep(const char *where)
 {
 	DIR *dir = opendir(where);
@@ -27,12 +30,14 @@ static void sweep(const char *where)
 		struct stat st;
 		int fd;
 
-		if (strncmp(e->d_name, PREFIX, strlen(PREFIX)))
+		if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) ||
+		    strlen(e->d_name) != strlen(PREFIX RANDOM))
 			continue;
 		fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		if (!fstat(fd, &st) && st.st_uid == geteuid() && !flock(fd, LOCK_EX | LOCK_NB)) {
+		if (!fstat(fd, &st) && st.st_uid == geteuid() &&
+		    !faccessat(fd, MARK, F_OK, AT_SYMLINK_NOFOLLOW) && !flock(fd, LOCK_EX | LOCK_NB)) {
 			log_debug("removing page files left in %s/%s", where, e->d_name);
 			durable_remove_tree(dirfd(dir), e->d_name);
 		}
@@ -62,12 +67,13 @@ enum rc scratch_open(struct scratch *s, const char *where, const char *fallback,
 			log_warn("no memory file system at /dev/shm: page files go to %s", where);
 	}
 	sweep(where);
-	s->path = xasprintf("%s/%sXXXXXX", where, PREFIX);
+	s->path = xasprintf("%s/" PREFIX RANDOM, where);
 	if (!mkdtemp(s->path))
 		return err_errno(err, RC_FATAL, "configuration", "make a folder for page files in %s",
 				 where);
 	s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->fd < 0 || flock(s->fd, LOCK_EX | LOCK_NB) || fstatvfs(s->fd, &room))
+	if (s->fd < 0 || flock(s->fd, LOCK_EX | LOCK_NB) || fstatvfs(s->fd, &room) ||
+	    mknodat(s->fd, MARK, S_IFREG | 0600, 0))
 		return err_errno(err, RC_FATAL, "configuration", "open %s", s->path);
 	s->budget = budget ? budget : (uint64_t)room.f_bavail * room.f_frsize / 2;
 	return RC_OK;

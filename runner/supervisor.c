@@ -77,7 +77,13 @@ static enum rc lock_down(struct run *run, struct err *err)
 	static const char *const anything[] = { "/", NULL };
 	char *spool = realpath(run->spool->path, NULL);
 	const char *writable[] = { spool, run->scratch.path, "/dev/null", NULL };
-	struct sandbox_rules rules = { .execute = anything, .write = writable, .write_fd = -1 };
+	char *around = strndup(run->scratch.path,
+			       (size_t)(strrchr(run->scratch.path, '/') - run->scratch.path));
+	const char *emptied[] = { around, NULL };
+	struct sandbox_rules rules = { .execute = anything,
+				       .write = writable,
+				       .remove = emptied,
+				       .write_fd = -1 };
 	struct sandbox_state state;
 	enum rc rc;
 
@@ -86,6 +92,7 @@ static enum rc lock_down(struct run *run, struct err *err)
 		log_debug("sandbox: landlock abi %d, seccomp %s", state.landlock_abi,
 			 state.seccomp ? "on" : "off");
 	free(spool);
+	free(around);
 	return rc;
 }
 
@@ -123,6 +130,8 @@ static enum rc set_up(struct run *run, struct err *err)
 	run->gate_fd = -1;
 	run->scratch.fd = run->index.fd = run->lease.dir = -1;
 	rc = sandbox_leave_network(err);
+	if (rc == RC_FATAL)
+		return rc;
 	if (rc != RC_OK)
 		log_warn("no network namespace of its own: %s; sockets are refused all the same",
 			 err->text);

@@ -35,6 +35,7 @@
 #define CAIRO_SIDE_MAX 32767 /* of an image surface */
 #define SCAN_COVER     0.8   /* share of the page its image must cover */
 #define SCAN_DPI_MIN   150   /* below, letters gain from interpolation */
+#define DPI_MIN        10    /* below, a page of any sense is only specks */
 #define SQUARE         0.02  /* axes differing by less are one resolution */
 
 /* How a page becomes a raster. */
@@ -325,6 +326,12 @@ static enum rc look_at(struct document *doc, uint32_t index, struct err *err)
 		doc->facts.known = false;
 	if (!plan_scan(&doc->plan, p, &doc->facts))
 		plan_plain(&doc->plan, &p->limits, width, height, doc->facts.user_unit, p->dpi);
+	if (doc->plan.dpi < DPI_MIN)
+		return err_set(err, RC_FAILED, "limit:page-side-pixels",
+			       "page %u measures %.0f by %.0f inches: within the limits it would be "
+			       "rendered at %.1f dpi, too little to read",
+			       index + 1, width * doc->facts.user_unit / 72,
+			       height * doc->facts.user_unit / 72, doc->plan.dpi);
 	doc->index = index;
 	return check_raster_size(doc->plan.width, doc->plan.height, &p->limits, err);
 }

@@ -236,6 +236,7 @@ int main(int argc, char **argv)
 	if (!o.identify && !reader.osd)
 		log_warn("%s/osd.traineddata is missing: turned pages are not found", tessdata);
 	if (!o.identify)
+		json_object_seed(0); /* reads /dev/urandom, which is out of reach later */
 		enter_sandbox(&o, tessdata);
 	say_hello(&reader, &o);
 	lines_init(&lines, STDIN_FILENO, REQUEST_MAX);
