@@ -235,8 +235,8 @@ int main(int argc, char **argv)
 		die(EX_CONFIGURATION, "%s", err.text);
 	if (!o.identify && !reader.osd)
 		log_warn("%s/osd.traineddata is missing: turned pages are not found", tessdata);
+	json_object_seed(0); /* reads /dev/urandom, which is out of reach later */
 	if (!o.identify)
-		json_object_seed(0); /* reads /dev/urandom, which is out of reach later */
 		enter_sandbox(&o, tessdata);
 	say_hello(&reader, &o);
 	lines_init(&lines, STDIN_FILENO, REQUEST_MAX);
