@@ -15,14 +15,12 @@
 #include "base/buf.h"
 #include "base/num.h"
 #include "base/suggest.h"
+#include "base/trusted.h"
 #include "base/yaml.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_BYTES_MAX 65536
@@ -583,59 +581,6 @@ static enum rc complain(const char *name, const struct yaml_marks *marks, const 
 		       *f->group ? "." : "", f->key, *f->key ? ": " : "", f->text);
 }
 
-/* In a user namespace that maps only its maker, root goes by the number that stands for everybody
- * unmapped: the owner of the root folder tells which. */
-static bool is_root(uid_t uid)
-{
-	struct stat st;
-
-	return uid == 0 || (!stat("/", &st) && uid == st.st_uid);
-}
-
-/* The whole file, if its owner and mode say that nobody else can have written it. */
-static enum rc read_file(const char *file, struct buf *text, struct err *err)
-{
-	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	enum rc rc = RC_FAILED;
-	char block[4096];
-	struct stat st;
-	ssize_t n = 0;
-
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		err_errno(err, RC_FAILED, "pipeline", "%s: cannot be opened", file);
-		goto out;
-	}
-	if (!S_ISREG(st.st_mode)) {
-		err_set(err, RC_FAILED, "pipeline", "%s: not a regular file", file);
-		goto out;
-	}
-	if (!is_root(st.st_uid) && st.st_uid != geteuid()) {
-		err_set(err, RC_FAILED, "pipeline",
-			"%s: belongs to user %u, but must belong to root or to you", file,
-			(unsigned)st.st_uid);
-		goto out;
-	}
-	if (st.st_mode & (S_IWGRP | S_IWOTH)) {
-		err_set(err, RC_FAILED, "pipeline",
-			"%s: others can write it (mode %03o), use chmod go-w", file,
-			(unsigned)st.st_mode & 0777);
-		goto out;
-	}
-	while (!text->overflow && (n = read(fd, block, sizeof(block))) > 0)
-		buf_add(text, block, (size_t)n);
-	if (n < 0)
-		err_errno(err, RC_FAILED, "pipeline", "%s: cannot be read", file);
-	else if (text->overflow)
-		err_set(err, RC_FAILED, "pipeline", "%s: larger than %d bytes", file,
-			FILE_BYTES_MAX);
-	else
-		rc = RC_OK;
-out:
-	if (fd >= 0)
-		close(fd);
-	return rc;
-}
-
 enum rc pipeline_load(struct pipeline *p, const char *name, const char *file, struct err *err)
 {
 	struct yaml_marks marks = { NULL, 0 };
@@ -648,7 +593,9 @@ enum rc pipeline_load(struct pipeline *p, const char *name, const char *file, st
 	free(p->file);
 	p->file = xstrdup(file);
 	buf_init(&text, FILE_BYTES_MAX);
-	rc = read_file(file, &text, err);
+	rc = trusted_read(file, geteuid(), &text, "pipeline", err);
+	if (rc == RC_RETRY)
+		rc = RC_FAILED;
 	if (rc)
 		goto out;
 	given = read_yaml(text.data ? text.data : "", text.len, false, &marks, &f);

@@ -7,11 +7,10 @@
 #include "base/buf.h"
 #include "base/num.h"
 #include "base/suggest.h"
+#include "base/trusted.h"
 #include "base/yaml.h"
 #include "spool.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,46 +98,6 @@ static bool set(struct config *c, const struct setting *s, const char *value, st
 	return false;
 }
 
-/* The whole file; RC_RETRY when there is none. Whoever can write it decides what runs here. */
-static enum rc read_file(const char *file, uid_t owner, struct buf *text, struct err *err)
-{
-	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	enum rc rc = RC_FATAL;
-	char block[4096];
-	struct stat st;
-	ssize_t n = 0;
-
-	if (fd < 0 && errno == ENOENT)
-		return RC_RETRY;
-	if (fd < 0 || fstat(fd, &st)) {
-		err_errno(err, rc, "configuration", "%s: cannot be opened", file);
-	} else if (!S_ISREG(st.st_mode)) {
-		err_set(err, rc, "configuration", "%s: not a regular file", file);
-	} else if (st.st_uid != 0 && st.st_uid != geteuid() && st.st_uid != owner) {
-		err_set(err, rc, "configuration",
-			"%s: belongs to user %u, but must belong to root, to you or to the owner of "
-			"the spool",
-			file, (unsigned)st.st_uid);
-	} else if (st.st_mode & (S_IWGRP | S_IWOTH)) {
-		err_set(err, rc, "configuration",
-			"%s: others can write it (mode %03o), use chmod go-w", file,
-			(unsigned)st.st_mode & 0777);
-	} else {
-		while (!text->overflow && (n = read(fd, block, sizeof(block))) > 0)
-			buf_add(text, block, (size_t)n);
-		if (n < 0)
-			err_errno(err, rc, "configuration", "%s: cannot be read", file);
-		else if (text->overflow)
-			err_set(err, rc, "configuration", "%s: larger than %d bytes", file,
-				FILE_BYTES);
-		else
-			rc = RC_OK;
-	}
-	if (fd >= 0)
-		close(fd);
-	return rc;
-}
-
 static enum rc parse(struct config *c, const char *file, const struct buf *text, struct err *err)
 {
 	struct yaml_key keys[ARRAY_SIZE(settings)];
@@ -187,11 +146,12 @@ enum rc config_load(struct config *c, const char *spool_path, struct err *err)
 			      .rescan_seconds = 30,
 			      .free_mebibytes = 256 };
 	buf_init(&text, FILE_BYTES);
-	rc = read_file(file, stat(spool_path, &spool) ? geteuid() : spool.st_uid, &text, err);
+	rc = trusted_read(file, stat(spool_path, &spool) ? geteuid() : spool.st_uid, &text,
+			  "configuration", err);
 	if (rc == RC_OK)
 		rc = parse(c, file, &text, err);
-	else if (rc == RC_RETRY)
-		rc = RC_OK;
+	else
+		rc = rc == RC_RETRY ? RC_OK : RC_FATAL;
 	if (rc != RC_OK)
 		config_release(c);
 	buf_release(&text);
