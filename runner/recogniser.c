@@ -568,6 +568,17 @@ static void retire(struct engine *e, unsigned wanted)
 	}
 }
 
+/* The first process tells which model it is; more come when pages wait for them. How wide the window
+ * of ours is is known beforehand, so they load their models while the first documents are decoded. */
+static bool needs_another(const struct engine *e)
+{
+	if (!e->n_processes)
+		return e->state == ENGINE_STARTING || e->waiting;
+	if (e->state == ENGINE_STARTING && !e->foreign)
+		return e->n_processes < e->pool->expected;
+	return e->waiting && e->window == 1;
+}
+
 double pool_turn(struct pool *p, double now)
 {
 	unsigned working = engines_at_work(p);
@@ -583,10 +594,7 @@ double pool_turn(struct pool *p, double now)
 			continue;
 		give_work(e);
 		retire(e, wanted);
-		/* The first process tells which model it is; more come when pages wait for them. */
-		while (e->n_processes < wanted &&
-		       (e->n_processes ? e->waiting > 0 && e->window == 1
-				       : e->state == ENGINE_STARTING || e->waiting)) {
+		while (e->n_processes < wanted && needs_another(e)) {
 			if (e->restart_at > now) {
 				next = fmin(next, e->restart_at);
 				break;

@@ -69,6 +69,7 @@ struct pool {
 	struct engine **engines;
 	size_t n_engines;
 	uint64_t next_id;
+	size_t expected; /* documents that wait: so many processes are worth starting ahead */
 	void (*changed)(void *arg); /* an engine became ready or broken, or finished a page */
 	void *arg;
 };

@@ -339,6 +339,7 @@ static void work(struct run *run)
 			close_lanes(run);
 		run_claim(run);
 		run_ask_pages(run);
+		run->pool.expected = intake_waiting(&run->intake) + queue_length(&run->queue);
 		next = fmin(next, pool_turn(&run->pool, now));
 		acknowledge(run);
 		next = fmin(next, turn_documents(run, now));
