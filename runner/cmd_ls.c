@@ -15,7 +15,7 @@ static unsigned folders_of(const char *state)
 		return SURVEY_ALL;
 	if (!strcmp(state, "failed"))
 		return SURVEY_FAILED;
-	if (!strcmp(state, "done") || !strcmp(state, "flagged"))
+	if (!strcmp(state, "done") || !strcmp(state, "flagged") || !strcmp(state, "unpacked"))
 		return SURVEY_FINISHED;
 	return SURVEY_IN;
 }
@@ -27,10 +27,11 @@ static void print_document(const struct listed *d, bool json)
 	char *path, *pipeline;
 
 	if (json) {
-		print_json(json_pack("{s:s, s:o, s:o, s:o, s:o}", "state", state, "path",
+		print_json(json_pack("{s:s, s:o, s:o, s:o, s:o, s:o*}", "state", state, "path",
 				     json_display(d->path), "pipeline", json_display(d->pipeline), "pages",
 				     d->pages < 0 ? json_null() : json_integer(d->pages), "finished",
-				     json_integer(d->finished)));
+				     json_integer(d->finished), "members",
+				     d->members < 0 ? NULL : json_integer(d->members)));
 		return;
 	}
 	path = display(d->path);
@@ -40,6 +41,8 @@ static void print_document(const struct listed *d, bool json)
 			 (long long)d->pages);
 	else if (d->pages >= 0)
 		snprintf(pages, sizeof(pages), "%lld", (long long)d->pages);
+	else if (d->members >= 0)
+		snprintf(pages, sizeof(pages), "%lld", (long long)d->members);
 	printf("%-8s  %-12s  %7s  %s\n", state, pipeline, pages, path);
 	free(path);
 	free(pipeline);

@@ -48,7 +48,7 @@ static const struct option_spec ocr_options[] = {
 
 static const struct option_spec ls_options[] = {
 	{ "state", 's', OPTION_CHOICE, "STATE", "only documents in this state", TARGET(state),
-	  .choices = "waiting ready active deferred hold done flagged failed" },
+	  .choices = "waiting ready active deferred hold done flagged unpacked failed" },
 	{ NULL },
 };
 
@@ -89,7 +89,8 @@ const struct command commands[] = {
 	  "the spool. --json prints state/status.json with the keys running and queue added.",
 	  0, 0, ARGS_NONE, no_options, .run = cmd_status },
 	{ "ls", "", "list the documents of a spool",
-	  "A line a document: state, pipeline, pages, and path beneath SPOOL/in. The states:\n\n"
+	  "A line a document: state, pipeline, pages (of an archive: members), and path beneath "
+	  "SPOOL/in. The states:\n\n"
 	  "  waiting   dropped, not admitted yet\n"
 	  "  ready     admitted, in the queue\n"
 	  "  active    being read\n"
@@ -97,6 +98,7 @@ const struct command commands[] = {
 	  "  hold      put aside by hold\n"
 	  "  done      finished\n"
 	  "  flagged   finished, but some pages failed or are doubtful\n"
+	  "  unpacked  an archive; its members are documents of their own\n"
 	  "  failed    could not be read; show tells why",
 	  0, 0, ARGS_NONE, ls_options, .run = cmd_ls },
 	{ "show", "DOC...", "tell all that is known of a document",

@@ -5,6 +5,7 @@
  * lie in in/, members of archives, need to be opened.
  */
 #include "survey.h"
+#include "publish.h"
 #include "base/buf.h"
 #include "base/name.h"
 
@@ -22,8 +23,8 @@
 
 const char *document_state_name(enum document_state state)
 {
-	static const char *const names[] = { "waiting", "ready", "active",  "deferred",
-					     "hold",    "done",  "flagged", "failed" };
+	static const char *const names[] = { "waiting", "ready",   "active",   "deferred", "hold",
+					     "done",    "flagged", "unpacked", "failed" };
 
 	return state < DOCUMENT_STATES ? names[state] : "?";
 }
@@ -43,7 +44,8 @@ static struct listed *add(struct survey *s, enum document_state state, const cha
 	*d = (struct listed){ .state = state,
 				.path = xstrdup(path),
 				.pipeline = xstrdup(pipeline),
-				.pages = -1 };
+				.pages = -1,
+				.members = -1 };
 	return d;
 }
 
@@ -126,31 +128,48 @@ static bool in_entry(struct walk *w, int dirfd, const char *name, const char *pa
 	return false;
 }
 
-/* A folder with document.json in it is a result; it may hold those of an archive's members. */
+static json_t *read_in(int dirfd, const char *folder, const char *name)
+{
+	struct buf path;
+	json_t *json;
+
+	buf_init(&path, 512);
+	buf_addf(&path, "%s/%s", folder, name);
+	json = read_json(dirfd, path.data);
+	buf_release(&path);
+	return json;
+}
+
+static void add_result(struct walk *w, const char *path, json_t *result)
+{
+	struct listed *d = add(w->survey, DOCUMENT_DONE, path, w->default_pipeline);
+	json_t *counts = json_object_get(result, "counts");
+	json_t *pages = json_object_get(counts, "pages");
+
+	if (json_is_integer(pages))
+		d->pages = json_integer_value(pages);
+	if (json_integer_value(json_object_get(counts, "flagged")) ||
+	    json_integer_value(json_object_get(counts, "failed")))
+		d->state = DOCUMENT_FLAGGED;
+}
+
+/* A folder with document.json in it is a result; one with archive.json is an archive, and holds the
+ * results of its members. */
 static bool out_entry(struct walk *w, int dirfd, const char *name, const char *path)
 {
-	struct listed *d;
-	struct buf file;
-	json_t *result;
+	json_t *result, *archive;
 
 	if (!is_folder(dirfd, name))
 		return false;
-	buf_init(&file, 512);
-	buf_addf(&file, "%s/document.json", name);
-	result = read_json(dirfd, file.data);
-	if (result) {
-		json_t *counts = json_object_get(result, "counts");
-		json_t *pages = json_object_get(counts, "pages");
-
-		d = add(w->survey, DOCUMENT_DONE, path, w->default_pipeline);
-		if (json_is_integer(pages))
-			d->pages = json_integer_value(pages);
-		if (json_integer_value(json_object_get(counts, "flagged")) ||
-		    json_integer_value(json_object_get(counts, "failed")))
-			d->state = DOCUMENT_FLAGGED;
-	}
+	result = read_in(dirfd, name, "document.json");
+	archive = result ? NULL : read_in(dirfd, name, "archive.json");
+	if (result)
+		add_result(w, path, result);
+	if (archive)
+		add(w->survey, DOCUMENT_UNPACKED, path, w->default_pipeline)->members =
+			(int64_t)json_object_size(json_object_get(archive, "files"));
+	json_decref(archive);
 	json_decref(result);
-	buf_release(&file);
 	return true;
 }
 
@@ -288,17 +307,22 @@ static void add_progress(struct survey *s, const struct spool *spool)
  * nothing has happened to the file since, not even a rename. */
 static bool is_kept(const struct spool *spool, const struct listed *d)
 {
+	static const char *const names[] = { "document.json", "archive.json" };
 	struct stat result, file;
 	struct buf path;
-	bool kept;
+	bool kept = false;
 
+	if (fstatat(spool->in, d->path, &file, AT_SYMLINK_NOFOLLOW))
+		return false;
 	buf_init(&path, 2 * PATH_BYTES);
-	if (!strchr(d->path, '/'))
-		buf_addf(&path, "%s/", d->pipeline);
-	buf_addf(&path, "%s/document.json", d->path);
-	kept = !fstatat(spool->out, path.data, &result, AT_SYMLINK_NOFOLLOW) &&
-	       !fstatat(spool->in, d->path, &file, AT_SYMLINK_NOFOLLOW) &&
-	       file.st_ctime <= result.st_mtime;
+	for (size_t i = 0; i < 2 && !kept; i++) {
+		buf_clear(&path);
+		if (!strchr(d->path, '/'))
+			buf_addf(&path, "%s/", d->pipeline);
+		buf_addf(&path, "%s/%s", d->path, names[i]);
+		kept = !fstatat(spool->out, path.data, &result, AT_SYMLINK_NOFOLLOW) &&
+		       file.st_ctime <= result.st_mtime;
+	}
 	buf_release(&path);
 	return kept;
 }
@@ -438,10 +462,65 @@ json_t *survey_result(const struct spool *spool, const struct listed *d)
 	if (d->state == DOCUMENT_FAILED) {
 		buf_adds(&path, WHY_SUFFIX);
 		json = read_json(spool->failed, path.data);
-	} else if (d->state == DOCUMENT_DONE || d->state == DOCUMENT_FLAGGED) {
-		buf_adds(&path, "/document.json");
+	} else if (d->state == DOCUMENT_DONE || d->state == DOCUMENT_FLAGGED ||
+		   d->state == DOCUMENT_UNPACKED) {
+		buf_adds(&path, d->state == DOCUMENT_UNPACKED ? "/archive.json" : "/document.json");
 		json = read_json(spool->out, path.data);
 	}
 	buf_release(&path);
 	return json;
+}
+
+/* Does what is written about the document say otherwise? */
+static bool has_other_bytes(const struct spool *spool, const struct listed *d, const char *sha256)
+{
+	json_t *json = survey_result(spool, d);
+	const char *said = json_string_value(json_object_get(
+		d->state == DOCUMENT_DONE || d->state == DOCUMENT_FLAGGED
+			? json_object_get(json, "input")
+			: json,
+		"sha256"));
+	bool other = said && strcmp(said, sha256);
+
+	json_decref(json);
+	return other;
+}
+
+/* Index of the first document whose path is not before this one. */
+static size_t lower_bound(const struct survey *s, const char *path)
+{
+	size_t low = 0, high = s->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(s->documents[middle].path, path) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* One name may stand for a result and a failure, of two archives that were called the same. */
+const struct listed *survey_member(const struct survey *s, const struct spool *spool,
+				   const char *path, const char *sha256)
+{
+	bool taken = true;
+
+	for (unsigned n = 1; taken; n++) {
+		char *name = publish_name(path, n);
+
+		taken = false;
+		for (size_t i = lower_bound(s, name);
+		     i < s->n && !strcmp(s->documents[i].path, name); i++) {
+			taken = true;
+			if (has_other_bytes(spool, &s->documents[i], sha256))
+				continue;
+			free(name);
+			return &s->documents[i];
+		}
+		free(name);
+	}
+	return NULL;
 }

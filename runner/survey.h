@@ -22,13 +22,14 @@ enum document_state {
 	DOCUMENT_HOLD,
 	DOCUMENT_DONE,
 	DOCUMENT_FLAGGED, /* finished, but not every page is ok */
+	DOCUMENT_UNPACKED, /* an archive: its members are documents of their own */
 	DOCUMENT_FAILED,
 	DOCUMENT_STATES,
 };
 const char *document_state_name(enum document_state state);
 
 #define SURVEY_IN       (1u << 0) /* waiting .. hold */
-#define SURVEY_FINISHED (1u << 1) /* done, flagged */
+#define SURVEY_FINISHED (1u << 1) /* done, flagged, unpacked */
 #define SURVEY_FAILED   (1u << 2)
 #define SURVEY_ALL      (SURVEY_IN | SURVEY_FINISHED | SURVEY_FAILED)
 
@@ -40,8 +41,9 @@ struct listed {
 	char *worker;   /* who reads it; NULL unless active */
 	unsigned priority; /* of a ready token */
 	uint64_t hash;     /* of the path, to match tokens */
-	int64_t pages;     /* -1: nobody knows yet */
+	int64_t pages;     /* -1: nobody knows yet; of an archive: never */
 	int64_t finished;  /* of these, while it is read */
+	int64_t members;   /* of an unpacked archive; -1: it is none */
 };
 
 struct survey {
@@ -64,8 +66,13 @@ int survey_token_dir(const struct spool *spool, const struct listed *d, struct e
 /* The JSON object in dirfd/path, or NULL. New reference. */
 json_t *read_json(int dirfd, const char *path);
 
-/* document.json of a result folder beneath out/, or why.json of a failed document; NULL without.
- * New reference. */
+/* document.json or archive.json of a result folder beneath out/, or why.json of a failed document;
+ * NULL without. New reference. */
 json_t *survey_result(const struct spool *spool, const struct listed *d);
+
+/* What became of a member of an archive: the document called `path` or `path~N` that has these
+ * bytes, as far as its hash is known; NULL when there is none. */
+const struct listed *survey_member(const struct survey *s, const struct spool *spool,
+				   const char *path, const char *sha256);
 
 #endif
