@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <leptonica/allheaders.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +183,45 @@ enum rc image_turn(const struct image *from, unsigned degrees, struct image *to,
 				*out++ = from->pixels[at + k];
 	}
 	return RC_OK;
+}
+
+static PIX *grey_pix(const struct image *image)
+{
+	PIX *pix = pixCreateNoInit((l_int32)image->width, (l_int32)image->height, 8);
+	const uint8_t *p = image->pixels;
+
+	for (uint32_t y = 0; pix && y < image->height; y++) {
+		l_uint32 *row = pixGetData(pix) + (size_t)y * (size_t)pixGetWpl(pix);
+
+		for (uint32_t x = 0; x < image->width; x++, p += image->channels)
+			SET_DATA_BYTE(row, x,
+				      image->channels == 1 ? p[0] :
+							     (3 * p[0] + 5 * p[1] + 2 * p[2]) / 10);
+	}
+	return pix;
+}
+
+enum rc image_enlarge(const struct image *from, double factor, struct image *to, struct err *err)
+{
+	PIX *grey = grey_pix(from);
+	PIX *large = grey ? pixScaleGrayLI(grey, (l_float32)factor, (l_float32)factor) : NULL;
+	uint8_t *out;
+	enum rc rc;
+
+	pixDestroy(&grey);
+	if (!large)
+		return err_set(err, RC_FAILED, "memory", "no memory to enlarge %u x %u pixels",
+			       from->width, from->height);
+	rc = image_new(to, (uint32_t)pixGetWidth(large), (uint32_t)pixGetHeight(large), 1, err);
+	out = to->pixels;
+	for (uint32_t y = 0; rc == RC_OK && y < to->height; y++) {
+		l_uint32 *row = pixGetData(large) + (size_t)y * (size_t)pixGetWpl(large);
+
+		for (uint32_t x = 0; x < to->width; x++)
+			*out++ = GET_DATA_BYTE(row, x);
+	}
+	pixDestroy(&large);
+	return rc;
 }
 
 void image_release(struct image *image)

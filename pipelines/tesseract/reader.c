@@ -4,6 +4,9 @@
  *
  * Models are loaded once, before the sandbox is entered.  After each page the engine forgets all
  * it learned from it, so that a page reads the same whatever was read before.
+ *
+ * Tesseract takes lines of text for much larger than those of a coarse scan are, and reads these
+ * badly: such a page is read off an enlarged copy.
  */
 #include "tess.h"
 #include "base/num.h"
@@ -13,9 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIDE_MAX     32767 /* Tesseract keeps coordinates in 16 bits */
-#define DPI_CREDIBLE 70	   /* Tesseract takes no less, nor more than 2400, for the truth */
-#define DPI_MAX	     2400
+#define SIDE_MAX	32767 /* Tesseract keeps coordinates in 16 bits */
+#define DPI_CREDIBLE	70    /* Tesseract takes no less, nor more than 2400, for the truth */
+#define DPI_MAX		2400
+#define DPI_COARSE	150 /* a page of less is read enlarged to */
+#define DPI_GOOD	300
+#define ENLARGED_PIXELS 12e6 /* photos that claim 72 dpi are not coarse: they stay as they are */
 
 static TessBaseAPI *engine_new(const char *folder, const char *languages, TessOcrEngineMode mode,
 			       struct err *err)
@@ -107,9 +113,9 @@ void reader_show(TessBaseAPI *api, const struct image *image, unsigned dpi)
 		TessBaseAPISetSourceResolution(api, (int)dpi);
 }
 
-enum rc reader_read_turned(struct reader *r, const struct image *image, unsigned rotation,
-			   const struct read_options *options, struct reading *reading,
-			   struct err *err)
+enum rc reader_recognise(struct reader *r, const struct image *image, unsigned rotation,
+			 const struct read_options *options, struct reading *reading,
+			 struct err *err)
 {
 	bool upended = rotation == 90 || rotation == 270;
 	int failed;
@@ -131,19 +137,46 @@ enum rc reader_read_turned(struct reader *r, const struct image *image, unsigned
 	return RC_OK;
 }
 
+/* By how much to enlarge a page before it is read; 1 for most. */
+static double enlargement(const struct image *page, unsigned dpi)
+{
+	double factor = dpi && dpi < DPI_COARSE ? (double)DPI_GOOD / dpi : 1;
+	double width = page->width * factor, height = page->height * factor;
+
+	if (width * height > ENLARGED_PIXELS || width > SIDE_MAX || height > SIDE_MAX)
+		return 1;
+	return factor;
+}
+
+static enum rc read_either(struct reader *r, const struct image *page,
+			   const struct read_options *options, struct reading *reading,
+			   struct err *err)
+{
+	if (options->rotate && r->osd)
+		return rotate_read(r, page, options, reading, err);
+	return reader_recognise(r, page, 0, options, reading, err);
+}
+
 enum rc reader_read(struct reader *r, const struct image *page, const struct read_options *options,
 		    struct reading *reading, struct err *err)
 {
+	double factor = enlargement(page, options->dpi);
+	struct read_options for_large = *options;
+	struct image large;
 	enum rc rc;
 
 	if (page->width > SIDE_MAX || page->height > SIDE_MAX)
 		return err_set(err, RC_FAILED, "page-size",
 			       "Tesseract reads no page with a side above %d pixels", SIDE_MAX);
-	rc = reader_read_turned(r, page, 0, options, reading, err);
-	if (rc == RC_OK && options->rotate && r->osd) {
-		rc = rotate_improve(r, page, options, reading, err);
-		if (rc != RC_OK)
-			reading_release(reading);
-	}
+	if (factor <= 1)
+		return read_either(r, page, options, reading, err);
+	rc = image_enlarge(page, factor, &large, err);
+	if (rc != RC_OK)
+		return rc;
+	for_large.dpi = DPI_GOOD;
+	rc = read_either(r, &large, &for_large, reading, err);
+	image_release(&large);
+	if (rc == RC_OK)
+		reading_shrink(reading, page->width, page->height);
 	return rc;
 }

@@ -34,7 +34,7 @@ static void find_box(const TessPageIterator *it, TessPageIteratorLevel level, in
 		memset(box, 0, 4 * sizeof(*box));
 }
 
-/* In the coordinates of the page as it lies in the file. */
+/* In the coordinates of the page before it was turned. */
 static json_t *box_json(const struct reading *r, const int turned[4])
 {
 	int box[4] = { turned[0], turned[1], turned[2], turned[3] };
@@ -149,6 +149,33 @@ void reading_take(struct reading *r, TessBaseAPI *api, unsigned rotation, uint32
 	}
 	if (r->words)
 		r->confidence /= r->words;
+}
+
+/* Outwards to whole pixels, so that a box still frames its ink. */
+static void shrink_box(json_t *box, const uint64_t from[2], const uint64_t to[2])
+{
+	for (size_t i = 0; i < 4; i++) {
+		uint64_t at = (uint64_t)json_integer_value(json_array_get(box, i));
+		uint64_t up = i < 2 ? 0 : from[i % 2] - 1;
+
+		json_array_set_new(box, i,
+				   json_integer((json_int_t)((at * to[i % 2] + up) / from[i % 2])));
+	}
+}
+
+void reading_shrink(struct reading *r, uint32_t width, uint32_t height)
+{
+	const uint64_t from[2] = { r->width, r->height }, to[2] = { width, height };
+	json_t *line, *word;
+	size_t i, j;
+
+	json_array_foreach(r->lines, i, line) {
+		shrink_box(json_object_get(line, "box"), from, to);
+		json_array_foreach(json_object_get(line, "words"), j, word)
+			shrink_box(json_object_get(word, "box"), from, to);
+	}
+	r->width = width;
+	r->height = height;
 }
 
 json_t *reading_result(const struct reading *r)

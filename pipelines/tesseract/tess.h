@@ -3,8 +3,8 @@
  * tess: the parts of cloister-tesseract.
  *
  * main.c speaks the airlock protocol, tessdata.c finds and hashes the traineddata files, image.c
- * takes a page file in, reader.c reads it through libtesseract's C interface, rotate.c finds out
- * which way up it is, reading.c turns what was read into a result.
+ * takes a page file in, reader.c reads it through libtesseract's C interface, look.c and rotate.c
+ * find out which way up it is, reading.c turns what was read into a result.
  */
 #ifndef TESSERACT_TESS_H
 #define TESSERACT_TESS_H
@@ -40,13 +40,15 @@ enum rc image_load(struct image *image, int dirfd, const char *name, const char 
 		   uint32_t width, uint32_t height, struct err *err);
 /* A copy turned clockwise by 90, 180 or 270 degrees. */
 enum rc image_turn(const struct image *from, unsigned degrees, struct image *to, struct err *err);
+/* A grey copy, larger by `factor`, interpolated linearly. */
+enum rc image_enlarge(const struct image *from, double factor, struct image *to, struct err *err);
 void image_release(struct image *image);
 
-/* reading.c: what was read off one image, boxes already in the coordinates of the page as it lies
- * in the file. */
+/* reading.c: what was read off one image, boxes already in the coordinates of the page as it lay
+ * before it was turned. */
 struct reading {
 	unsigned rotation; /* the image was turned clockwise by this before it was read */
-	uint32_t width, height; /* of the page as it lies in the file */
+	uint32_t width, height; /* of the page before that */
 	json_t *lines;
 	struct buf text;
 	unsigned words;
@@ -57,10 +59,12 @@ struct reading {
 /* Take everything out of the engine after a page was recognised. */
 void reading_take(struct reading *reading, TessBaseAPI *api, unsigned rotation, uint32_t width,
 		  uint32_t height);
+/* Boxes on an enlarged copy become those on the page that it was made of. */
+void reading_shrink(struct reading *reading, uint32_t width, uint32_t height);
 /* The result object but for "id" and "ms". New reference; the reading keeps its own. */
 json_t *reading_result(const struct reading *reading);
 void reading_release(struct reading *reading);
-/* Turn a box of the turned page back; width and height are those of the page in the file. */
+/* Turn a box of the turned page back; width and height are those of the page before. */
 void box_unturn(int box[4], unsigned rotation, uint32_t width, uint32_t height);
 
 /* reader.c: one engine, many pages; what it says of a page does not depend on the pages before. */
@@ -80,16 +84,19 @@ void reader_close(struct reader *reader);
 /* Read a page. On RC_OK the caller releases the reading. */
 enum rc reader_read(struct reader *reader, const struct image *page,
 		    const struct read_options *options, struct reading *reading, struct err *err);
-/* Recognise a page that was turned by `rotation`, as it is. */
-enum rc reader_read_turned(struct reader *reader, const struct image *image, unsigned rotation,
-			   const struct read_options *options, struct reading *reading,
-			   struct err *err);
+/* Recognise an image, a page that was turned by `rotation`, as it is. */
+enum rc reader_recognise(struct reader *reader, const struct image *image, unsigned rotation,
+			 const struct read_options *options, struct reading *reading,
+			 struct err *err);
 /* Give an image to an engine. */
 void reader_show(TessBaseAPI *api, const struct image *image, unsigned dpi);
 
-/* rotate.c: where the first reading of a page suggests that it is not upright, look for a better
- * one. The reader must have its osd. *best stays valid on failure. */
-enum rc rotate_improve(struct reader *reader, const struct image *page,
-		       const struct read_options *options, struct reading *best, struct err *err);
+/* look.c: by how much the page seems to need turning clockwise, judged by the shapes of its letters;
+ * 0 also if they do not tell. A hint, never more. */
+unsigned look_for_turn(const struct image *page, unsigned dpi);
+
+/* rotate.c: read a page whichever way up it lies. The reader must have its osd. */
+enum rc rotate_read(struct reader *reader, const struct image *page,
+		    const struct read_options *options, struct reading *best, struct err *err);
 
 #endif
