@@ -3,8 +3,11 @@
 """SIGKILL of any process in the middle of a run: the next run ends with the results of an undisturbed
 one, and pages that were finished are not read again."""
 
+import io
 import os
+import re
 import sys
+import zipfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, "tests/lib")
@@ -85,7 +88,109 @@ for program, name in (("cloister-decode", "the decoder"), ("null-recogniser", "t
         lost = sum(state != "ok" for state in got.states())
         ok(lost <= 1, f"{name}'s death costs one page at most", got.states())
 
-# The writer lives too briefly to be met: a supervisor killed at many moments around it must do.
+# What was asked of recognisers, by what they say themselves: every page of the result is from a
+# request of its own, the second run asked for the pages that the first had not finished, and for no
+# others.
+spool = spool_with(60)
+spool.null_pipeline("null", "--delay-ms", "60", "--serial", more="dpi: 72\n")
+run = spool.start("--once", "-j", "1")
+ok(wait_for(lambda: finished(spool) >= 8), "a run has finished some pages, counting requests")
+kill(run.pid)
+run.wait()
+reusable = finished(spool)
+same(spool.run("-j", "1").returncode, 0, "the next run ends with 0")
+got = spool.result("null/book.pdf")
+asked = {}
+for number, page in enumerate(got.lines() if got else []):
+    told = re.fullmatch(r"page (\d+)x80, request (\d+) of (\d+)", page["result"]["text"])
+    if told and int(told[1]) == 300 + number:
+        asked.setdefault(int(told[3]), []).append(int(told[2]))
+same(sum(map(len, asked.values())), PAGES, "every page is told from its own request")
+same(len(asked), 2, "by the recogniser of the first run and that of the second")
+if len(asked) == 2:
+    first, second = asked.values()  # in the order of pages
+    ok(reusable <= len(first), "what was finished was taken over", reusable, first)
+    same(sorted(second), list(range(1, PAGES - len(first) + 1)),
+         "pages read by the second run and pages taken over are all the pages")
+
+
+def caught(run, program, seconds=20):
+    """A process of the run that is this program, stopped before it ended; None if there was none."""
+    def stopped():
+        for pid in children(run.pid, program):
+            if kill(pid, signal.SIGSTOP) and pid in children(run.pid, program):
+                return pid
+        return None
+    return wait_for(stopped, seconds, step=0)
+
+
+# The writer, in the middle of its work.
+notes = {f"null/{n}.pdf": pdf.build(pdf.pages([pdf.text(b"Note %d" % n)] * 2)) for n in range(20)}
+
+
+def read_notes(disturb=lambda run: None):
+    spool = Spool()
+    spool.null_pipeline("null", "--delay-ms", "5", more="dpi: 72\n")
+    for name, data in notes.items():
+        spool.drop(data, name)
+    run = spool.start("--once", "-j", "1")
+    disturb(run)
+    return spool, run.wait(60)
+
+
+def kill_writer(run):
+    pid = caught(run, "cloister-write")
+    ok(pid and kill(pid), "the writer is killed")
+
+
+spool, code = read_notes()
+want = {name: result.stable() for name, result in spool.results().items()}
+spool, code = read_notes(kill_writer)
+same(code, 0, "the run outlives the writer")
+got = spool.results()
+same({name: result.stable() for name, result in got.items()}, want,
+     "and gives the results of an undisturbed run")
+same(sorted(result.document["attempt"] for result in got.values()), [1] * (len(notes) - 1) + [2],
+     "one document took a second attempt")
+same((spool.left(), spool.tokens(), os.listdir(spool.root / "state" / "tmp")), ([], [], []),
+     "nothing is left over")
+
+# The unpacker, in the middle of an archive. It cannot run ahead: a pipe holds a member or two.
+packed = io.BytesIO()
+with zipfile.ZipFile(packed, "w") as archive:
+    for n in range(40):
+        archive.writestr(f"{n}.pdf", pdf.build(pdf.pages([pdf.text(b"Member %d" % n)])) + b"%"
+                         + b"-" * 50000)
+
+
+def unpack(disturb=lambda spool, run: None):
+    spool = Spool()
+    spool.null_pipeline("null", more="dpi: 72\n")
+    spool.drop(packed.getvalue(), "null/notes.zip")
+    run = spool.start("--once", "-j", "2")
+    disturb(spool, run)
+    return spool, run.wait(60)
+
+
+def kill_unpacker(spool, run):
+    unpacked = lambda: len(list((spool.root / "state" / "tmp").glob("*/members/*")))
+    wait_for(lambda: unpacked() >= 3, step=0)
+    pid = caught(run, "cloister-decode")
+    same(bool(pid and not (spool.root / "out" / "null").exists() and kill(pid)), True,
+         "the unpacker is killed before the archive's end")
+
+
+spool, code = unpack()
+want = {name: result.stable() for name, result in spool.results().items()}
+same((code, len(want)), (0, 40), "an archive is read undisturbed")
+spool, code = unpack(kill_unpacker)
+same(code, 0, "the run outlives the unpacker")
+same({name: result.stable() for name, result in spool.results().items()}, want,
+     "and gives the results of an undisturbed run")
+same((spool.left(), spool.tokens(), os.listdir(spool.root / "state" / "tmp"),
+      os.listdir(spool.root / "state" / "members")), ([], [], [], []), "nothing is left over")
+
+# The supervisor, at many moments around publication.
 for moment in range(6):
     spool = Spool()
     spool.null_pipeline("null", more="dpi: 72\n")

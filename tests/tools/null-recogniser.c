@@ -2,9 +2,10 @@
  *
  * null-recogniser: an airlock recogniser that reads nothing, to measure and test everything else.
  *
- *   null-recogniser [--window N] [--delay-ms N]
+ *   null-recogniser [--window N] [--delay-ms N] [--serial]
  *
- * Each page is answered with the text "page WxH", after the delay, without a look at its pixels.
+ * Each page is answered with the text "page WxH", after the delay, without a look at its pixels;
+ * with --serial, "page WxH, request N of PID", so that results tell what was asked of whom.
  */
 #include "airlock.h"
 #include "base/hash.h"
@@ -47,18 +48,22 @@ static void say_hello(uint64_t window)
 		       "model", "name", "none", "sha256", hash));
 }
 
-static void answer(const char *line, size_t len)
+static void answer(const char *line, size_t len, unsigned long serial)
 {
 	json_int_t id = 0;
 	int width = 0, height = 0;
 	struct err err;
 	json_t *request = airlock_parse(line, len, &err);
-	char text[64];
+	char text[96];
+	int used;
 
 	if (!request || json_unpack(request, "{s:I, s:i, s:i}", "id", &id, "width", &width,
 				    "height", &height))
 		die(EX_BUG, "not a request");
-	snprintf(text, sizeof(text), "page %dx%d", width, height);
+	used = snprintf(text, sizeof(text), "page %dx%d", width, height);
+	if (serial)
+		snprintf(text + used, sizeof(text) - (size_t)used, ", request %lu of %d", serial,
+			 (int)getpid());
 	send(json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", id, "status", "ok", "format", "text",
 		       "text", text, "finish", "stop"));
 	json_decref(request);
@@ -69,9 +74,12 @@ int main(int argc, char **argv)
 	static const struct option table[] = {
 		{ "window", required_argument, NULL, 'w' },
 		{ "delay-ms", required_argument, NULL, 'd' },
+		{ "serial", no_argument, NULL, 's' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t window = 4, delay = 0;
+	unsigned long requests = 0;
+	bool serial = false;
 	struct lines lines;
 	char *line;
 	size_t len;
@@ -83,6 +91,8 @@ int main(int argc, char **argv)
 			window = number(optarg, 1024);
 		else if (c == 'd')
 			delay = number(optarg, 3600000);
+		else if (c == 's')
+			serial = true;
 		else
 			return EX_USAGE_ERROR;
 	}
@@ -94,7 +104,8 @@ int main(int argc, char **argv)
 
 		if (delay)
 			nanosleep(&wait, NULL);
-		answer(line, len);
+		requests++;
+		answer(line, len, serial ? requests : 0);
 	}
 	lines_release(&lines);
 	return EX_ALL_DONE;
