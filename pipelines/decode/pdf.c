@@ -5,8 +5,9 @@
  * A page that is one scanned image is rendered at exactly the scale and offset at which the
  * image's pixels fall on the raster's pixels: cairo then copies instead of resampling, and stamps,
  * annotations, forms, /Rotate and the crop box still show; a page that is nothing but a JPEG is not
- * even drawn (pdf_jpeg.c).  All other pages are rendered at the
- * pipeline's dpi, lowered where a limit would be passed.  pdf_facts.c tells which pages are scans.
+ * even drawn (pdf_jpeg.c).  How coarse a scan is does not matter, unless there is more on the page.
+ * All other pages are rendered at the pipeline's dpi, lowered where a limit would be passed.
+ * pdf_facts.c tells which pages are scans.
  *
  * poppler_page_render() reports nothing.  Whether a page came out whole is decided by
  * pdf_trouble.c (what the libraries say) and pdf_stream.c (what they keep quiet about); the
@@ -34,7 +35,7 @@
 #define REOPEN_PAGES   200
 #define CAIRO_SIDE_MAX 32767 /* of an image surface */
 #define SCAN_COVER     0.8   /* share of the page its image must cover */
-#define SCAN_DPI_MIN   150   /* below, letters gain from interpolation */
+#define SCAN_DPI_MIN   150   /* below, what else is on the page would be too coarse */
 #define DPI_MIN        10    /* below, a page of any sense is only specks */
 #define SQUARE         0.02  /* axes differing by less are one resolution */
 
@@ -258,6 +259,13 @@ static uint32_t plan_axis(double lo, double hi, double size, uint32_t n, double 
 	return (uint32_t)fmin(fmax(last, 1), CAIRO_SIDE_MAX + 1);
 }
 
+/* One image and nothing else that shows. */
+static bool is_lone_image(const struct pdf_facts *f)
+{
+	return f->known && f->images == 1 && !f->annotations && !f->counts.shown &&
+	       !f->counts.paths && !f->counts.others;
+}
+
 /* Is the page one scanned image whose pixels can be the raster's? */
 static bool plan_scan(struct plan *plan, const struct pipeline *p, const struct pdf_facts *facts)
 {
@@ -283,7 +291,7 @@ static bool plan_scan(struct plan *plan, const struct pipeline *p, const struct 
 	dpi_y = plan->scale_y * 72 / facts->user_unit;
 	plan->dpi = fmax(dpi_x, dpi_y);
 	plan->native = fabs(dpi_x - dpi_y) <= SQUARE * plan->dpi;
-	if (plan->dpi < SCAN_DPI_MIN)
+	if (plan->dpi < SCAN_DPI_MIN && !(plan->native && is_lone_image(facts)))
 		return false;
 	/* Painted text over a coarse image is sharper at the pipeline's dpi. */
 	if (facts->counts.shown > 0 && plan->dpi < p->dpi * 2.0 / 3)
@@ -307,6 +315,7 @@ static enum rc look_at(struct document *doc, uint32_t index, struct err *err)
 {
 	const struct pipeline *p = doc->pipeline;
 	double width = 0, height = 0;
+	bool scan;
 	enum rc rc;
 
 	if (doc->index == index)
@@ -324,9 +333,10 @@ static enum rc look_at(struct document *doc, uint32_t index, struct err *err)
 	/* Two readers, one page: where they disagree the facts are of no use. */
 	if (!same_size(width, doc->facts.width) || !same_size(height, doc->facts.height))
 		doc->facts.known = false;
-	if (!plan_scan(&doc->plan, p, &doc->facts))
+	scan = plan_scan(&doc->plan, p, &doc->facts);
+	if (!scan)
 		plan_plain(&doc->plan, &p->limits, width, height, doc->facts.user_unit, p->dpi);
-	if (doc->plan.dpi < DPI_MIN)
+	if (!scan && doc->plan.dpi < DPI_MIN)
 		return err_set(err, RC_FAILED, "limit:page-side-pixels",
 			       "page %u measures %.0f by %.0f inches: within the limits it would be "
 			       "rendered at %.1f dpi, too little to read",
@@ -356,13 +366,6 @@ static bool has_content(struct document *doc)
 	poppler_page_free_image_mapping(images);
 	g_free(text);
 	return any;
-}
-
-/* One image and nothing else that shows. */
-static bool is_lone_image(const struct pdf_facts *f)
-{
-	return f->known && f->images == 1 && !f->annotations && !f->counts.shown &&
-	       !f->counts.paths && !f->counts.others;
 }
 
 static uint32_t channels_bound(const struct document *doc)
