@@ -181,9 +181,9 @@ static enum rc read_ticket(struct run *run, const char *file, json_t **ticket, s
 
 	*ticket = NULL;
 	if (fd < 0) {
-		rc = strcmp(opened.reason, "vanished")
-			     ? err_set(err, RC_FAILED, "ticket", "%s: %s", name, opened.text)
-			     : RC_OK;
+		bool none = !strcmp(opened.reason, "vanished") || errno == ENAMETOOLONG;
+
+		rc = none ? RC_OK : err_set(err, RC_FAILED, "ticket", "%s: %s", name, opened.text);
 		goto out;
 	}
 	fds[0] = (struct child_fd){ fd, DECODE_DOCUMENT_FD };

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,39 @@
 
 #define NAMES_MAX 100000
 
+/* Length of NAME with its last part cut to `max` bytes, not within a character. */
+static size_t cut_name(const char *name, size_t max)
+{
+	const char *slash = strrchr(name, '/');
+	const char *base = slash ? slash + 1 : name;
+	size_t n = strlen(base), start = (size_t)(base - name);
+
+	if (n > max) {
+		n = max;
+		while (n && ((unsigned char)base[n] & 0xc0) == 0x80)
+			n--;
+		n = n ? n : max; /* not UTF-8 */
+	}
+	return start + n;
+}
+
 char *publish_name(const char *name, unsigned n)
 {
-	return n < 2 ? xstrdup(name) : xasprintf("%s~%u", name, n);
+	char suffix[16] = "";
+
+	if (n > 1)
+		snprintf(suffix, sizeof(suffix), "~%u", n);
+	return xasprintf("%.*s%s", (int)cut_name(name, NAME_MAX - strlen(suffix)), name, suffix);
+}
+
+/* The same for failed/, where the name needs room for what is added to it. */
+static char *failed_name(const char *name, unsigned n)
+{
+	char *cut = strndup(name, cut_name(name, NAME_MAX - strlen("." WHY_SUFFIX ".part~12345")));
+	char *full = publish_name(cut, n);
+
+	free(cut);
+	return full;
 }
 
 /* Split "a/b/c" into "a/b" and "c"; both freed by the caller. */
@@ -121,6 +152,32 @@ void publish_sync(struct run *run, const char *final)
 	free(base);
 }
 
+/* Folder DIR beneath root, made when missing. Where a document lies under the name of a folder on
+ * the way (it was there before the folder was), the folder gets ~2, ~3 ... */
+static int open_beneath(int root, const char *dir, struct err *err)
+{
+	int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (const char *p = dir; fd >= 0 && *p;) {
+		size_t length = strcspn(p, "/");
+		char *part = strndup(p, length);
+		int next = -1;
+
+		errno = ENOTDIR;
+		for (unsigned n = 1; next < 0 && errno == ENOTDIR && n < NAMES_MAX; n++) {
+			char *name = publish_name(part, n);
+
+			next = durable_mkdirs(fd, name, err);
+			free(name);
+		}
+		free(part);
+		close(fd);
+		fd = next;
+		p += length + (p[length] == '/');
+	}
+	return fd;
+}
+
 /* Move fromdir/file to the same place beneath `to`, under a name that is free. */
 static enum rc move_beneath(int fromdir, const char *file, int to, const char *as,
 			    struct err *err)
@@ -130,7 +187,7 @@ static enum rc move_beneath(int fromdir, const char *file, int to, const char *a
 	int parent;
 
 	split(as, &dir, &base);
-	parent = durable_mkdirs(to, dir, err);
+	parent = open_beneath(to, dir, err);
 	for (unsigned n = 1; parent >= 0 && n < NAMES_MAX; n++) {
 		char *name = publish_name(base, n);
 
@@ -207,32 +264,52 @@ void publish_original(struct run *run, const struct token *t, enum originals_pol
 		log_warn("original of out/%s stays in in/: %s", t->result, err.text);
 }
 
-/* Write PARENT/NAME.why.json, unless there is one already; false when the name is taken by another
- * document. */
-static bool take_failed_name(int parent, const char *name, json_t *why, enum rc *rc,
-			     struct err *err)
+/* What lies in failed/ under a name: nothing; a reason of ours alone, because an attempt died before
+ * it moved the document; both; or something of another document. */
+enum failed_place { PLACE_FREE, PLACE_BEGUN, PLACE_DONE, PLACE_TAKEN };
+
+static enum failed_place look_in_failed(int parent, const char *name, const char *why_name,
+					const char *key)
 {
-	char *why_name = xasprintf("%s" WHY_SUFFIX, name), *text;
-	const char *key = json_string_value(json_object_get(why, "key"));
+	bool document = !faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW);
 	int fd = openat(parent, why_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	bool taken = !faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW);
+	const char *old_key;
+	json_t *old;
+	bool ours;
+
+	if (fd < 0)
+		return document ? PLACE_TAKEN : PLACE_FREE;
+	old = json_loadfd(fd, 0, NULL);
+	old_key = json_string_value(json_object_get(old, "key"));
+	/* What was never admitted has no key: a reason without its document may be taken over. */
+	ours = key && old_key ? !strcmp(key, old_key) : !key && !old_key && !document;
+	json_decref(old);
+	close(fd);
+	return !ours ? PLACE_TAKEN : document ? PLACE_DONE : PLACE_BEGUN;
+}
+
+/* Reason and document into failed/ under this name; PLACE_TAKEN when it belongs to another. */
+static enum failed_place put_in_failed(int parent, const char *name, json_t *why, int from,
+				       const char *file, enum rc *rc, struct err *err)
+{
+	const char *key = json_string_value(json_object_get(why, "key"));
+	char *why_name = xasprintf("%s" WHY_SUFFIX, name);
+	enum failed_place place = look_in_failed(parent, name, why_name, key);
 
 	*rc = RC_OK;
-	if (fd >= 0) {
-		json_t *old = json_loadfd(fd, 0, NULL);
-		const char *old_key = json_string_value(json_object_get(old, "key"));
+	if (place == PLACE_FREE || place == PLACE_BEGUN) {
+		char *text = json_dumps(why, JSON_INDENT(2));
 
-		taken |= !key || !old_key || strcmp(key, old_key);
-		json_decref(old);
-		close(fd);
-	}
-	if (!taken) {
-		text = json_dumps(why, JSON_INDENT(2));
 		*rc = durable_write(parent, why_name, text, strlen(text), true, err);
 		free(text);
+		if (*rc == RC_OK)
+			*rc = durable_move(from, file, parent, name, err);
+		if (*rc != RC_OK && !strcmp(err->reason, "vanished"))
+			*rc = RC_OK; /* there is nothing left to move; the reason stands */
+		durable_sync(parent, "failed");
 	}
 	free(why_name);
-	return !taken;
+	return place;
 }
 
 enum rc publish_failure(struct run *run, enum token_source source, const char *file,
@@ -260,27 +337,21 @@ enum rc publish_failure(struct run *run, enum token_source source, const char *f
 	json_object_set_new(why, "cloister", json_string(CLOISTER_VERSION));
 	buf_release(&shown);
 	split(result, &dir, &base);
-	parent = durable_mkdirs(run->spool->failed, dir, err);
+	parent = open_beneath(run->spool->failed, dir, err);
 	for (unsigned n = 1; parent >= 0 && n < NAMES_MAX; n++) {
-		char *name = publish_name(base, n);
-		bool mine = take_failed_name(parent, name, why, &rc, err);
+		char *name = failed_name(base, n);
+		bool taken = put_in_failed(parent, name, why, from, file, &rc, err) == PLACE_TAKEN;
 
-		if (mine && rc == RC_OK) {
-			rc = durable_move(from, file, parent, name, err);
-			if (rc != RC_OK && !strcmp(err->reason, "vanished"))
-				rc = RC_OK; /* there is nothing left to move; the reason stands */
-			durable_sync(parent, dir);
-			if (source == SOURCE_IN) {
-				char *as = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
+		if (!taken && rc == RC_OK && source == SOURCE_IN) {
+			char *as = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
 
-				move_ticket(run, file, run->spool->failed, as);
-				free(as);
-			} else {
-				sweep_members(run, file);
-			}
+			move_ticket(run, file, run->spool->failed, as);
+			free(as);
+		} else if (!taken && rc == RC_OK) {
+			sweep_members(run, file);
 		}
 		free(name);
-		if (mine)
+		if (!taken)
 			break;
 	}
 	if (parent >= 0)
