@@ -161,6 +161,82 @@ static void test_turned_pages(void **state)
 	image_release(&upright);
 }
 
+static char *repeated(const char *text, unsigned times)
+{
+	struct buf out;
+
+	buf_init(&out, 1 << 20);
+	while (times--)
+		buf_addf(&out, "%s ", text);
+	return out.data;
+}
+
+/* Pages with enough letters are known before they are read, black on white and white on black. */
+static void test_look_finds_the_way_up(void **state)
+{
+	char *dense = repeated(prose, 3);
+	struct image upright = printed(dense, 1);
+	struct err err;
+
+	(void)state;
+	for (unsigned inverted = 0; inverted < 2; inverted++) {
+		assert_int_equal(look_for_turn(&upright, DPI), 0);
+		assert_int_equal(look_for_turn(&upright, 0), 0);
+		for (unsigned degrees = 90; degrees < 360; degrees += 90) {
+			struct image turned;
+
+			assert_int_equal(image_turn(&upright, degrees, &turned, &err), RC_OK);
+			assert_int_equal(look_for_turn(&turned, DPI), 360 - degrees);
+			image_release(&turned);
+		}
+		for (size_t i = 0; i < (size_t)upright.width * upright.height; i++)
+			upright.pixels[i] = 255 - upright.pixels[i];
+	}
+	image_release(&upright);
+	free(dense);
+}
+
+static void test_look_is_not_sure(void **state)
+{
+	static const char *const texts[] = { ".", "Exit", "1 2 3 4 5 6 7 8 9 0" };
+	static const uint32_t sizes[][2] = { { 1, 1 }, { 1, 5000 }, { 30000, 2 } };
+	static uint8_t pixels[60000];
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		struct image page = printed(texts[i], 3), turned;
+
+		assert_int_equal(image_turn(&page, 180, &turned, &err), RC_OK);
+		assert_int_equal(look_for_turn(&page, DPI), 0);
+		assert_int_equal(look_for_turn(&turned, DPI), 0);
+		image_release(&page);
+		image_release(&turned);
+	}
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		const struct image page = { sizes[i][0], sizes[i][1], 1, pixels };
+
+		assert_int_equal(look_for_turn(&page, 0), 0);
+		assert_int_equal(look_for_turn(&page, 2400), 0);
+	}
+}
+
+/* Where the letters' shapes mislead, the page is still read as it lies. */
+static void test_wrong_look_turns_no_page(void **state)
+{
+	char *hanging = repeated("gypsy agony copper gauge happy papaya prong eagerness granary "
+				 "pygmy sappy orange groggy poppy apron quay", 7);
+	struct image page = printed(hanging, 1);
+	struct reading r;
+
+	assert_int_equal(look_for_turn(&page, DPI), 180);
+	r = read_image(*state, &page, true);
+	assert_int_equal(r.rotation, 0);
+	reading_release(&r);
+	image_release(&page);
+	free(hanging);
+}
+
 static void test_rotation_only_on_request(void **state)
 {
 	struct image upright = printed(prose, 1), turned;
@@ -278,6 +354,93 @@ static void test_boxes_turn_like_pixels(void **state)
 		assert_memory_equal(box, painted, sizeof(painted));
 		image_release(&turned);
 	}
+}
+
+/* The page shrunk to a third: small letters at 100 dpi. */
+static struct image shrunk(const struct image *page)
+{
+	struct image small = { page->width / 3, page->height / 3, 1,
+			       xmalloc((size_t)page->width * page->height) };
+
+	for (uint32_t y = 0; y < small.height; y++) {
+		for (uint32_t x = 0; x < small.width; x++) {
+			unsigned sum = 0;
+
+			for (uint32_t i = 0; i < 9; i++)
+				sum += page->pixels[(y * 3 + i / 3) * page->width + x * 3 + i % 3];
+			small.pixels[y * small.width + x] = (uint8_t)(sum / 9);
+		}
+	}
+	return small;
+}
+
+/* What is read, and where it stands on the page that came; turned, too. */
+static void test_coarse_page_is_enlarged(void **state)
+{
+	struct image page = printed(prose, 1), small = shrunk(&page), turned;
+	const struct read_options options = { PSM_AUTO, 100, true };
+	struct reading fine = read_image(*state, &page, true), r;
+	int expected[4], found[4];
+	struct err err;
+
+	find_word(&fine, "market", expected);
+	for (unsigned degrees = 0; degrees < 360; degrees += 180) {
+		if (degrees)
+			assert_int_equal(image_turn(&small, degrees, &turned, &err), RC_OK);
+		assert_int_equal(reader_read(*state, degrees ? &turned : &small, &options, &r, &err),
+				 RC_OK);
+		assert_int_equal(r.rotation, degrees);
+		assert_string_equal(r.text.data, fine.text.data);
+		find_word(&r, "market", found);
+		box_unturn(found, degrees, small.width, small.height);
+		for (size_t i = 0; i < 4; i++)
+			assert_true(abs(found[i] - expected[i] / 3) <= 2);
+		reading_release(&r);
+	}
+	reading_release(&fine);
+	image_release(&turned);
+	image_release(&small);
+	image_release(&page);
+}
+
+/* A page that would have 12 million pixels and more has no small letters, whatever resolution it
+ * claims: it is read as it is. */
+static void test_large_page_is_not_enlarged(void **state)
+{
+	const struct read_options claimed = { PSM_AUTO, 72, false };
+	struct image page = printed(prose, 1);
+	struct reading direct, r;
+	json_t *expected, *result;
+	struct err err;
+
+	assert_int_equal(reader_recognise(*state, &page, 0, &claimed, &direct, &err), RC_OK);
+	assert_int_equal(reader_read(*state, &page, &claimed, &r, &err), RC_OK);
+	expected = reading_result(&direct);
+	result = reading_result(&r);
+	assert_true(json_equal(result, expected));
+	json_decref(expected);
+	json_decref(result);
+	reading_release(&direct);
+	reading_release(&r);
+	image_release(&page);
+}
+
+static void test_boxes_shrink_outwards(void **state)
+{
+	struct reading r = { .width = 300, .height = 200 };
+	json_t *expected;
+
+	(void)state;
+	r.lines = json_pack("[{s:[iiii], s:[{s:[iiii]}, {s:[iiii]}]}]", "box", 0, 0, 300, 200, "words",
+			    "box", 3, 2, 6, 4, "box", 4, 3, 7, 5);
+	reading_shrink(&r, 100, 100);
+	assert_int_equal(r.width, 100);
+	assert_int_equal(r.height, 100);
+	expected = json_pack("[{s:[iiii], s:[{s:[iiii]}, {s:[iiii]}]}]", "box", 0, 0, 100, 100, "words",
+			     "box", 1, 1, 2, 2, "box", 1, 1, 3, 3);
+	assert_true(json_equal(r.lines, expected));
+	json_decref(expected);
+	json_decref(r.lines);
 }
 
 struct page_folder {
@@ -544,7 +707,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reads_text),
 		cmocka_unit_test(test_turned_pages),
+		cmocka_unit_test(test_look_finds_the_way_up),
+		cmocka_unit_test(test_look_is_not_sure),
+		cmocka_unit_test(test_wrong_look_turns_no_page),
 		cmocka_unit_test(test_rotation_only_on_request),
+		cmocka_unit_test(test_coarse_page_is_enlarged),
+		cmocka_unit_test(test_large_page_is_not_enlarged),
+		cmocka_unit_test(test_boxes_shrink_outwards),
 		cmocka_unit_test(test_empty_page),
 		cmocka_unit_test(test_order_does_not_matter),
 		cmocka_unit_test(test_model_hash),
