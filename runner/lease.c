@@ -116,7 +116,7 @@ enum rc lease_take(struct lease *l, const struct spool *spool, uint64_t lease_se
 void lease_drop(struct lease *l)
 {
 	unlinkat(l->dir, "hb", 0);
-	if (unlinkat(l->spool->active, l->name, AT_REMOVEDIR))
+	if (unlinkat(l->spool->active, l->name, AT_REMOVEDIR) && errno != ENOENT)
 		log_warn("remove state/active/%s: %s", l->name, strerror(errno));
 	close(l->dir);
 	free(l->others);
@@ -162,14 +162,33 @@ static bool read_beat(int dir, struct heartbeat *beat)
 		      &beat->pid, &beat->starttime) == 5;
 }
 
-/* Its process ran where we can look for it, and is gone. */
-static bool gone_here(const struct heartbeat *beat)
+/* What we can tell at once of a process that ran where we can look for it. */
+static enum fate { ALIVE, GONE, UNKNOWN } look_here(const struct heartbeat *beat)
 {
 	char boot[40];
 
 	boot_id(boot);
-	return !strcmp(boot, beat->boot) && strcmp(boot, "unknown") && beat->pidns == own_pidns() &&
-	       beat->pidns && start_time(beat->pid) != beat->starttime;
+	if (strcmp(boot, beat->boot) || !strcmp(boot, "unknown") || beat->pidns != own_pidns() ||
+	    !beat->pidns)
+		return UNKNOWN;
+	return start_time(beat->pid) == beat->starttime ? ALIVE : GONE;
+}
+
+static bool holds_tokens(int worker)
+{
+	int fd = openat(worker, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	bool found = false;
+
+	for (struct dirent *e; dir && !found && (e = readdir(dir));) {
+		char key[KEY_SIZE];
+		unsigned attempt;
+
+		found = token_name_parse(e->d_name, key, &attempt, NULL);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
 }
 
 static bool is_dead(struct lease *l, const char *name, int dir, double now)
@@ -177,24 +196,39 @@ static bool is_dead(struct lease *l, const char *name, int dir, double now)
 	struct lease_other *other = find_other(l, name);
 	struct heartbeat beat;
 	bool readable = read_beat(dir, &beat);
+	enum fate fate = readable ? look_here(&beat) : UNKNOWN;
 
-	if (readable && gone_here(&beat))
+	if (fate == GONE)
 		return true;
 	if (!other) {
 		l->others = xrealloc(l->others, (l->n_others + 1) * sizeof(*l->others));
 		other = &l->others[l->n_others++];
-		*other = (struct lease_other){ .counter = beat.counter, .changed = now };
+		*other = (struct lease_other){ .counter = beat.counter,
+					       .changed = now,
+					       .doubtful = holds_tokens(dir) };
 		snprintf(other->name, sizeof(other->name), "%.*s", WORKER_NAME_SIZE - 1, name);
 	}
 	other->seen = true;
 	if (readable && other->counter != beat.counter) {
 		other->counter = beat.counter;
 		other->changed = now;
+		other->doubtful = false;
 	}
+	if (fate == ALIVE)
+		other->doubtful = false;
 	return now - other->changed > l->lease_seconds;
 }
 
-/* Tokens first, the heartbeat last: a second judge that comes in between finds nothing to do. */
+bool lease_in_doubt(const struct lease *l)
+{
+	for (size_t i = 0; i < l->n_others; i++)
+		if (l->others[i].doubtful)
+			return true;
+	return false;
+}
+
+/* Tokens first, the heartbeat last: a second judge that comes in between finds nothing to do. A
+ * token that could not be moved stays, and its folder with it. */
 static void bury(struct lease *l, const char *name, int fd,
 		 void (*orphan)(int dirfd, const char *name, void *arg), void *arg)
 {
@@ -206,7 +240,15 @@ static void bury(struct lease *l, const char *name, int fd,
 			orphan(fd, e->d_name, arg);
 	if (dir)
 		closedir(dir);
-	durable_remove_tree(l->spool->active, name);
+	if (!holds_tokens(fd))
+		durable_remove_tree(l->spool->active, name);
+}
+
+/* A folder without even a heartbeat was given up by a worker that could not remove it any more. The
+ * folder of one that starts has a dot. */
+static bool remove_empty(int top, const char *name)
+{
+	return name[0] != '.' && !unlinkat(top, name, AT_REMOVEDIR);
 }
 
 unsigned lease_reap(struct lease *l, double now,
@@ -222,8 +264,9 @@ unsigned lease_reap(struct lease *l, double now,
 	for (struct dirent *e; dir && (e = readdir(dir));) {
 		int fd;
 
-		if (e->d_name[0] == '.' || !strcmp(e->d_name, l->name) ||
-		    strlen(e->d_name) >= WORKER_NAME_SIZE)
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
+		    !strcmp(e->d_name, l->name) || strlen(e->d_name) >= WORKER_NAME_SIZE ||
+		    remove_empty(top, e->d_name))
 			continue;
 		fd = openat(top, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0)

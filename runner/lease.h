@@ -34,6 +34,7 @@ struct lease {
 		uint64_t counter;
 		double changed; /* my clock, when the counter last moved */
 		bool seen;      /* in the scan that goes on */
+		bool doubtful;  /* holds tokens, and has not been seen to live */
 	} *others;
 	size_t n_others;
 };
@@ -47,9 +48,13 @@ void lease_drop(struct lease *l);
 void lease_beat(struct lease *l, double now);
 
 /* Look at the other workers; for each token of a dead one call orphan(dirfd, name, arg), which has
- * to move it away. Returns how many workers were found dead. */
+ * to move it away; if it cannot, it is called again for it later. Returns how many workers were
+ * found dead. */
 unsigned lease_reap(struct lease *l, double now,
 		    void (*orphan)(int dirfd, const char *name, void *arg), void *arg);
+
+/* Does any worker hold tokens that may yet turn out to be dead? */
+bool lease_in_doubt(const struct lease *l);
 
 /* Is a worker of this name known as alive (or not yet judged)? For the sweep of tmp/. */
 bool lease_alive(const struct lease *l, const char *worker);

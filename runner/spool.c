@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define PROBE ".probe"
+
 static enum rc open_part(int dirfd, const char *name, bool create, int *fd, struct err *err)
 {
 	if (create && mkdirat(dirfd, name, 0755) && errno != EEXIST)
@@ -26,27 +28,32 @@ static enum rc open_part(int dirfd, const char *name, bool create, int *fd, stru
 	return RC_OK;
 }
 
-/* Results are published, and originals moved, by one rename: try it for real. */
+/* Results are published, and originals moved, by one rename: try it for real.  The folder has one
+ * name, so that what a killed run left is used up by the next; a run that starts at the same time may
+ * take it away. */
 static enum rc try_rename(const struct spool *s, int from, int to, const char *name,
 			  struct err *err)
 {
-	char probe[64];
-	int tried, error;
+	int tried = -1;
 
-	snprintf(probe, sizeof(probe), ".probe-%d", (int)getpid());
-	if (mkdirat(from, probe, 0700))
-		return err_errno(err, RC_FATAL, "configuration", "spool %s cannot be written",
-				 s->path);
-	tried = renameat(from, probe, to, probe);
-	error = errno;
-	unlinkat(tried ? from : to, probe, AT_REMOVEDIR);
-	if (!tried)
+	for (int i = 0; i < 10 && tried; i++) {
+		if (mkdirat(from, PROBE, 0700) && errno != EEXIST)
+			return err_errno(err, RC_FATAL, "configuration",
+					 "spool %s cannot be written", s->path);
+		tried = renameat(from, PROBE, to, PROBE);
+		if (tried && errno != ENOENT)
+			break;
+	}
+	if (!tried) {
+		unlinkat(to, PROBE, AT_REMOVEDIR);
 		return RC_OK;
-	errno = error;
-	return err_errno(err, RC_FATAL, "configuration",
-			 "spool %s: cannot rename from its state into its %s folder, they must lie on one "
-			 "file system and mount",
-			 s->path, name);
+	}
+	err_errno(err, RC_FATAL, "configuration",
+		  "spool %s: cannot rename from its state into its %s folder, they must lie on one "
+		  "file system and mount",
+		  s->path, name);
+	unlinkat(from, PROBE, AT_REMOVEDIR);
+	return RC_FATAL;
 }
 
 enum rc spool_open(struct spool *s, const char *path, bool create, struct err *err)
