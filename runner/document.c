@@ -201,7 +201,7 @@ void document_gone(struct document *d)
 	d->closed = true;
 	sweep_attempts(d);
 	drop_token(d);
-	d->run->intake.rescan = true;
+	d->run->intake.urgent = true;
 }
 
 void document_acknowledge(struct document *d)
@@ -323,8 +323,6 @@ static void open_with_engine(struct document *d)
 struct document *document_begin(struct run *run, const char *token_name)
 {
 	struct document *d = xcalloc(1, sizeof(*d));
-	char key[KEY_SIZE];
-	uint64_t path;
 	struct err err;
 	enum rc rc;
 
@@ -336,11 +334,10 @@ struct document *document_begin(struct run *run, const char *token_name)
 	snprintf(d->token_name, sizeof(d->token_name), "%s", token_name);
 	rc = token_read(run->lease.dir, token_name, &d->token, &err);
 	if (rc != RC_OK) {
-		if (!token_name_parse(token_name, key, &d->token.attempt, &path))
-			BUG("claimed %s", token_name);
-		log_warn("token %s is torn (a power cut?); its document is admitted anew", token_name);
-		unlinkat(run->lease.dir, token_name, 0);
-		intake_torn(run, path, d->token.attempt);
+		if (!strcmp(err.reason, "token"))
+			intake_torn(run, run->lease.dir, token_name);
+		else
+			log_warn("%s", err.text); /* it stays claimed until this run ends */
 		goto over;
 	}
 	rc = run_pipeline(run, d->token.pipeline, d->token.ticket, &d->pipeline, &err);

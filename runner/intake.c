@@ -119,19 +119,51 @@ size_t intake_waiting(const struct intake *in)
 	return in->n_candidates - in->first_candidate + in->now.busy;
 }
 
+bool intake_has_token(const struct intake *in, uint64_t path)
+{
+	return path_set_has(&in->admitted, path) || path_set_has(&in->admitted_before, path);
+}
+
 void intake_forget(struct run *run, uint64_t path)
 {
 	path_set_remove(&run->intake.admitted, path);
+	path_set_remove(&run->intake.admitted_before, path);
 }
 
-void intake_torn(struct run *run, uint64_t path, unsigned attempt)
+void intake_forget_tokens(struct intake *in)
+{
+	free(in->admitted_before.slots);
+	in->admitted_before = in->admitted;
+	in->admitted = (struct path_set){ 0 };
+}
+
+void intake_torn(struct run *run, int dirfd, const char *name)
 {
 	struct intake *in = &run->intake;
+	struct torn torn;
 
+	if (!token_name_parse(name, torn.key, &torn.attempt, &torn.path))
+		return;
+	log_warn("token %s is torn (a power cut?); its document is admitted anew", name);
+	unlinkat(dirfd, name, 0);
 	in->torn = xrealloc(in->torn, (in->n_torn + 1) * sizeof(*in->torn));
-	in->torn[in->n_torn++] = (struct torn){ path, attempt };
-	path_set_remove(&in->admitted, path);
-	in->rescan = true;
+	in->torn[in->n_torn++] = torn;
+	intake_forget(run, torn.path);
+	in->urgent = true;
+}
+
+/* Attempts, and while it is the same document its key, go on from a token that was torn. */
+static void take_up_torn(struct intake *in, struct token *t, uint64_t path)
+{
+	for (size_t i = 0; i < in->n_torn; i++) {
+		if (in->torn[i].path != path)
+			continue;
+		t->attempt = in->torn[i].attempt;
+		if (!strcmp(strchr(in->torn[i].key, '-'), strchr(t->key, '-')))
+			strcpy(t->key, in->torn[i].key);
+		in->torn[i] = in->torn[--in->n_torn];
+		return;
+	}
 }
 
 /* The file cannot become a document. */
@@ -392,15 +424,18 @@ static bool is_kept(struct run *run, const struct admission *a)
 static void give_token(struct run *run, struct admission *a)
 {
 	struct intake *in = &run->intake;
+	char name[TOKEN_NAME_SIZE];
 	struct err err;
 	int dir;
 
-	for (size_t i = 0; i < in->n_torn; i++)
-		if (in->torn[i].path == a->candidate.path)
-			a->token.attempt = in->torn[i].attempt;
 	token_make_key(&a->token);
+	take_up_torn(in, &a->token, a->candidate.path);
+	token_name(&a->token, name);
 	dir = spool_ready_dir(run->spool, a->token.priority, a->token.pipeline, &err);
-	if (dir < 0 || token_write(dir, &a->token, &err) != RC_OK) {
+	/* By way of our own folder: what a crash leaves there is found. */
+	if (dir < 0 || token_write(run->lease.dir, &a->token, &err) != RC_OK ||
+	    durable_replace(run->lease.dir, name, dir, name, &err) != RC_OK) {
+		unlinkat(run->lease.dir, name, 0);
 		run_disk_full(run, err.text);
 	} else {
 		path_set_add(&in->admitted, a->candidate.path);
@@ -431,6 +466,7 @@ static bool step_admission(struct run *run)
 			log_warn("document \"%s\" changed while it was read; waiting for it to stand still",
 				 a->candidate.file);
 			intake_abandon(run);
+			run->intake.urgent = true;
 			return true;
 		}
 		sha256_hex(&a->sha256, a->token.sha256);

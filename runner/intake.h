@@ -51,14 +51,17 @@ struct intake {
 	bool rescan;              /* something happened that a scan must look at, soon */
 	bool urgent;              /* ... at once */
 	bool more;                /* the last scan stopped early, at the limit of candidates */
-	struct path_set admitted; /* paths with a token */
+	/* Paths with a token, as of the last look at all tokens and since, and as of the look before: a
+	 * token that another worker moves while we look may be missed once. */
+	struct path_set admitted, admitted_before;
 	struct path_set finished; /* originals kept in in/: candidate_state() of each */
 	struct path_set listed;   /* paths of candidates */
 	struct path_set stuck;    /* that could not be moved to failed/; logged once */
 	struct torn {
+		char key[KEY_SIZE];
 		uint64_t path;
 		unsigned attempt;
-	} *torn; /* tokens that lost their content in a power cut: the attempts begun still count */
+	} *torn; /* tokens that lost their content in a power cut: key and attempts still count */
 	size_t n_torn;
 	struct candidate *candidates; /* oldest first; [first_candidate .. n_candidates) */
 	size_t first_candidate, n_candidates, cap_candidates;
@@ -89,11 +92,15 @@ size_t intake_waiting(const struct intake *in);
 /* Hash over path, size and time of a file: tells whether a kept original was changed. */
 uint64_t candidate_state(const struct candidate *c);
 
-/* A token that could not be read: its document is admitted anew, the attempts begun count on. */
-void intake_torn(struct run *run, uint64_t path, unsigned attempt);
+/* Remove a token that lost its content: its document is admitted anew, under the key it had while
+ * document, settings and model are the same, so that a result it has already is found. */
+void intake_torn(struct run *run, int dirfd, const char *name);
 
+bool intake_has_token(const struct intake *in, uint64_t path);
 /* A document has left in/: forget its path. */
 void intake_forget(struct run *run, uint64_t path);
+/* Before all tokens are looked at anew. */
+void intake_forget_tokens(struct intake *in);
 
 /* Send a file that cannot become a document to failed/RESULT, with the reason. */
 void intake_reject(struct run *run, const struct candidate *c, const char *result,

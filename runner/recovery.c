@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define DEFERRED_SECONDS_MAX 60
+
 static bool load_token(const struct token_entry *entry, void *arg)
 {
 	struct run *run = arg;
@@ -32,39 +34,39 @@ void run_load_tokens(struct run *run)
 	unsigned states = 1u << TOKEN_READY;
 	struct err err;
 
-	if (run->gatekeeper)
+	if (run->gatekeeper) {
 		states |= 1u << TOKEN_ACTIVE | 1u << TOKEN_DEFERRED | 1u << TOKEN_HOLD;
+		intake_forget_tokens(&run->intake);
+	}
 	queue_clear(&run->queue);
 	spool_walk_tokens(run->spool, states, load_token, run, &err);
 }
 
-/* From wherever it lies back to ready/, attempts unchanged. */
-static void make_ready(struct run *run, int dirfd, const char *name)
+/* From wherever it lies back to ready/, attempts unchanged. false: it is still there. */
+static bool make_ready(struct run *run, int dirfd, const char *name)
 {
 	struct token t;
 	struct err err;
-	uint64_t path;
+	bool moved;
 	int ready;
 
 	if (token_read(dirfd, name, &t, &err) != RC_OK) {
-		char key[KEY_SIZE];
-		unsigned attempt;
-
-		if (strcmp(err.reason, "vanished") && token_name_parse(name, key, &attempt, &path)) {
-			log_warn("token %s is torn (a power cut?); its document is admitted anew", name);
-			unlinkat(dirfd, name, 0);
-			intake_torn(run, path, attempt);
-		}
-		return;
+		if (!strcmp(err.reason, "token"))
+			intake_torn(run, dirfd, name);
+		else if (strcmp(err.reason, "vanished"))
+			log_warn("%s", err.text);
+		return strcmp(err.reason, "unreadable");
 	}
 	ready = spool_ready_dir(run->spool, t.priority, t.pipeline, &err);
-	if (ready >= 0 && durable_replace(dirfd, name, ready, name, &err) == RC_OK)
+	moved = ready >= 0 && durable_replace(dirfd, name, ready, name, &err) == RC_OK;
+	if (moved)
 		queue_add(&run->queue, t.priority, t.pipeline, t.key, t.attempt);
 	else if (strcmp(err.reason, "vanished"))
 		log_warn("token %s: %s", name, err.text);
 	if (ready >= 0)
 		close(ready);
 	token_release(&t);
+	return moved || !strcmp(err.reason, "vanished");
 }
 
 static void orphan(int dirfd, const char *name, void *arg)
@@ -92,10 +94,11 @@ size_t run_wake_deferred(struct run *run)
 		if (!token_name_parse(e->d_name, key, &attempt, NULL) ||
 		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
 			continue;
-		if (st.st_mtime <= now)
-			make_ready(run, fd, e->d_name);
-		else
+		/* A clock that was set back must not make it wait for the time to come again. */
+		if (st.st_mtime > now && st.st_mtime <= now + DEFERRED_SECONDS_MAX)
 			left++;
+		else
+			left += !make_ready(run, fd, e->d_name);
 	}
 	if (dir)
 		closedir(dir);
@@ -108,7 +111,7 @@ void run_sweep_attempts(struct run *run)
 	int fd = openat(run->spool->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
-	for (struct dirent *e; dir && (e = readdir(dir));) {
+	for (struct dirent *e; dir && run->gatekeeper && (e = readdir(dir));) {
 		char worker[WORKER_NAME_SIZE + 16], *dash;
 		uint64_t path;
 
@@ -121,7 +124,7 @@ void run_sweep_attempts(struct run *run)
 			continue;
 		*dash = '\0';
 		path = strtoull(e->d_name + 40, NULL, 16);
-		if (!path_set_has(&run->intake.admitted, path) && !lease_alive(&run->lease, worker))
+		if (!intake_has_token(&run->intake, path) && !lease_alive(&run->lease, worker))
 			durable_remove_tree(fd, e->d_name);
 	}
 	if (dir)

@@ -42,7 +42,8 @@ struct run {
 	bool disk_full;   /* pause until there is room */
 	int signal;       /* that asked for it, or 0 */
 	int gate_fd;
-	double next_scan, next_reap, next_deferred, next_disk_look, last_activity, last_scan;
+	double next_scan, next_reap, next_deferred, next_disk_look, last_activity;
+	double last_scan, next_rescan;
 	struct cached_pipeline *pipelines;
 	size_t n_pipelines;
 };
@@ -66,7 +67,7 @@ void run_ask_pages(struct run *run);
 void run_load_tokens(struct run *run);    /* ready/ into the queue; as gatekeeper, all paths */
 void run_reap_workers(struct run *run);   /* tokens of dead workers back to ready/ */
 size_t run_wake_deferred(struct run *run);/* those that are due; returns how many are left */
-void run_sweep_attempts(struct run *run); /* folders in tmp/ that belong to no token */
+void run_sweep_attempts(struct run *run); /* as gatekeeper: folders in tmp/ without a token */
 
 /* The spool is out of room: stop taking on work until there is some. */
 void run_disk_full(struct run *run, const char *what);

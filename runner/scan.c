@@ -149,7 +149,7 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 			continue;
 		}
 		hash = token_path_hash(s->source, file);
-		if (path_set_has(&s->run->intake.admitted, hash) ||
+		if (intake_has_token(&s->run->intake, hash) ||
 		    path_set_has(&s->run->intake.stuck, hash) ||
 		    (s->run->intake.now.busy && s->run->intake.now.candidate.path == hash) ||
 		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
@@ -224,7 +224,7 @@ static void take_hint(struct run *run, const struct inotify_event *event)
 			continue;
 		file = xasprintf("%s%s%s", dir, *dir ? "/" : "", event->name);
 		path = token_path_hash(SOURCE_IN, file);
-		if (!path_set_has(&in->admitted, path) &&
+		if (!intake_has_token(in, path) &&
 		    !fstatat(run->spool->in, file, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode)) {
 			see_file(&s, file, path, &st);
 			c = find_candidate(in, path);
@@ -275,6 +275,7 @@ void intake_release(struct intake *in, struct run *run)
 	free(in->candidates);
 	free(in->torn);
 	free(in->admitted.slots);
+	free(in->admitted_before.slots);
 	free(in->finished.slots);
 	free(in->stuck.slots);
 	free(in->listed.slots);

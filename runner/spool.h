@@ -89,7 +89,8 @@ uint64_t token_path_hash(enum token_source source, const char *file);
 void token_make_key(struct token *t);
 
 /* Read dirfd/name. RC_FAILED, reason "token", when it is torn or not one of ours (it is left where
- * it is); reason "vanished" when somebody else took it. Caller releases. */
+ * it is); "vanished" when somebody else took it; "unreadable" when the system does not let us now.
+ * Caller releases. */
 enum rc token_read(int dirfd, const char *name, struct token *t, struct err *err);
 
 /* Write t as dirfd/KEY.aN, replacing; not synced (claiming does that). */

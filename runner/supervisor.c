@@ -117,6 +117,7 @@ static void try_gate(struct run *run)
 	if (run->gate_fd < 0 || (flock(run->gate_fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK))
 		return;
 	run->gatekeeper = true;
+	run_load_tokens(run);
 }
 
 static enum rc set_up(struct run *run, struct err *err)
@@ -154,8 +155,7 @@ static enum rc set_up(struct run *run, struct err *err)
 	try_gate(run);
 	run_reap_workers(run);
 	run_load_tokens(run);
-	if (run->gatekeeper)
-		run_sweep_attempts(run);
+	run_sweep_attempts(run);
 	return RC_OK;
 }
 
@@ -183,22 +183,21 @@ static void look_at_disk(struct run *run, double now)
 static void scan_when_due(struct run *run, double now)
 {
 	struct intake *in = &run->intake;
-	bool due = now >= run->next_scan || in->urgent ||
-		   (in->rescan && now >= run->last_scan + SCAN_PAUSE_SECONDS) ||
+	bool due = now >= run->next_scan || in->urgent || (in->rescan && now >= run->next_rescan) ||
 		   (in->more && !intake_waiting(in));
-	double took;
 
 	if (!due || run->draining)
 		return;
 	try_gate(run);
-	if (run->gatekeeper) {
+	/* Tokens come and go behind our back: other workers', held and released ones. */
+	run_load_tokens(run);
+	if (run->gatekeeper)
 		intake_scan(run);
-	} else {
-		run_load_tokens(run);
+	else
 		in->rescan = in->urgent = false;
-	}
-	took = loop_now() - now;
-	run->last_scan = now + 10 * took; /* at most a tenth of the time */
+	run->last_scan = now;
+	/* At most a tenth of the time. */
+	run->next_rescan = now + fmax(SCAN_PAUSE_SECONDS, 10 * (loop_now() - now));
 	run->next_scan = now + (double)(run->gatekeeper ? run->config->rescan_seconds : 2);
 }
 
@@ -278,11 +277,14 @@ static void show(struct run *run, double now)
 static bool drained(struct run *run)
 {
 	if (run->documents || queue_length(&run->queue) || intake_waiting(&run->intake) ||
-	    run->counts.deferred || run->intake.more || run->intake.urgent)
+	    run->counts.deferred || run->intake.more || run->intake.urgent ||
+	    lease_in_doubt(&run->lease))
 		return false;
 	if (run->last_scan > run->last_activity || run->draining)
 		return true;
-	run->intake.urgent = true; /* one more look, for what came while the last was read */
+	/* One more look, for what came, and who died, while the last was read. */
+	run->intake.urgent = true;
+	run->next_reap = 0;
 	return false;
 }
 
@@ -355,7 +357,7 @@ static void work(struct run *run)
 			break;
 		next = fmin(next, now + 1);
 		if (run->intake.rescan)
-			next = fmin(next, run->last_scan + SCAN_PAUSE_SECONDS);
+			next = fmin(next, run->next_rescan);
 		if (run->intake.urgent)
 			next = now;
 		loop_turn(&run->loop, next <= now ? 0 : (int)ceil((next - now) * 1000));

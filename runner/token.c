@@ -191,16 +191,18 @@ enum rc token_read(int dirfd, const char *name, struct token *t, struct err *err
 		return err_set(err, RC_FAILED, "token", "%.80s is not the name of a token", name);
 	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return err_errno(err, RC_FAILED, errno == ENOENT ? "vanished" : "token", "open token %s",
-				 name);
+		return err_errno(err, RC_FAILED, errno == ENOENT ? "vanished" : "unreadable",
+				 "open token %s", name);
 	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size <= TOKEN_MAX) {
 		text = xmalloc((size_t)st.st_size + 1);
 		n = read(fd, text, (size_t)st.st_size);
 	}
 	close(fd);
+	if (n < 0 && text)
+		rc = err_errno(err, RC_FAILED, "unreadable", "read token %s", name);
 	if (n > 0)
 		json = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, NULL);
-	if (!json || !unpack(t, json)) {
+	if (rc == RC_OK && (!json || !unpack(t, json))) {
 		token_release(t);
 		rc = err_set(err, RC_FAILED, "token", "token %s cannot be read", name);
 	}
