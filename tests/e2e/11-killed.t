@@ -124,6 +124,11 @@ def caught(run, program, seconds=20):
     return wait_for(stopped, seconds, step=0)
 
 
+def differences(got, want):
+    return [f"{name} is missing" for name in sorted(want.keys() - got.keys())] + [
+        f"{name} is another" for name in got if got[name].stable() != want.get(name)]
+
+
 # The writer, in the middle of its work.
 notes = {f"null/{n}.pdf": pdf.build(pdf.pages([pdf.text(b"Note %d" % n)] * 2)) for n in range(20)}
 
@@ -148,8 +153,7 @@ want = {name: result.stable() for name, result in spool.results().items()}
 spool, code = read_notes(kill_writer)
 same(code, 0, "the run outlives the writer")
 got = spool.results()
-same({name: result.stable() for name, result in got.items()}, want,
-     "and gives the results of an undisturbed run")
+problems(differences(got, want), "and gives the results of an undisturbed run")
 same(sorted(result.document["attempt"] for result in got.values()), [1] * (len(notes) - 1) + [2],
      "one document took a second attempt")
 same((spool.left(), spool.tokens(), os.listdir(spool.root / "state" / "tmp")), ([], [], []),
@@ -185,8 +189,7 @@ want = {name: result.stable() for name, result in spool.results().items()}
 same((code, len(want)), (0, 40), "an archive is read undisturbed")
 spool, code = unpack(kill_unpacker)
 same(code, 0, "the run outlives the unpacker")
-same({name: result.stable() for name, result in spool.results().items()}, want,
-     "and gives the results of an undisturbed run")
+problems(differences(spool.results(), want), "and gives the results of an undisturbed run")
 same((spool.left(), spool.tokens(), os.listdir(spool.root / "state" / "tmp"),
       os.listdir(spool.root / "state" / "members")), ([], [], [], []), "nothing is left over")
 

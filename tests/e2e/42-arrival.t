@@ -72,7 +72,7 @@ for name, data in longest.items():
     what = f"a name of 255 bytes ({name[5]}...)"
     failed = [why for why in said if why["document"] == name and why["reason"]]
     ok(spool.result(name) or failed, f"{what}: in out/, or in failed/ with a reason", said)
-    kept = [path for part in ("done", "failed") for path in (spool.root / part).rglob("*.pdf*")
+    kept = [path for part in ("done", "failed") for path in (spool.root / part).rglob("*")
             if path.is_file() and path.read_bytes() == data]
     same(len(kept), 1, f"{what}: the original lies in done/ or failed/")
 ok([why for why in said if why["document"].startswith("null/bbb") and why["reason"] == "unknown-type"],

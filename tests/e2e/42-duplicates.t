@@ -3,6 +3,7 @@
 """A document that was read before: link, skip or process; how much is read is told by the recogniser."""
 
 import re
+import subprocess
 import sys
 
 sys.dont_write_bytecode = True
@@ -20,9 +21,9 @@ def dropped_twice(policy, more=""):
     spool = Spool()
     spool.null_pipeline("null", "--serial", more=f"dpi: 72\nduplicates: {policy}\n{more}")
     spool.drop(BOOK, "null/first.pdf")
-    same(spool.run().returncode, 0, f"{policy}: the first is read")
+    same(spool.run(timeout=10).returncode, 0, f"{policy}: the first is read")
     spool.drop(BOOK, "null/sub/second.pdf")
-    run = spool.run()
+    run = spool.run(timeout=10)
     same(run.returncode, 0, f"{policy}: a run with the second ends with 0")
     same(spool.tokens(), [], f"{policy}: no token is left")
     status = json.loads((spool.root / "state" / "status.json").read_text())
@@ -58,8 +59,12 @@ same([round(page["dpi"]) for page in spool.result("null/third.pdf").pages], [144
 
 # Kept originals: each is read, or found to be a duplicate, once and for all.
 for policy, results in (("link", 2), ("skip", 1), ("process", 2)):
-    spool, run, read = dropped_twice(policy, "originals: keep\n")
-    again = spool.run()
+    try:
+        spool, run, read = dropped_twice(policy, "originals: keep\n")
+        again = spool.run(timeout=10)
+    except subprocess.TimeoutExpired:
+        ok(False, f"{policy}, originals: keep: the run ends")
+        continue
     same(len(spool.results()), results, f"{policy}, originals: keep: as many results as there should be")
     same((len(run.out.splitlines()), again.out), (1, ""),
          f"{policy}, originals: keep: nothing is taken on a second time")
