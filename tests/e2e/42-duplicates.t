@@ -66,7 +66,8 @@ for policy, results in (("link", 2), ("skip", 1), ("process", 2)):
         ok(False, f"{policy}, originals: keep: the run ends")
         continue
     same(len(spool.results()), results, f"{policy}, originals: keep: as many results as there should be")
-    same((len(run.out.splitlines()), again.out), (1, ""),
-         f"{policy}, originals: keep: nothing is taken on a second time")
+    lines = len(run.out.splitlines())
+    ok((lines == 1 or policy == "skip" and lines == 0) and not again.out,
+       f"{policy}, originals: keep: nothing is taken on a second time", run.out[:400], again.out[:400])
     same(spool.left(), ["null/first.pdf", "null/sub/second.pdf"], f"{policy}, originals: keep: both stay")
 done()
