@@ -17,10 +17,10 @@
 #include <leptonica/allheaders.h>
 #include <math.h>
 
-#define COARSE_DPI   150
-#define DPI_CREDIBLE 70	  /* pictures that claim less do not know */
-#define PAGE_INCHES  11.7 /* the long side of most pages, where the resolution is not known */
-#define SIDE_MAX     2500 /* of the copy: a poster takes no longer than a page */
+#define COARSE_DPI     150
+#define DPI_CREDIBLE   70   /* pictures that claim less do not know */
+#define PAGE_INCHES    11.7 /* the long side of most pages, where the resolution is not known */
+#define SIDE_MAX       2500 /* of the copy: a poster takes no longer than a page */
 #define HISTOGRAM_STEP 4
 #define CERTAIN	       12 /* difference of the counts, in standard deviations */
 #define TIMES	       2  /* as clear as the other direction */
