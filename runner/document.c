@@ -125,17 +125,23 @@ static json_t *explain(struct document *d)
 void document_fail(struct document *d, const struct err *why)
 {
 	struct err err;
+	enum rc rc;
 
-	if (d->closed)
+	if (d->closed || (d->fd >= 0 && document_changed(d)))
 		return;
-	d->closed = true;
-	if (publish_failure(d->run, d->token.source, d->token.file, d->token.result, explain(d), why,
-			    &err) != RC_OK) {
+	rc = publish_failure(d->run, d->token.source, d->token.file, d->token.result, explain(d), why,
+			     &err);
+	if (rc == RC_FAILED) {
+		log_error("document \"%s\" cannot be moved to failed/: %s", d->token.file, err.text);
+		document_park(d);
+		return;
+	}
+	if (rc != RC_OK) {
 		run_disk_full(d->run, err.text);
-		d->closed = false;
 		document_give_back(d);
 		return;
 	}
+	d->closed = true;
 	d->run->counts.failed++;
 	report(d, "failed", why);
 	sweep_attempts(d);
@@ -168,6 +174,8 @@ void document_try_again(struct document *d, const struct err *why)
 	    durable_replace(d->run->lease.dir, d->token_name, d->run->spool->deferred, d->token_name,
 			    &err) != RC_OK)
 		log_warn("token %s: %s", d->token_name, err.text);
+	else
+		d->run->counts.deferred++;
 }
 
 void document_give_back(struct document *d)
@@ -188,10 +196,16 @@ void document_give_back(struct document *d)
 	if (ready < 0 ||
 	    durable_replace(d->run->lease.dir, d->token_name, ready, name, &err) != RC_OK)
 		log_warn("token %s: %s", d->token_name, err.text);
-	else
+	else if (!path_set_has(&d->run->parked, token_path_hash(t->source, t->file)))
 		queue_add(&d->run->queue, t->priority, t->pipeline, t->key, t->attempt);
 	if (ready >= 0)
 		close(ready);
+}
+
+void document_park(struct document *d)
+{
+	path_set_add(&d->run->parked, token_path_hash(d->token.source, d->token.file));
+	document_give_back(d);
 }
 
 void document_gone(struct document *d)
@@ -204,6 +218,21 @@ void document_gone(struct document *d)
 	d->run->intake.urgent = true;
 }
 
+/* Its original stays in in/, and is not read again. */
+static void remember_kept(struct document *d)
+{
+	const struct token *t = &d->token;
+	struct candidate c = { .path = token_path_hash(t->source, t->file),
+			       .bytes = t->bytes,
+			       .mtime_ns = t->mtime_ns };
+	char key[17];
+
+	path_set_add(&d->run->intake.finished, candidate_state(&c));
+	intake_kept_key(t, key);
+	if (!index_has(&d->run->index, key))
+		index_add(&d->run->index, key, d->final);
+}
+
 void document_acknowledge(struct document *d)
 {
 	struct run_counts *counts = &d->run->counts;
@@ -212,6 +241,8 @@ void document_acknowledge(struct document *d)
 	d->closed = true;
 	index_add(&d->run->index, d->token.identity, d->final);
 	publish_original(d->run, &d->token, d->pipeline.originals);
+	if (d->pipeline.originals == ORIGINALS_KEEP)
+		remember_kept(d);
 	counts->done++;
 	counts->flagged += look;
 	report(d, d->unpacking ? "unpacked" : d->duplicate_of ? "duplicate" : look ? "flagged" : "done",
@@ -224,7 +255,7 @@ void document_acknowledge(struct document *d)
 static bool was_published(struct document *d)
 {
 	if (d->token.attempt > 1)
-		d->final = publish_find(d->run, &d->token);
+		d->final = publish_find(d->run, &d->token, "key", d->token.key);
 	if (!d->final)
 		return false;
 	unpacking_recover(d);
@@ -236,9 +267,11 @@ bool document_changed(struct document *d)
 {
 	const struct token *t = &d->token;
 	struct stat st;
+	bool there;
 
 	if (!fstat(d->fd, &st) && (uint64_t)st.st_size == t->bytes &&
-	    (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec == t->mtime_ns)
+	    (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec == t->mtime_ns &&
+	    (publish_is_original(d->run, t, &there) || !there))
 		return false;
 	log_warn("input-changed document=\"%s\": it was written to after it was admitted; it is "
 		 "admitted anew when it stands still",
@@ -371,15 +404,21 @@ double document_turn(struct document *d, double now)
 	if (d->closed || d->phase == DOC_WRITTEN)
 		return next;
 	if (d->phase == DOC_OPENING && !d->decoder.loop && !d->writer.loop) {
-		if (d->engine->state == ENGINE_BROKEN || d->run->draining)
+		if (d->engine->state == ENGINE_BROKEN)
+			document_park(d);
+		else if (d->run->draining)
 			document_give_back(d);
 		else if (d->engine->state == ENGINE_READY)
 			open_with_engine(d);
+		else
+			return next; /* the pool's news will wake us */
 		return now;
 	}
 	for (size_t i = 0; i < d->n_slots && !d->closed; i++)
 		if (d->slots[i].needs && !decoder_grant(d, &d->slots[i]))
 			next = fmin(next, now + 0.05);
+	if (d->phase == DOC_PAGES && d->engine->state == ENGINE_BROKEN)
+		document_drain(d);
 	if (d->closed)
 		return next;
 	if (d->journal.unsynced >= SYNC_PAGES || (d->journal.unsynced && now >= d->next_sync)) {
@@ -407,6 +446,10 @@ bool document_idle(const struct document *d)
 
 void document_drain(struct document *d)
 {
-	if (!d->closed && d->phase != DOC_WRITTEN && document_idle(d))
+	if (d->closed || d->phase == DOC_WRITTEN || !document_idle(d))
+		return;
+	if (d->engine->state == ENGINE_BROKEN)
+		document_park(d);
+	else
 		document_give_back(d);
 }

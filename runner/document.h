@@ -101,7 +101,7 @@ double document_turn(struct document *d, double now);
 void document_drain(struct document *d);
 bool document_idle(const struct document *d);
 
-/* Has the file been written to since it was admitted? Then the attempt is over, and the file is
+/* Has the file been written to, or replaced, since it was admitted? Then the attempt is over, and the file is
  * admitted anew. Asked before anything is published. */
 bool document_changed(struct document *d);
 
@@ -109,6 +109,7 @@ bool document_changed(struct document *d);
 void document_fail(struct document *d, const struct err *why);      /* to failed/ */
 void document_try_again(struct document *d, const struct err *why); /* explained failure: deferred */
 void document_give_back(struct document *d);                        /* to ready/, uncounted */
+void document_park(struct document *d); /* the same, but this run does not take it on again */
 void document_gone(struct document *d);   /* the file is not what it was: forget the token */
 void document_acknowledge(struct document *d); /* after its publication was synced */
 

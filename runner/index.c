@@ -147,35 +147,61 @@ void index_add(struct index *ix, const char *identity, const char *result)
 	append(ix, identity, result);
 }
 
+/* A result may have been collected, and another have taken its name. */
+static bool is_made_from(const struct index *ix, const char *path, const char *identity)
+{
+	char *file = xasprintf("%s/" RESULT_FILE, path);
+	int fd = openat(ix->spool->out, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	json_t *json = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
+	const char *found = json_string_value(json_object_get(json, "identity"));
+	bool same = found && !strcmp(found, identity);
+
+	json_decref(json);
+	if (fd >= 0)
+		close(fd);
+	free(file);
+	return same;
+}
+
+/* The entry of an identity, or NULL. */
+static const struct index_entry *look_up(const struct index *ix, uint64_t identity)
+{
+	for (size_t i = identity & (ix->cap - 1); ix->cap && ix->entries[i].offset;
+	     i = (i + 1) & (ix->cap - 1))
+		if (ix->entries[i].identity == identity)
+			return &ix->entries[i];
+	return NULL;
+}
+
+static uint64_t first_half(const char *identity, char hex[17])
+{
+	snprintf(hex, 17, "%.16s", identity);
+	return strtoull(hex, NULL, 16);
+}
+
+bool index_has(const struct index *ix, const char *identity)
+{
+	char hex[17];
+
+	return look_up(ix, first_half(identity, hex));
+}
+
 char *index_find(const struct index *ix, const char *identity)
 {
 	char hex[17], line[LINE_MAX_BYTES];
-	uint64_t want;
-	struct buf path, probe;
-	ssize_t n;
+	const struct index_entry *e = look_up(ix, first_half(identity, hex));
+	ssize_t n = e ? pread(ix->fd, line, sizeof(line) - 1, (off_t)e->offset - 1) : -1;
 	char *found = NULL;
+	struct buf path;
 
-	snprintf(hex, sizeof(hex), "%.16s", identity);
-	want = strtoull(hex, NULL, 16);
-	for (size_t i = want & (ix->cap - 1); ix->cap && ix->entries[i].offset;
-	     i = (i + 1) & (ix->cap - 1)) {
-		if (ix->entries[i].identity != want)
-			continue;
-		n = pread(ix->fd, line, sizeof(line) - 1, (off_t)ix->entries[i].offset - 1);
-		if (n < 18)
-			return NULL;
-		line[n] = '\0';
-		line[strcspn(line, "\n")] = '\0';
-		buf_init(&path, LINE_MAX_BYTES);
-		buf_init(&probe, LINE_MAX_BYTES + 32);
-		if (name_decode(&path, line + 17, strlen(line + 17))) {
-			buf_addf(&probe, "%s/" RESULT_FILE, path.data);
-			if (!faccessat(ix->spool->out, probe.data, F_OK, AT_SYMLINK_NOFOLLOW))
-				found = buf_detach(&path);
-		}
-		buf_release(&path);
-		buf_release(&probe);
-		return found;
-	}
-	return NULL;
+	/* Another worker may have written at the same time: then the line is not the one. */
+	if (n < 18 || strncmp(line, hex, 16))
+		return NULL;
+	line[n] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	buf_init(&path, LINE_MAX_BYTES);
+	if (name_decode(&path, line + 17, strlen(line + 17)) && is_made_from(ix, path.data, identity))
+		found = buf_detach(&path);
+	buf_release(&path);
+	return found;
 }

@@ -114,6 +114,16 @@ uint64_t candidate_state(const struct candidate *c)
 	return hash64(state, sizeof(state));
 }
 
+void intake_kept_key(const struct token *t, char key[17])
+{
+	uint64_t state[3] = { token_path_hash(t->source, t->file), t->bytes, (uint64_t)t->mtime_ns };
+	char *text = xasprintf("%s %016llx", t->identity,
+			       (unsigned long long)hash64(state, sizeof(state)));
+
+	snprintf(key, 17, "%016llx", (unsigned long long)hash64(text, strlen(text)));
+	free(text);
+}
+
 size_t intake_waiting(const struct intake *in)
 {
 	return in->n_candidates - in->first_candidate + in->now.busy;
@@ -281,6 +291,20 @@ static bool moved_on(const struct candidate *c, const struct stat *st)
 	return c->bytes != (uint64_t)st->st_size || c->mtime_ns != mtime_ns(st);
 }
 
+/* Its original could not be moved away afterwards, and would be read again and again. */
+static enum rc refuse_fixed(struct run *run, const struct admission *a, struct err *err)
+{
+	const char *slash = strrchr(a->token.file, '/');
+	char *folder = slash ? strndup(a->token.file, (size_t)(slash - a->token.file)) : xstrdup(".");
+	enum rc rc = RC_OK;
+
+	if (a->pipeline.originals != ORIGINALS_KEEP &&
+	    faccessat(run->spool->in, folder, W_OK | X_OK, AT_EACCESS))
+		rc = err_errno(err, RC_FAILED, "unwritable", "its folder cannot be written");
+	free(folder);
+	return rc;
+}
+
 static enum rc begin_in(struct run *run, struct admission *a, struct err *err)
 {
 	char name[65];
@@ -292,13 +316,15 @@ static enum rc begin_in(struct run *run, struct admission *a, struct err *err)
 	rc = read_ticket(run, a->token.file, &a->token.ticket, err);
 	if (rc == RC_OK)
 		rc = run_pipeline(run, name, a->token.ticket, &a->pipeline, err);
+	if (rc == RC_OK)
+		rc = refuse_fixed(run, a, err);
 	return rc;
 }
 
 /* A member's settings are its archive's; the manifest beside it tells them. */
 static enum rc begin_member(struct run *run, struct admission *a, struct err *err)
 {
-	const char *slash = strchr(a->token.file, '/');
+	const char *slash = strchr(a->token.file, '/'); /* scan_folder() sees to that */
 	char *manifest = xasprintf("%.*s/archive.json", (int)(slash - a->token.file), a->token.file);
 	int fd = openat(run->spool->members, manifest, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	json_t *json = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
@@ -409,14 +435,16 @@ static bool changed_meanwhile(const struct admission *a)
 /* With `originals: keep` a file stays in in/ after its result: it is not read again. */
 static bool is_kept(struct run *run, const struct admission *a)
 {
-	char *earlier;
+	char key[17], *earlier;
 	bool kept;
 
 	if (a->pipeline.originals != ORIGINALS_KEEP || a->token.source != SOURCE_IN)
 		return false;
-	earlier = index_find(&run->index, a->token.identity);
-	kept = earlier && !strncmp(earlier, a->token.result, strlen(a->token.result)) &&
-	       (earlier[strlen(a->token.result)] == '\0' || earlier[strlen(a->token.result)] == '~');
+	intake_kept_key(&a->token, key);
+	if (index_has(&run->index, key))
+		return true;
+	earlier = publish_find(run, &a->token, "identity", a->token.identity);
+	kept = earlier;
 	free(earlier);
 	return kept;
 }
@@ -475,7 +503,7 @@ static bool step_admission(struct run *run)
 	engine = pool_engine(&run->pool, &a->pipeline);
 	if (engine->state == ENGINE_STARTING)
 		return false;
-	if (engine->state == ENGINE_BROKEN) {
+	if (engine->state == ENGINE_BROKEN && !engine->window) {
 		err_set(&err, RC_FAILED, "recogniser", "%s", engine->why.text);
 		intake_reject(run, &a->candidate, a->token.result, &err);
 	} else {

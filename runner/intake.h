@@ -96,6 +96,9 @@ uint64_t candidate_state(const struct candidate *c);
  * document, settings and model are the same, so that a result it has already is found. */
 void intake_torn(struct run *run, int dirfd, const char *name);
 
+/* Tells of an original that stays in in/ what it was read as: file, settings and model. */
+void intake_kept_key(const struct token *t, char key[17]);
+
 bool intake_has_token(const struct intake *in, uint64_t path);
 /* A document has left in/: forget its path. */
 void intake_forget(struct run *run, uint64_t path);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,37 +16,43 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NAMES_MAX 100000
+#define NAMES_MAX  100000
+#define SUFFIX_MAX 16
 
-/* Length of NAME with its last part cut to `max` bytes, not within a character. */
-static size_t cut_name(const char *name, size_t max)
+/* NAME with the last part of it cut to `max` bytes, before its suffix and not within a character. */
+static char *shorten(const char *name, size_t max)
 {
 	const char *slash = strrchr(name, '/');
 	const char *base = slash ? slash + 1 : name;
-	size_t n = strlen(base), start = (size_t)(base - name);
+	const char *dot = strrchr(base, '.');
+	size_t n = strlen(base);
 
-	if (n > max) {
-		n = max;
-		while (n && ((unsigned char)base[n] & 0xc0) == 0x80)
-			n--;
-		n = n ? n : max; /* not UTF-8 */
-	}
-	return start + n;
+	if (n <= max)
+		return xstrdup(name);
+	if (!dot || dot == base || strlen(dot) > SUFFIX_MAX)
+		dot = base + n;
+	n = max - strlen(dot);
+	for (int i = 0; i < 3 && ((unsigned char)base[n] & 0xc0) == 0x80; i++)
+		n--;
+	return xasprintf("%.*s%s", (int)(base - name + (ptrdiff_t)n), name, dot);
 }
 
 char *publish_name(const char *name, unsigned n)
 {
-	char suffix[16] = "";
+	char number[16] = "", *cut, *full;
 
 	if (n > 1)
-		snprintf(suffix, sizeof(suffix), "~%u", n);
-	return xasprintf("%.*s%s", (int)cut_name(name, NAME_MAX - strlen(suffix)), name, suffix);
+		snprintf(number, sizeof(number), "~%u", n);
+	cut = shorten(name, NAME_MAX - strlen(number));
+	full = xasprintf("%s%s", cut, number);
+	free(cut);
+	return full;
 }
 
 /* The same for failed/, where the name needs room for what is added to it. */
 static char *failed_name(const char *name, unsigned n)
 {
-	char *cut = strndup(name, cut_name(name, NAME_MAX - strlen("." WHY_SUFFIX ".part~12345")));
+	char *cut = shorten(name, NAME_MAX - strlen("." WHY_SUFFIX ".part~12345"));
 	char *full = publish_name(cut, n);
 
 	free(cut);
@@ -61,14 +68,15 @@ static void split(const char *path, char **dir, char **base)
 	*base = xstrdup(slash ? slash + 1 : path);
 }
 
-/* The key in folder NAME of dirfd, as document.json or archive.json tells it. */
-static bool has_key(int dirfd, const char *name, const char *file, const char *key)
+/* Does FILE in folder NAME of dirfd have this value for the member? */
+static bool tells(int dirfd, const char *name, const char *file, const char *member,
+		  const char *value)
 {
 	char *path = xasprintf("%s/%s", name, file);
 	int fd = openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	json_t *json = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
-	const char *found = json_string_value(json_object_get(json, "key"));
-	bool same = found && !strcmp(found, key);
+	const char *found = json_string_value(json_object_get(json, member));
+	bool same = found && !strcmp(found, value);
 
 	json_decref(json);
 	if (fd >= 0)
@@ -77,13 +85,13 @@ static bool has_key(int dirfd, const char *name, const char *file, const char *k
 	return same;
 }
 
-static bool is_result_of(int dirfd, const char *name, const char *key)
+static bool is_result_of(int dirfd, const char *name, const char *member, const char *value)
 {
-	return has_key(dirfd, name, "document.json", key) ||
-	       has_key(dirfd, name, "archive.json", key);
+	return tells(dirfd, name, "document.json", member, value) ||
+	       tells(dirfd, name, "archive.json", member, value);
 }
 
-char *publish_find(struct run *run, const struct token *t)
+char *publish_find(struct run *run, const struct token *t, const char *member, const char *value)
 {
 	char *dir, *base, *found = NULL;
 	int fd;
@@ -94,7 +102,7 @@ char *publish_find(struct run *run, const struct token *t)
 		char *name = publish_name(base, n);
 		bool there = !faccessat(fd, name, F_OK, AT_SYMLINK_NOFOLLOW);
 
-		if (there && is_result_of(fd, name, t->key))
+		if (there && is_result_of(fd, name, member, value))
 			found = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
 		free(name);
 		if (!there)
@@ -122,7 +130,7 @@ enum rc publish_result(struct run *run, int attempt, const struct token *t, char
 
 		rc = durable_move(attempt, "out", parent, name, err);
 		if (rc == RC_OK || (!strcmp(err->reason, "exists") &&
-				    is_result_of(parent, name, t->key))) {
+				    is_result_of(parent, name, "key", t->key))) {
 			rc = RC_OK;
 			*final = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
 		}
@@ -238,10 +246,21 @@ static void sweep_members(struct run *run, const char *file)
 	free(base);
 }
 
+bool publish_is_original(struct run *run, const struct token *t, bool *there)
+{
+	int folder = t->source == SOURCE_IN ? run->spool->in : run->spool->members;
+	struct stat st;
+
+	*there = !fstatat(folder, t->file, &st, AT_SYMLINK_NOFOLLOW);
+	return *there && S_ISREG(st.st_mode) && (uint64_t)st.st_size == t->bytes &&
+	       (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec == t->mtime_ns;
+}
+
 void publish_original(struct run *run, const struct token *t, enum originals_policy policy)
 {
 	enum rc rc = RC_OK;
 	struct err err;
+	bool there;
 
 	if (t->source == SOURCE_MEMBER) {
 		unlinkat(run->spool->members, t->file, 0);
@@ -250,6 +269,10 @@ void publish_original(struct run *run, const struct token *t, enum originals_pol
 	}
 	if (policy == ORIGINALS_KEEP)
 		return;
+	if (!publish_is_original(run, t, &there)) {
+		run->intake.urgent |= there; /* a new document has taken its place */
+		return;
+	}
 	if (policy == ORIGINALS_DELETE) {
 		char *ticket = xasprintf("%s" TICKET_SUFFIX, t->file);
 
@@ -260,8 +283,10 @@ void publish_original(struct run *run, const struct token *t, enum originals_pol
 	}
 	move_ticket(run, t->file, run->spool->done, t->file);
 	rc = move_beneath(run->spool->in, t->file, run->spool->done, t->file, &err);
-	if (rc != RC_OK && strcmp(err.reason, "vanished"))
-		log_warn("original of out/%s stays in in/: %s", t->result, err.text);
+	if (rc != RC_OK && strcmp(err.reason, "vanished")) {
+		log_error("original of out/%s stays in in/: %s", t->result, err.text);
+		path_set_add(&run->intake.stuck, token_path_hash(t->source, t->file));
+	}
 }
 
 /* What lies in failed/ under a name: nothing; a reason of ours alone, because an attempt died before
@@ -302,10 +327,14 @@ static enum failed_place put_in_failed(int parent, const char *name, json_t *why
 
 		*rc = durable_write(parent, why_name, text, strlen(text), true, err);
 		free(text);
-		if (*rc == RC_OK)
-			*rc = durable_move(from, file, parent, name, err);
-		if (*rc != RC_OK && !strcmp(err->reason, "vanished"))
-			*rc = RC_OK; /* there is nothing left to move; the reason stands */
+		if (*rc == RC_OK && (*rc = durable_move(from, file, parent, name, err)) != RC_OK) {
+			if (errno == EACCES || errno == EPERM || errno == EROFS)
+				*rc = RC_FAILED;
+			if (!strcmp(err->reason, "vanished"))
+				*rc = RC_OK; /* there is nothing left to move; the reason stands */
+			else
+				unlinkat(parent, why_name, 0);
+		}
 		durable_sync(parent, "failed");
 	}
 	free(why_name);

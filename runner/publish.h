@@ -19,14 +19,20 @@ enum rc publish_result(struct run *run, int attempt, const struct token *t, char
 		       struct err *err);
 /* Sync the folder that out/FINAL lies in: from here on the result is acknowledged. */
 void publish_sync(struct run *run, const char *final);
-/* Path beneath out/ where a result with t's key lies, or NULL. The caller frees. */
-char *publish_find(struct run *run, const struct token *t);
+/* Path beneath out/ where a result of t's name lies that has this value for the member "key" or
+ * "identity", or NULL. The caller frees. */
+char *publish_find(struct run *run, const struct token *t, const char *member, const char *value);
+
+/* Is the file that the token names still the one that was admitted? Somebody may have renamed
+ * another over it. */
+bool publish_is_original(struct run *run, const struct token *t, bool *there);
 
 /* After publish_sync(): original to done/ (or as the pipeline says), ticket along with it. */
 void publish_original(struct run *run, const struct token *t, enum originals_policy policy);
 
 /* Document (a file beneath in/ or members/) to failed/ with its reason. why: an object, consumed,
- * that gets document, reason, text and time added. RC_RETRY when it cannot be written now. */
+ * that gets document, reason, text and time added. RC_RETRY when it cannot be written now,
+ * RC_FAILED when the document may not be moved at all. */
 enum rc publish_failure(struct run *run, enum token_source source, const char *file,
 			const char *result, json_t *why, const struct err *reason,
 			struct err *err);

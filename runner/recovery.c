@@ -22,7 +22,7 @@ static bool load_token(const struct token_entry *entry, void *arg)
 {
 	struct run *run = arg;
 
-	if (entry->state == TOKEN_READY)
+	if (entry->state == TOKEN_READY && !path_set_has(&run->parked, entry->path_hash))
 		queue_add(&run->queue, entry->priority, entry->pipeline, entry->key, entry->attempt);
 	if (run->gatekeeper)
 		path_set_add(&run->intake.admitted, entry->path_hash);

@@ -36,6 +36,7 @@ struct run {
 	struct status status;
 	struct run_counts counts;
 	struct document *documents; /* being worked on */
+	struct path_set parked; /* documents that are left for another run, by their paths */
 	bool gatekeeper;  /* this worker admits documents; one a spool does */
 	bool draining;    /* no new pages, no new documents */
 	bool stop;        /* now */

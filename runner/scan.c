@@ -120,15 +120,27 @@ static bool skip_name(const struct scan *s, const char *name)
 				      : name[0] == '.' || !strcmp(name, "archive.json");
 }
 
+/* Said once a run: the folder stays as it is. */
+static void pass_over(struct scan *s, const char *folder, const char *why)
+{
+	uint64_t path = token_path_hash(s->source, folder);
+
+	if (path_set_has(&s->run->intake.stuck, path))
+		return;
+	path_set_add(&s->run->intake.stuck, path);
+	log_warn("folder \"%s\" is passed over: %s", folder, why);
+}
+
 static void scan_folder(struct scan *s, int parent, const char *name, const char *path, int depth)
 {
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
-	if (!dir) {
-		log_warn("cannot look into %s/%s: %s", s->source == SOURCE_IN ? "in" : "state/members",
-			 path, strerror(errno));
-		if (fd >= 0)
+	if (!dir || depth > DEPTH_MAX) {
+		pass_over(s, path, dir ? "it lies too deep" : strerror(errno));
+		if (dir)
+			closedir(dir);
+		else if (fd >= 0)
 			close(fd);
 		return;
 	}
@@ -140,12 +152,15 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 		struct stat st;
 		uint64_t hash;
 
-		if (skip_name(s, e->d_name) || used + length + 1 > PATH_BYTES_MAX)
+		if (skip_name(s, e->d_name))
 			continue;
+		if (used + length + 1 > PATH_BYTES_MAX) {
+			pass_over(s, path, "what lies in it has paths that are too long");
+			continue;
+		}
 		snprintf(file, sizeof(file), "%s%s%s", path, used ? "/" : "", e->d_name);
 		if (e->d_type == DT_DIR) {
-			if (depth < DEPTH_MAX)
-				scan_folder(s, fd, e->d_name, file, depth + 1);
+			scan_folder(s, fd, e->d_name, file, depth + 1);
 			continue;
 		}
 		hash = token_path_hash(s->source, file);
@@ -154,11 +169,13 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 		    (s->run->intake.now.busy && s->run->intake.now.candidate.path == hash) ||
 		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
 			continue;
-		if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX)
+		if (S_ISDIR(st.st_mode))
 			scan_folder(s, fd, e->d_name, file, depth + 1);
+		else if (s->source == SOURCE_MEMBER && !depth)
+			continue; /* members lie in the folder of their archive */
 		else if (S_ISREG(st.st_mode))
 			see_file(s, file, hash, &st);
-		else if (!S_ISDIR(st.st_mode))
+		else
 			see_other(s, file, hash);
 	}
 	closedir(dir);

@@ -356,9 +356,9 @@ static void work(struct run *run)
 							    queue_length(&run->queue))))
 			break;
 		next = fmin(next, now + 1);
-		if (run->intake.rescan)
+		if (run->intake.rescan && !run->draining)
 			next = fmin(next, run->next_rescan);
-		if (run->intake.urgent)
+		if (run->intake.urgent && !run->draining)
 			next = now;
 		loop_turn(&run->loop, next <= now ? 0 : (int)ceil((next - now) * 1000));
 	}
@@ -379,6 +379,7 @@ static void tear_down(struct run *run)
 	pool_release(&run->pool);
 	intake_release(&run->intake, run);
 	queue_release(&run->queue);
+	free(run->parked.slots);
 	index_close(&run->index);
 	scratch_close(&run->scratch);
 	lease_drop(&run->lease);
@@ -417,7 +418,7 @@ int supervisor_run(struct spool *spool, const struct config *config,
 	loop_watch(&run.loop, signals.fd, on_signal, &signals);
 	work(&run);
 	remains = queue_length(&run.queue) || run.documents || intake_waiting(&run.intake) ||
-		  run.counts.deferred;
+		  run.counts.deferred || run.parked.n;
 	code = exit_code(&run, remains);
 	tear_down(&run);
 	loop_unwatch(&run.loop, signals.fd);
