@@ -57,7 +57,7 @@ ok(run.returncode == 78 and "can write it" in run.err + run.out,
    "a pipeline that others may write is refused", run.err + run.out)
 
 # Right ones.
-for file in sorted((ROOT / "pipelines").glob("*.yaml")):
+for file in sorted((BUILD / "pipelines").glob("*.yaml")):
     same(cloister("check", file).returncode, 0, f"{file.name}, shipped, is right")
 spool.pipeline("right", "recogniser: tesseract\nlanguages: [eng]\noutputs: [text.txt]\n")
 same(cloister("check", spool.root / "pipelines" / "right.yaml").returncode, 0, "a right one is 0")
