@@ -5,7 +5,7 @@
 # files that are none; none of it needs a run.
 build=${CLOISTER_BUILD:-build}
 cloister=$(realpath "$build/cloister")
-export CLOISTER_PIPELINES=${CLOISTER_PIPELINES:-$PWD/pipelines}
+export CLOISTER_PIPELINES=$(realpath "$build/pipelines")
 tmp=$(mktemp -d) || exit
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp" || exit

@@ -114,7 +114,9 @@ run = spool.run()
 same(run.returncode, 0, "a run with duplicates ends with 0")
 copy = spool.root / "out" / "keep" / "copy.pgm" / "document.json"
 copy = json.loads(copy.read_text()) if copy.exists() else {}
-ok("keep/card.pgm" in json.dumps(copy.get("input", {}).get("duplicate_of", "")), "duplicates: link says what it repeats",
-   copy)
+# Several pipelines with the same settings have read it: any of their results will do.
+first = spool.result(copy.get("input", {}).get("duplicate_of") or "none")
+ok(first and first.pages and first.document["identity"] == copy["identity"],
+   "duplicates: link says what it repeats", copy)
 ok(spool.result("again/one.pgm") and spool.result("again/two.pgm").pages, "duplicates: process reads on")
 done()
