@@ -7,10 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -19,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TAIL_MAX 2048
+#define TAIL_MAX   2048
+#define PIPE_BYTES (256 << 10)
 /* Above every descriptor of a child, so that placing one never overwrites another. */
 #define FD_PARK 200
 
@@ -174,6 +177,7 @@ enum rc child_start(struct child *c, struct loop *loop, const struct child_spec 
 	c->out = out[0];
 	c->err = error[0];
 	nonblocking(c->in);
+	fcntl(c->in, F_SETPIPE_SZ, PIPE_BYTES); /* as many requests as fit */
 	nonblocking(c->out);
 	nonblocking(c->err);
 	in[1] = out[0] = error[0] = -1;
@@ -203,6 +207,17 @@ enum lines_status child_line(struct child *c, char **line, size_t *len)
 	return status;
 }
 
+/* A line must not be written by halves. What is in a pipe lies in whole pages, of which the first and
+ * the last may be used in part. */
+static bool has_room(const struct child *c, size_t len)
+{
+	int unread, size = fcntl(c->in, F_GETPIPE_SZ);
+
+	if (size < 0 || ioctl(c->in, FIONREAD, &unread))
+		return false;
+	return !unread || (size_t)unread + len + 2 * PIPE_BUF <= (size_t)size;
+}
+
 bool child_send(struct child *c, json_t *json)
 {
 	char *text = airlock_dump(json);
@@ -213,9 +228,8 @@ bool child_send(struct child *c, json_t *json)
 	buf_init(&line, len + 1);
 	buf_add(&line, text, len);
 	buf_addc(&line, '\n');
-	/* A pipe holds 64 KiB and no child has more than a few short messages waiting, so a short
-	 * write means that it has stopped reading. */
-	sent = c->in >= 0 && write(c->in, line.data, line.len) == (ssize_t)line.len;
+	sent = c->in >= 0 && has_room(c, line.len) &&
+	       write(c->in, line.data, line.len) == (ssize_t)line.len;
 	buf_release(&line);
 	free(text);
 	json_decref(json);

@@ -58,7 +58,8 @@ enum rc child_start(struct child *c, struct loop *loop, const struct child_spec 
 /* Next line of its standard output. */
 enum lines_status child_line(struct child *c, char **line, size_t *len);
 
-/* Send a message (json: consumed). false: the child does not read; treat it as broken. */
+/* Send a message (json: consumed), or nothing at all. false: the child has not read what it was sent
+ * before, or is ending. */
 bool child_send(struct child *c, json_t *json);
 /* No more messages: most children then end by themselves. */
 void child_close_in(struct child *c);

@@ -216,7 +216,8 @@ static bool read_error(json_t *error, struct err *why)
 	const char *reason = json_string_value(json_object_get(error, "reason"));
 	const char *text = json_string_value(json_object_get(error, "text"));
 
-	if (!reason || !text)
+	if (!reason || !text || !*reason || strlen(reason) >= ERR_REASON_MAX ||
+	    reason[strspn(reason, "abcdefghijklmnopqrstuvwxyz0123456789:-")])
 		return false;
 	err_set(why, RC_FAILED, reason, "%s", text);
 	return true;
@@ -234,7 +235,7 @@ static bool take_opened(struct document *d, json_t *message)
 		document_fail(d, &why);
 		return true;
 	}
-	if (!kind)
+	if (!kind || strlen(kind) >= sizeof(d->kind))
 		return false;
 	snprintf(d->kind, sizeof(d->kind), "%s", kind);
 	d->deadline = 0;

@@ -277,13 +277,17 @@ static void lose_process(struct process *process, const struct err *why, bool pe
 	struct engine *e = process->engine;
 	struct reading *flight = process->flight;
 	bool was_ready = process->ready;
+	unsigned long document = flight ? strtoul(flight->page, NULL, 10) : 0;
 
 	process->flight = NULL;
 	e->in_flight -= process->n_flight;
 	process->n_flight = 0;
 	log_warn("%s", why->text);
 	end_process(process);
-	e->deaths++;
+	/* One document's pages, however many kill it, count once: the rest are that document's. */
+	if (!flight || !e->deaths || document != e->blamed)
+		e->deaths++;
+	e->blamed = document;
 	e->restart_at = loop_now() + (e->deaths > 1 ? fmin(0.1 * (1 << (e->deaths - 1)), 10) : 0);
 	while (flight) {
 		struct reading *r = flight;
@@ -316,9 +320,17 @@ static void on_end(void *arg)
 		     WIFEXITED(status) && WEXITSTATUS(status) == EX_CONFIGURATION);
 }
 
+/* What is too long is cut, but not within a character. */
 static void copy_text(char *to, size_t size, const json_t *value, const char *fallback)
 {
-	snprintf(to, size, "%s", json_is_string(value) ? json_string_value(value) : fallback);
+	const char *text = json_is_string(value) ? json_string_value(value) : fallback;
+	size_t n = strlen(text);
+
+	if (n >= size)
+		for (n = size - 1; n && ((unsigned char)text[n] & 0xc0) == 0x80; n--)
+			;
+	memcpy(to, text, n);
+	to[n] = '\0';
 }
 
 /* false: it does not speak the protocol. */
@@ -476,25 +488,47 @@ static bool start_process(struct engine *e)
 	return true;
 }
 
+static json_t *request_for(const struct reading *r)
+{
+	json_t *request = json_pack("{s:I, s:s, s:i, s:i, s:f, s:O}", "id", (json_int_t)r->id, "page",
+				    r->page, "width", (int)r->width, "height", (int)r->height, "dpi",
+				    r->dpi, "params", r->params);
+
+	if (r->prompt)
+		json_object_set_new(request, "prompt", json_string(r->prompt));
+	return request;
+}
+
+/* false: nothing more can be sent to it for now, because it has not read what was. */
 static bool hand_out(struct process *process)
 {
 	struct engine *e = process->engine;
-	struct reading *r = take_first(e);
-	json_t *request;
+	struct reading *r = e->first;
 
 	r->id = e->pool->next_id++;
+	if (!child_send(&process->child, request_for(r)))
+		return false;
+	take_first(e);
 	r->started = loop_now();
 	r->deadline = r->started + r->seconds;
 	r->next = process->flight;
 	process->flight = r;
 	process->n_flight++;
 	e->in_flight++;
-	request = json_pack("{s:I, s:s, s:i, s:i, s:f, s:O}", "id", (json_int_t)r->id, "page", r->page,
-			    "width", (int)r->width, "height", (int)r->height, "dpi", r->dpi, "params",
-			    r->params);
-	if (r->prompt)
-		json_object_set_new(request, "prompt", json_string(r->prompt));
-	return child_send(&process->child, request);
+	return true;
+}
+
+/* A page that was lost with a process is read alone: should it be to blame, no other is lost. */
+static bool reads_alone(const struct reading *r)
+{
+	return r->tries && r->tries < TRIES_MAX;
+}
+
+static bool has_room(const struct process *process, const struct reading *r)
+{
+	if (!process->ready || process->n_flight >= process->engine->window)
+		return false;
+	return !process->flight || (!reads_alone(process->flight) && !reads_alone(r));
 }
 
 static void give_work(struct engine *e)
@@ -502,9 +536,9 @@ static void give_work(struct engine *e)
 	for (size_t i = 0; i < e->n_processes && e->first; i++) {
 		struct process *process = e->processes[i];
 
-		while (process->ready && e->first && process->n_flight < e->window)
+		while (e->first && has_room(process, e->first))
 			if (!hand_out(process))
-				break; /* it is ending, and on_end will give its pages back */
+				break;
 	}
 }
 
@@ -534,7 +568,7 @@ static bool time_out_one(struct engine *e, double now, double *next)
 				"recogniser took more than %u seconds for a page", r->seconds);
 			r->tries = TRIES_MAX; /* it had its time; its neighbours have not */
 			for (struct reading *other = process->flight; other; other = other->next)
-				if (other != r)
+				if (other->tries < TRIES_MAX)
 					other->tries = 0;
 			lose_process(process, &why, false);
 			return true;

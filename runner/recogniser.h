@@ -6,8 +6,8 @@
  * processes are started when pages wait and there is room (jobs in all, but at least one for every
  * engine with work), kept between documents, and replaced when they die.  A page lost with its
  * process is tried once more; a page that takes too long fails; a line that is not the protocol
- * costs the process its life.  An engine whose processes die ten times without one result between is
- * broken: its pages go back unread, never counted as failed.
+ * costs the process its life.  An engine whose processes die ten times, over different documents and
+ * without one result between, is broken: its pages go back unread, never counted as failed.
  */
 #ifndef RUNNER_RECOGNISER_H
 #define RUNNER_RECOGNISER_H
@@ -54,6 +54,7 @@ struct engine {
 	unsigned window;
 	char name[64], version[64], model_name[128], model_sha256[65];
 	unsigned deaths; /* in a row, without a result */
+	unsigned long blamed; /* folder of the document that was read at the last of them */
 	double restart_at;
 	struct reading *first, *last; /* waiting */
 	unsigned waiting, in_flight;
