@@ -27,7 +27,6 @@ NULL_RECOGNISER = BUILD / "tests" / "tools" / "null-recogniser"
 SAMPLES = ROOT / "samples" / "documents"
 TEXTS = ROOT / "samples" / "text"
 FIXTURES = ROOT / "tests" / "fixtures"
-os.environ.setdefault("CLOISTER_PIPELINES", str(ROOT / "pipelines"))
 STATUSES = ("ok", "flagged", "failed")
 
 count, bad = 0, 0
