@@ -20,18 +20,27 @@
 
 #define RETRY_SECONDS 1
 
-/* Remove the folders of every attempt at this document; who else had one is dead. */
-static void sweep_attempts(struct document *d)
+/* Who else had an attempt at this document is dead. */
+void document_sweep_attempts(struct document *d, const char *but)
 {
 	size_t length = strlen(d->token.key);
 	int fd = openat(d->run->spool->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
 	for (struct dirent *e; dir && (e = readdir(dir));)
-		if (!strncmp(e->d_name, d->token.key, length) && e->d_name[length] == '.')
+		if (!strncmp(e->d_name, d->token.key, length) && e->d_name[length] == '.' &&
+		    !(but && !strcmp(e->d_name, but)))
 			durable_remove_tree(fd, e->d_name);
 	if (dir)
 		closedir(dir);
+}
+
+/* The attempt is over, the document is not. What was read stays, if it is not in earlier ones. */
+static void end_attempt(struct document *d)
+{
+	journal_sync(&d->journal);
+	if (d->attempt >= 0 && !d->adopted && d->phase != DOC_WRITTEN)
+		durable_remove_tree(d->run->spool->tmp, d->attempt_name);
 }
 
 static void drop_token(struct document *d)
@@ -137,14 +146,13 @@ void document_fail(struct document *d, const struct err *why)
 		return;
 	}
 	if (rc != RC_OK) {
-		run_disk_full(d->run, err.text);
-		document_give_back(d);
+		document_wait(d, err.text);
 		return;
 	}
 	d->closed = true;
 	d->run->counts.failed++;
 	report(d, "failed", why);
-	sweep_attempts(d);
+	document_sweep_attempts(d, NULL);
 	drop_token(d);
 }
 
@@ -152,14 +160,19 @@ void document_try_again(struct document *d, const struct err *why)
 {
 	struct token *t = &d->token;
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { 0 } };
+	struct buf text;
 	struct err err;
 
 	if (d->closed)
 		return;
 	if (!t->failures)
 		t->failures = json_array();
-	json_array_append_new(t->failures, json_pack("{s:i, s:s, s:s}", "attempt", (int)t->attempt,
-						     "reason", why->reason, "text", why->text));
+	buf_init(&text, 4 * ERR_TEXT_MAX);
+	utf8_repair(&text, why->text, strlen(why->text));
+	json_array_append_new(t->failures,
+			      json_pack("{s:i, s:s, s:s}", "attempt", (int)t->attempt, "reason",
+					why->reason, "text", text.data ? text.data : ""));
+	buf_release(&text);
 	if (json_array_size(t->failures) >= ATTEMPTS_EXPLAINED) {
 		document_fail(d, why);
 		return;
@@ -167,7 +180,7 @@ void document_try_again(struct document *d, const struct err *why)
 	log_warn("attempt %u failed document=\"%s\" reason=%s: %s; trying again", t->attempt,
 		 t->result, why->reason, why->text);
 	d->closed = true;
-	journal_sync(&d->journal);
+	end_attempt(d);
 	times[1].tv_sec = time(NULL) + RETRY_SECONDS;
 	if (token_write(d->run->lease.dir, t, &err) != RC_OK ||
 	    utimensat(d->run->lease.dir, d->token_name, times, 0) ||
@@ -188,7 +201,7 @@ void document_give_back(struct document *d)
 	if (d->closed)
 		return;
 	d->closed = true;
-	journal_sync(&d->journal);
+	end_attempt(d);
 	/* This attempt is not counted: nothing the document did ended it. */
 	t->attempt -= t->attempt > 0;
 	token_name(t, name);
@@ -202,6 +215,14 @@ void document_give_back(struct document *d)
 		close(ready);
 }
 
+void document_wait(struct document *d, const char *what)
+{
+	if (d->closed)
+		return;
+	run_disk_full(d->run, what);
+	document_give_back(d);
+}
+
 void document_park(struct document *d)
 {
 	path_set_add(&d->run->parked, token_path_hash(d->token.source, d->token.file));
@@ -213,7 +234,7 @@ void document_gone(struct document *d)
 	if (d->closed)
 		return;
 	d->closed = true;
-	sweep_attempts(d);
+	document_sweep_attempts(d, NULL);
 	drop_token(d);
 	d->run->intake.urgent = true;
 }
@@ -237,29 +258,32 @@ void document_acknowledge(struct document *d)
 {
 	struct run_counts *counts = &d->run->counts;
 	bool look = d->flagged || d->failed;
+	struct err err;
 
-	d->closed = true;
 	index_add(&d->run->index, d->token.identity, d->final);
-	publish_original(d->run, &d->token, d->pipeline.originals);
+	if (publish_original(d->run, &d->token, d->pipeline.originals, &err) != RC_OK) {
+		document_wait(d, err.text);
+		return;
+	}
+	d->closed = true;
 	if (d->pipeline.originals == ORIGINALS_KEEP)
 		remember_kept(d);
 	counts->done++;
 	counts->flagged += look;
 	report(d, d->unpacking ? "unpacked" : d->duplicate_of ? "duplicate" : look ? "flagged" : "done",
 	       NULL);
-	sweep_attempts(d);
+	document_sweep_attempts(d, NULL);
 	drop_token(d);
 }
 
 /* An earlier attempt got as far as publishing: only the rest is left to do. */
 static bool was_published(struct document *d)
 {
-	if (d->token.attempt > 1)
-		d->final = publish_find(d->run, &d->token, "key", d->token.key);
+	d->final = publish_find(d->run, &d->token, "key", d->token.key);
 	if (!d->final)
 		return false;
-	unpacking_recover(d);
 	d->phase = DOC_WRITTEN;
+	unpacking_recover(d);
 	return true;
 }
 
@@ -324,8 +348,7 @@ static bool make_attempt(struct document *d)
 		err_errno(&err, RC_RETRY, "write-error", "open state/tmp/%s", d->attempt_name);
 	else if (journal_create(&d->journal, d->attempt, d->token.key, d->token.identity, &err) == RC_OK)
 		return true;
-	run_disk_full(d->run, err.text);
-	document_give_back(d);
+	document_wait(d, err.text);
 	return false;
 }
 
@@ -350,7 +373,7 @@ static void open_with_engine(struct document *d)
 		return;
 	}
 	if (decoder_start(d, &err) != RC_OK)
-		document_try_again(d, &err);
+		document_wait(d, err.text);
 }
 
 struct document *document_begin(struct run *run, const char *token_name)
@@ -374,14 +397,14 @@ struct document *document_begin(struct run *run, const char *token_name)
 		goto over;
 	}
 	rc = run_pipeline(run, d->token.pipeline, d->token.ticket, &d->pipeline, &err);
+	if (was_published(d))
+		return d; /* even if its pipeline is gone */
 	if (rc != RC_OK) {
 		document_fail(d, &err);
 		goto over;
 	}
 	pipeline_hash(&d->pipeline, d->pipeline_hash);
 	d->engine = pool_engine(&run->pool, &d->pipeline);
-	if (was_published(d))
-		return d;
 	if (d->token.attempt > ATTEMPTS_UNEXPLAINED) {
 		err_set(&err, RC_FAILED, "too-many-attempts",
 			"%u attempts ended without a word (crashes or power cuts); not tried again",

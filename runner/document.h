@@ -48,6 +48,7 @@ struct document {
 	char attempt_name[KEY_SIZE + WORKER_NAME_SIZE + 16]; /* KEY.WORKER-N */
 	int attempt;           /* its folder in state/tmp */
 	struct journal journal;
+	bool adopted;          /* it holds what earlier attempts had read; they are removed */
 	double next_sync;
 	enum document_phase phase;
 	char kind[16];
@@ -109,9 +110,14 @@ bool document_changed(struct document *d);
 void document_fail(struct document *d, const struct err *why);      /* to failed/ */
 void document_try_again(struct document *d, const struct err *why); /* explained failure: deferred */
 void document_give_back(struct document *d);                        /* to ready/, uncounted */
+/* The same, because the system lacks something: the run waits before it goes on. */
+void document_wait(struct document *d, const char *what);
 void document_park(struct document *d); /* the same, but this run does not take it on again */
 void document_gone(struct document *d);   /* the file is not what it was: forget the token */
 void document_acknowledge(struct document *d); /* after its publication was synced */
+
+/* Remove the folders of all attempts at it, or of all but one. */
+void document_sweep_attempts(struct document *d, const char *but);
 
 /* pages.c */
 void document_pages_begin(struct document *d, uint32_t pages);
@@ -132,8 +138,8 @@ void decoder_late(struct document *d);
 void unpacking_begin(struct document *d);
 /* After publication: hand the members to the intake. */
 void unpacking_finish(struct document *d);
-/* The same, for what an attempt that died had published. */
-void unpacking_recover(struct document *d);
+/* The same, for what an attempt that died had published. false: they cannot be moved now. */
+bool unpacking_recover(struct document *d);
 void unpacking_release(struct document *d);
 
 /* finish.c */

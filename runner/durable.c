@@ -122,7 +122,7 @@ int durable_mkdirs(int dirfd, const char *path, struct err *err)
 	while (fd >= 0 && *p) {
 		size_t n = strcspn(p, "/");
 		char name[256];
-		int next;
+		int next = -1;
 
 		if (n == 0) {
 			p++;
@@ -136,9 +136,12 @@ int durable_mkdirs(int dirfd, const char *path, struct err *err)
 		}
 		memcpy(name, p, n);
 		name[n] = '\0';
-		if (!mkdirat(fd, name, 0755))
+		if (!mkdirat(fd, name, 0755)) {
 			durable_sync(fd, path);
-		next = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			errno = EEXIST;
+		}
+		if (errno == EEXIST)
+			next = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		close(fd);
 		fd = next;
 		p += n;

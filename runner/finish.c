@@ -121,12 +121,10 @@ static void on_end(void *arg)
 		} else if (publish_result(d->run, d->attempt, &d->token, &d->final, &err) == RC_OK) {
 			d->phase = DOC_WRITTEN;
 		} else {
-			run_disk_full(d->run, err.text);
-			document_give_back(d);
+			document_wait(d, err.text);
 		}
 	} else if (WIFEXITED(status) && WEXITSTATUS(status) == EX_WORK_REMAINS) {
-		run_disk_full(d->run, text.data);
-		document_give_back(d);
+		document_wait(d, text.data);
 	} else {
 		err_set(&err, RC_FAILED, "writer", "%s", text.data);
 		document_try_again(d, &err);
@@ -184,8 +182,7 @@ void document_write(struct document *d)
 	if (rc == RC_OK && mkdirat(d->attempt, "out", 0755) && errno != EEXIST)
 		rc = err_errno(&err, RC_RETRY, "write-error", "make folder for the result");
 	if (rc != RC_OK) {
-		run_disk_full(d->run, err.text);
-		document_give_back(d);
+		document_wait(d, err.text);
 		goto out;
 	}
 	fds[0].from = openat(d->attempt, JOURNAL_NAME, O_RDONLY | O_CLOEXEC);
@@ -195,7 +192,7 @@ void document_write(struct document *d)
 	else
 		rc = child_start(&d->writer, &d->run->loop, &spec, on_written, on_end, d, &err);
 	if (rc != RC_OK) {
-		document_try_again(d, &err);
+		document_wait(d, err.text);
 	} else {
 		child_send(&d->writer, writer_job(d));
 		child_close_in(&d->writer);

@@ -182,8 +182,9 @@ void intake_reject(struct run *run, const struct candidate *c, const char *resul
 {
 	json_t *json = json_object();
 	struct err err;
+	enum rc rc = publish_failure(run, c->source, c->file, result, json, why, &err);
 
-	if (publish_failure(run, c->source, c->file, result, json, why, &err) == RC_OK) {
+	if (rc == RC_OK) {
 		run->counts.failed++;
 		log_warn("failed document=\"%s\" reason=%s: %s", c->file, why->reason, why->text);
 		if (run->options->lines) {
@@ -195,6 +196,10 @@ void intake_reject(struct run *run, const struct candidate *c, const char *resul
 				     why->reason, why->text);
 			buf_release(&name);
 		}
+		return;
+	}
+	if (rc == RC_RETRY) {
+		run_disk_full(run, err.text); /* found again by the scan after the pause */
 		return;
 	}
 	log_error("document \"%s\" cannot be moved to failed/: %s", c->file, err.text);
@@ -335,9 +340,9 @@ static enum rc begin_member(struct run *run, struct admission *a, struct err *er
 	struct buf decoded;
 
 	buf_init(&decoded, 1 << 16);
-	if (fd >= 0)
-		close(fd);
-	if (!pipeline || !result || !name_decode(&decoded, result, strlen(result))) {
+	if (fd < 0 && errno != ENOENT)
+		rc = err_errno(err, RC_RETRY, "system", "open state/members/%s", manifest);
+	else if (!pipeline || !result || !name_decode(&decoded, result, strlen(result))) {
 		err_set(err, RC_FAILED, "archive", "the manifest %s does not tell about it", manifest);
 	} else {
 		a->token.pipeline = xstrdup(pipeline);
@@ -348,6 +353,8 @@ static enum rc begin_member(struct run *run, struct admission *a, struct err *er
 		a->token.archive = json_incref(json_object_get(member, "archive"));
 		rc = run_pipeline(run, pipeline, a->token.ticket, &a->pipeline, err);
 	}
+	if (fd >= 0)
+		close(fd);
 	buf_release(&decoded);
 	json_decref(json);
 	free(manifest);
@@ -359,7 +366,7 @@ static void begin_admission(struct run *run, struct candidate *c)
 	struct admission *a = &run->intake.now;
 	int folder = c->source == SOURCE_IN ? run->spool->in : run->spool->members;
 	enum rc rc = RC_OK;
-	struct err err;
+	struct err err = { 0 };
 	struct stat st;
 
 	*a = (struct admission){ .busy = true, .candidate = *c, .fd = -1 };
@@ -374,7 +381,7 @@ static void begin_admission(struct run *run, struct candidate *c)
 			goto drop;
 		}
 		if (!strcmp(err.reason, "system"))
-			goto drop; /* the next scan finds it again */
+			rc = RC_RETRY;
 	} else if (c->source == SOURCE_IN &&
 		   ((!c->renamed && moved_on(c, &st)) || being_written(a->fd))) {
 		log_debug("document \"%s\" is still being written", c->file);
@@ -396,6 +403,8 @@ static void begin_admission(struct run *run, struct candidate *c)
 	}
 	if (rc == RC_FAILED)
 		intake_reject(run, c, a->token.result ? a->token.result : c->file, &err);
+	else
+		run_disk_full(run, err.text); /* found again by the scan after the pause */
 drop:
 	intake_abandon(run);
 }

@@ -59,8 +59,7 @@ static void record_page(struct document *d, uint32_t page, json_t *record)
 		rc = journal_append(&d->journal, record, &err);
 	}
 	if (rc != RC_OK) {
-		run_disk_full(d->run, err.text);
-		document_give_back(d);
+		document_wait(d, err.text);
 	} else {
 		d->progress[page - 1] = PAGE_DONE;
 		count_page(d, status, reason);
@@ -271,6 +270,7 @@ static void adopt_earlier_attempts(struct document *d)
 	size_t length = strlen(d->token.key);
 	int top = openat(d->run->spool->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = top < 0 ? NULL : fdopendir(top);
+	bool found = false;
 
 	for (struct dirent *e; dir && !d->closed && (e = readdir(dir));) {
 		char path[300];
@@ -279,6 +279,7 @@ static void adopt_earlier_attempts(struct document *d)
 		if (strncmp(e->d_name, d->token.key, length) || e->d_name[length] != '.' ||
 		    !strcmp(e->d_name, d->attempt_name))
 			continue;
+		found = true;
 		snprintf(path, sizeof(path), "%s/" JOURNAL_NAME, e->d_name);
 		fd = openat(top, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0)
@@ -288,6 +289,13 @@ static void adopt_earlier_attempts(struct document *d)
 	}
 	if (dir)
 		closedir(dir);
+	if (d->closed)
+		return;
+	d->adopted = true;
+	if (found) {
+		journal_sync(&d->journal);
+		document_sweep_attempts(d, d->attempt_name);
+	}
 	if (d->reused)
 		log_info("document=\"%s\" %u of %u pages were finished by an earlier attempt",
 			 d->token.result, d->reused, d->pages);
@@ -336,7 +344,7 @@ void document_ask_page(struct document *d)
 	if (!d->decoder.loop) {
 		/* The last one died. This one has to open the document first. */
 		if (decoder_start(d, &err) != RC_OK)
-			document_try_again(d, &err);
+			document_wait(d, err.text);
 		return;
 	}
 	slot->page = next_pending(d);

@@ -152,10 +152,12 @@ void publish_sync(struct run *run, const char *final)
 
 	split(final, &dir, &base);
 	fd = openat(run->spool->out, *dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 && errno != ENOENT) /* somebody may have collected the whole folder already */
 		die(EX_WORK_REMAINS, "open out/%s to sync it: %s", dir, strerror(errno));
-	durable_sync(fd, dir);
-	close(fd);
+	if (fd >= 0) {
+		durable_sync(fd, dir);
+		close(fd);
+	}
 	free(dir);
 	free(base);
 }
@@ -211,18 +213,29 @@ static enum rc move_beneath(int fromdir, const char *file, int to, const char *a
 	return rc;
 }
 
-static void move_ticket(struct run *run, const char *file, int to, const char *as)
+/* The system will not change its mind while we wait. */
+static bool is_forbidden(void)
+{
+	return errno == EACCES || errno == EPERM || errno == EROFS;
+}
+
+static enum rc move_ticket(struct run *run, const char *file, int to, const char *as,
+			   struct err *err)
 {
 	char *ticket = xasprintf("%s" TICKET_SUFFIX, file);
 	char *ticket_as = xasprintf("%s" TICKET_SUFFIX, as);
+	enum rc rc = RC_OK;
 	struct stat st;
-	struct err err;
 
-	if (!fstatat(run->spool->in, ticket, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) &&
-	    move_beneath(run->spool->in, ticket, to, ticket_as, &err) != RC_OK)
-		log_warn("ticket of %s: %s", file, err.text);
+	if (!fstatat(run->spool->in, ticket, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
+		rc = move_beneath(run->spool->in, ticket, to, ticket_as, err);
+	if (rc != RC_OK && (is_forbidden() || !strcmp(err->reason, "vanished"))) {
+		log_warn("ticket of %s: %s", file, err->text);
+		rc = RC_OK;
+	}
 	free(ticket);
 	free(ticket_as);
+	return rc;
 }
 
 /* The last member takes the folder, with the manifest in it, along. */
@@ -256,37 +269,43 @@ bool publish_is_original(struct run *run, const struct token *t, bool *there)
 	       (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec == t->mtime_ns;
 }
 
-void publish_original(struct run *run, const struct token *t, enum originals_policy policy)
+enum rc publish_original(struct run *run, const struct token *t, enum originals_policy policy,
+			 struct err *err)
 {
 	enum rc rc = RC_OK;
-	struct err err;
 	bool there;
 
 	if (t->source == SOURCE_MEMBER) {
 		unlinkat(run->spool->members, t->file, 0);
 		sweep_members(run, t->file);
-		return;
+		return rc;
 	}
 	if (policy == ORIGINALS_KEEP)
-		return;
+		return rc;
 	if (!publish_is_original(run, t, &there)) {
 		run->intake.urgent |= there; /* a new document has taken its place */
-		return;
+		return rc;
 	}
 	if (policy == ORIGINALS_DELETE) {
 		char *ticket = xasprintf("%s" TICKET_SUFFIX, t->file);
 
 		unlinkat(run->spool->in, ticket, 0);
-		unlinkat(run->spool->in, t->file, 0);
+		if (unlinkat(run->spool->in, t->file, 0) && errno != ENOENT)
+			rc = err_errno(err, RC_RETRY, "write-error", "remove in/%s", t->file);
 		free(ticket);
-		return;
+	} else {
+		rc = move_ticket(run, t->file, run->spool->done, t->file, err);
+		if (rc == RC_OK)
+			rc = move_beneath(run->spool->in, t->file, run->spool->done, t->file, err);
+		if (rc != RC_OK && !strcmp(err->reason, "vanished"))
+			rc = RC_OK;
 	}
-	move_ticket(run, t->file, run->spool->done, t->file);
-	rc = move_beneath(run->spool->in, t->file, run->spool->done, t->file, &err);
-	if (rc != RC_OK && strcmp(err.reason, "vanished")) {
-		log_error("original of out/%s stays in in/: %s", t->result, err.text);
+	if (rc != RC_OK && is_forbidden()) {
+		log_error("original of out/%s stays in in/: %s", t->result, err->text);
 		path_set_add(&run->intake.stuck, token_path_hash(t->source, t->file));
+		rc = RC_OK;
 	}
+	return rc;
 }
 
 /* What lies in failed/ under a name: nothing; a reason of ours alone, because an attempt died before
@@ -328,7 +347,7 @@ static enum failed_place put_in_failed(int parent, const char *name, json_t *why
 		*rc = durable_write(parent, why_name, text, strlen(text), true, err);
 		free(text);
 		if (*rc == RC_OK && (*rc = durable_move(from, file, parent, name, err)) != RC_OK) {
-			if (errno == EACCES || errno == EPERM || errno == EROFS)
+			if (is_forbidden())
 				*rc = RC_FAILED;
 			if (!strcmp(err->reason, "vanished"))
 				*rc = RC_OK; /* there is nothing left to move; the reason stands */
@@ -374,7 +393,7 @@ enum rc publish_failure(struct run *run, enum token_source source, const char *f
 		if (!taken && rc == RC_OK && source == SOURCE_IN) {
 			char *as = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
 
-			move_ticket(run, file, run->spool->failed, as);
+			rc = move_ticket(run, file, run->spool->failed, as, err);
 			free(as);
 		} else if (!taken && rc == RC_OK) {
 			sweep_members(run, file);

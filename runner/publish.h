@@ -27,8 +27,10 @@ char *publish_find(struct run *run, const struct token *t, const char *member, c
  * another over it. */
 bool publish_is_original(struct run *run, const struct token *t, bool *there);
 
-/* After publish_sync(): original to done/ (or as the pipeline says), ticket along with it. */
-void publish_original(struct run *run, const struct token *t, enum originals_policy policy);
+/* After publish_sync(): original to done/ (or as the pipeline says), ticket along with it. RC_RETRY
+ * when that cannot be done now. */
+enum rc publish_original(struct run *run, const struct token *t, enum originals_policy policy,
+			 struct err *err);
 
 /* Document (a file beneath in/ or members/) to failed/ with its reason. why: an object, consumed,
  * that gets document, reason, text and time added. RC_RETRY when it cannot be written now,

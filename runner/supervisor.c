@@ -24,11 +24,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #define SCAN_PAUSE_SECONDS 1.0
+#define DESCRIPTORS_MAX    65536 /* some programs go through all that they may have */
 
 static int signal_fd(void)
 {
@@ -46,6 +48,18 @@ static int signal_fd(void)
 	if (fd < 0)
 		die(EX_BUG, "signalfd: %s", strerror(errno));
 	return fd;
+}
+
+/* A document has a descriptor for each page of its window. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = min_u64(limit.rlim_max, DESCRIPTORS_MAX);
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_debug("descriptors: %s", strerror(errno));
 }
 
 struct signals {
@@ -122,12 +136,14 @@ static void try_gate(struct run *run)
 
 static enum rc set_up(struct run *run, struct err *err)
 {
-	char *fallback = xasprintf("%s/state/tmp", run->spool->path);
+	char *spool = realpath(run->spool->path, NULL); /* recognisers run in another folder */
+	char *fallback = xasprintf("%s/state/tmp", spool ? spool : run->spool->path);
 	enum rc rc;
 
 	run->sandbox_flag = !sandbox_wanted()		   ? "--sandbox=off"
 			    : run->config->require_sandbox ? "--sandbox=on"
 							   : "--sandbox=try";
+	raise_descriptors();
 	run->gate_fd = -1;
 	run->scratch.fd = run->index.fd = run->lease.dir = -1;
 	rc = sandbox_leave_network(err);
@@ -146,6 +162,7 @@ static enum rc set_up(struct run *run, struct err *err)
 	if (rc == RC_OK)
 		rc = index_open(&run->index, run->spool, err);
 	free(fallback);
+	free(spool);
 	if (rc != RC_OK)
 		return rc;
 	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, sandbox_wanted(),

@@ -94,12 +94,11 @@ void unpacking_begin(struct document *d)
 	}
 	if (mkdirat(d->attempt, "members", 0755) ||
 	    (u->members = openat(d->attempt, "members", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-		run_disk_full(d->run, strerror(errno));
-		document_give_back(d);
+		document_wait(d, strerror(errno));
 		goto out;
 	}
 	if (child_start(&d->decoder, &d->run->loop, &spec, on_frames, on_end, d, &err) != RC_OK) {
-		document_try_again(d, &err);
+		document_wait(d, err.text);
 		goto out;
 	}
 	d->deadline = loop_now() + (double)d->pipeline.limits.open_seconds;
@@ -116,8 +115,7 @@ out:
 static void out_of_room(struct document *d, const char *what)
 {
 	decoder_stop(d);
-	run_disk_full(d->run, what);
-	document_give_back(d);
+	document_wait(d, what);
 }
 
 /* A member starts. */
@@ -393,8 +391,7 @@ static void on_end(void *arg)
 		return;
 	if (write_manifests(d, &err) != RC_OK ||
 	    publish_result(d->run, d->attempt, &d->token, &d->final, &err) != RC_OK) {
-		run_disk_full(d->run, err.text);
-		document_give_back(d);
+		document_wait(d, err.text);
 		return;
 	}
 	d->phase = DOC_WRITTEN;
@@ -409,8 +406,10 @@ void unpacking_finish(struct document *d)
 		return;
 	if (json_object_size(d->unpacking->files) &&
 	    durable_move(d->attempt, "members", run->spool->members, d->token.key, &err) != RC_OK &&
-	    strcmp(err.reason, "exists"))
-		log_error("members of \"%s\": %s", d->token.result, err.text);
+	    strcmp(err.reason, "exists")) {
+		document_wait(d, err.text);
+		return;
+	}
 	durable_sync(run->spool->members, "state/members");
 	run->intake.urgent = true;
 	d->flagged = d->unpacking->lost;
@@ -419,11 +418,12 @@ void unpacking_finish(struct document *d)
 }
 
 /* An attempt that died after publishing archive.json may still hold the members. */
-void unpacking_recover(struct document *d)
+bool unpacking_recover(struct document *d)
 {
 	size_t length = strlen(d->token.key);
 	int top = openat(d->run->spool->tmp, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = top < 0 ? NULL : fdopendir(top);
+	bool moved = true;
 	struct err err;
 
 	for (struct dirent *e; dir && (e = readdir(dir));) {
@@ -437,8 +437,13 @@ void unpacking_recover(struct document *d)
 		snprintf(path, sizeof(path), "%s/members", e->d_name);
 		if (durable_move(top, path, d->run->spool->members, d->token.key, &err) == RC_OK)
 			durable_sync(d->run->spool->members, "state/members");
+		else if (strcmp(err.reason, "exists"))
+			moved = false;
 		d->run->intake.urgent = true;
 	}
 	if (dir)
 		closedir(dir);
+	if (!moved)
+		document_wait(d, err.text);
+	return moved;
 }

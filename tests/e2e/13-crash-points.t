@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""SIGKILL at the system calls of the commit path, one after the other: the next run puts right
-whatever was begun, and nothing is doubled, lost or left over."""
+"""SIGKILL, or no room, at the system calls of the commit path, one after the other: the next run puts
+right whatever was begun, and nothing is doubled, lost or left over."""
 
 import io
 import os
@@ -92,6 +92,18 @@ for call, step in CALLS.items():
             wrong.append(f"killed at {call} {k}: then exit code {second.returncode}")
         shutil.rmtree(spool.path)
     ok(points and not wrong, f"killed at {len(points)} calls of {call}", *wrong)
+
+# A disk that is full for a moment: the run waits, and ends as if nothing had been.
+wrong, points = [], range(1, made.count("renameat2") + 1)
+for k in points:
+    spool = new_spool()
+    run(spool, *strace("renameat2", ("-e", f"inject=renameat2:error=ENOSPC:when={k}")))
+    run(spool)
+    got = outcome(spool)
+    wrong += [f"no room at renameat2 {k}: {part} is {got[part]}, not {WANT[part]}"
+              for part in WANT if got[part] != WANT[part]]
+    shutil.rmtree(spool.path)
+ok(points and not wrong, f"no room at {len(points)} calls of renameat2", *wrong)
 
 # A power cut may take the content of a token along that had not reached the disk: what has been
 # published under it is found all the same.
