@@ -113,16 +113,6 @@ enum rc lease_take(struct lease *l, const struct spool *spool, uint64_t lease_se
 	return durable_move(spool->active, fresh, spool->active, l->name, err);
 }
 
-void lease_drop(struct lease *l)
-{
-	unlinkat(l->dir, "hb", 0);
-	if (unlinkat(l->spool->active, l->name, AT_REMOVEDIR) && errno != ENOENT)
-		log_warn("remove state/active/%s: %s", l->name, strerror(errno));
-	close(l->dir);
-	free(l->others);
-	*l = (struct lease){ .dir = -1 };
-}
-
 void lease_beat(struct lease *l, double now)
 {
 	if (now < l->next_beat)
@@ -189,6 +179,22 @@ static bool holds_tokens(int worker)
 	if (dir)
 		closedir(dir);
 	return found;
+}
+
+/* With a token that could not be moved the folder stays, and the heartbeat in it tells the next run
+ * that we are gone. */
+void lease_drop(struct lease *l)
+{
+	if (holds_tokens(l->dir)) {
+		log_warn("state/active/%s still holds documents; the next run takes them back", l->name);
+	} else {
+		unlinkat(l->dir, "hb", 0);
+		if (unlinkat(l->spool->active, l->name, AT_REMOVEDIR) && errno != ENOENT)
+			log_warn("remove state/active/%s: %s", l->name, strerror(errno));
+	}
+	close(l->dir);
+	free(l->others);
+	*l = (struct lease){ .dir = -1 };
 }
 
 static bool is_dead(struct lease *l, const char *name, int dir, double now)

@@ -41,7 +41,7 @@ struct lease {
 
 enum rc lease_take(struct lease *l, const struct spool *spool, uint64_t lease_seconds,
 		   struct err *err);
-/* Give the folder up; the tokens must be gone from it. */
+/* Give the folder up. */
 void lease_drop(struct lease *l);
 
 /* Beat when it is time. Ends the process (exit 75) when this worker has been declared dead. */
