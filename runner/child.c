@@ -207,8 +207,8 @@ enum lines_status child_line(struct child *c, char **line, size_t *len)
 	return status;
 }
 
-/* A line must not be written by halves. What is in a pipe lies in whole pages, of which the first and
- * the last may be used in part. */
+/* A line must not be written by halves. What is in a pipe lies in whole pages, of which the first
+ * and the last may be used in part. */
 static bool has_room(const struct child *c, size_t len)
 {
 	int unread, size = fcntl(c->in, F_GETPIPE_SZ);

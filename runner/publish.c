@@ -19,7 +19,7 @@
 #define NAMES_MAX  100000
 #define SUFFIX_MAX 16
 
-/* NAME with the last part of it cut to `max` bytes, before its suffix and not within a character. */
+/* NAME, its last part cut to `max` bytes, before its suffix and not within a character. */
 static char *shorten(const char *name, size_t max)
 {
 	const char *slash = strrchr(name, '/');
@@ -308,8 +308,8 @@ enum rc publish_original(struct run *run, const struct token *t, enum originals_
 	return rc;
 }
 
-/* What lies in failed/ under a name: nothing; a reason of ours alone, because an attempt died before
- * it moved the document; both; or something of another document. */
+/* What lies in failed/ under a name: nothing; a reason of ours alone, because an attempt died
+ * before it moved the document; both; or something of another document. */
 enum failed_place { PLACE_FREE, PLACE_BEGUN, PLACE_DONE, PLACE_TAKEN };
 
 static enum failed_place look_in_failed(int parent, const char *name, const char *why_name,
