@@ -368,7 +368,7 @@ static struct reading *find_flight(struct process *process, uint64_t id)
 }
 
 /* false: the line is not an answer to anything that was asked. */
-static bool take_result(struct process *process, json_t *message)
+static bool take_result(struct process *process, json_t *message, size_t len)
 {
 	struct engine *e = process->engine;
 	json_t *id = json_object_get(message, "id");
@@ -384,7 +384,11 @@ static bool take_result(struct process *process, json_t *message)
 	unlink_reading(&process->flight, r);
 	process->n_flight--;
 	e->in_flight--;
-	if (!strcmp(status, "ok")) {
+	if (len > r->max_line) {
+		err_set(&why, RC_FAILED, "limit:result-kibibytes",
+			"the result has %zu bytes, the pipeline allows %zu", len, r->max_line);
+		e->deaths = 0;
+	} else if (!strcmp(status, "ok")) {
 		result = airlock_result(message, r->width, r->height, &why);
 	} else {
 		const char *error = json_string_value(json_object_get(message, "error"));
@@ -419,7 +423,7 @@ static void on_line(void *arg)
 	}
 	do {
 		json_t *message = airlock_parse(line, len, &why);
-		bool good = message && (process->ready ? take_result(process, message)
+		bool good = message && (process->ready ? take_result(process, message, len)
 						       : take_hello(process, message));
 
 		json_decref(message);
