@@ -9,6 +9,11 @@
 ## make check       install what is missing, build, and run every test
 ## make unit        build and run the unit tests alone
 ## make asan        the tests, built with AddressSanitizer and UBSan
+## make check-crash  kills, power cuts, failing calls and hostile files, the long way (an hour)
+## make check-container  build the container image and run the samples in it (podman)
+## make check-slurm  two nodes of a Slurm on this machine share a spool
+## make fuzz        fuzz every parser of our own (FUZZ_SECONDS=60 each)
+## make soak        20 minutes and 20,000 documents: memory, descriptors, nothing left over
 ## make bench       the table of figures: speed, errors, memory, beside other programs
 ## make install     programs, pipelines, manual and completion below PREFIX (/usr/local)
 ## make format      lay the sources out with clang-format
@@ -63,9 +68,10 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC))
 
 # The slow ones first, so that the cores are busy to the end.
-TEST_PROGRAMS := $(wildcard tests/e2e/*.t) $(wildcard tests/sandbox/*.t) $(UNIT)
+TEST_PROGRAMS := $(wildcard tests/crash/*.t) $(wildcard tests/fuzz/*.t) $(wildcard tests/e2e/*.t) \
+	$(wildcard tests/sandbox/*.t) $(UNIT)
 
-.PHONY: all help programs tests run check unit asan bench deps deps-test install format tidy clean
+.PHONY: all help programs tests run check check-crash check-container check-slurm fuzz soak unit asan bench deps deps-test install format tidy clean
 
 all: programs
 
@@ -137,6 +143,24 @@ run: deps
 check: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
 	@CLOISTER_BUILD=$(BUILD) tests/run -j $(JOBS) $(TEST_PROGRAMS)
+
+# What follows takes long, or needs more than a machine that builds: by hand, not in `make check`.
+LONG = @CLOISTER_BUILD=$(BUILD) CLOISTER_TEST_FULL=1 CLOISTER_TEST_SECONDS=7200 tests/run -j 1
+
+check-crash: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
+	$(LONG) $(wildcard tests/crash/*.t) tests/fuzz/hostile.t
+
+soak: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
+	$(LONG) tests/long/soak.t
+
+check-container: deps-test
+	$(LONG) tests/long/container.t
+
+check-slurm: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
+	$(LONG) tests/long/slurm.t
 
 unit: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(UNIT)
