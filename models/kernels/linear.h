@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * linear: y = x W' + bias, with W packed for the CPU it runs on.
+ *
+ * Invariant: a row of y depends on that row of x and on W alone. The order in which products are
+ * added up does not depend on the number of rows, on the thread or on the blocking, so a page's
+ * result has the same bits whatever shares its batch.
+ *
+ * x and y are fp32. A bf16 weight multiplies x rounded to bf16 (to nearest, ties to even) and adds
+ * up in fp32; an int8 weight has one fp32 scale a row of W and multiplies x as bf16; an fp32 weight
+ * stays fp32 throughout.
+ */
+#ifndef MODELS_KERNELS_LINEAR_H
+#define MODELS_KERNELS_LINEAR_H
+
+#include "base/err.h"
+#include "kernels/pool.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum number {
+	NUMBER_F32,
+	NUMBER_BF16,
+	NUMBER_F16,
+	NUMBER_INT8, /* packed weights only */
+};
+
+size_t number_size(enum number);
+const char *number_name(enum number);
+
+/* bf16 <-> fp32; to nearest, ties to even; a NaN stays one. */
+float bf16_to_f32(uint16_t);
+uint16_t bf16_from_f32(float);
+float f16_to_f32(uint16_t);
+
+/* Rows of a stored matrix, row-major, not necessarily aligned. */
+struct matrix {
+	const void *data;
+	enum number number; /* F32, BF16 or F16 */
+	size_t rows, columns;
+};
+
+struct linear {
+	size_t in, out;       /* columns of x, columns of y */
+	enum number number;   /* of the packed weight: F32, BF16 or INT8 */
+	void *weight;         /* packed, owned */
+	size_t weight_size;   /* bytes */
+	float *bias, *scale;  /* [out] or NULL, owned; scale: INT8 */
+};
+
+/*
+ * Pack the rows of `parts`, one below the other ([out, in] in all; q, k and v make one linear).
+ * biases: one pointer a part, each to that part's rows in fp32 or NULL; NULL: none at all.
+ * RC_FATAL when memory is not to be had.
+ */
+enum rc linear_pack(struct linear *, const struct matrix *parts, const float *const *biases, size_t count,
+	enum number number, struct pool *, struct err *);
+void linear_release(struct linear *);
+
+/* x [rows][x_stride] -> y [rows][y_stride], strides in floats, >= in and out. They do not overlap. */
+void linear_apply(const struct linear *, struct pool *, const float *x, size_t x_stride, size_t rows,
+	float *y, size_t y_stride);
+
+#endif
