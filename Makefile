@@ -31,6 +31,7 @@ PACKAGES_decode := poppler-glib cairo fontconfig libpng libjpeg libtiff-4 libope
 PACKAGES_tesseract := tesseract lept
 PACKAGES_common := jansson nettle libseccomp
 PACKAGES_runner := libcyaml
+PACKAGES_models := libpcre2-8 libutf8proc
 
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wpointer-arith -Wformat=2 -Wno-format-nonliteral -Wundef
@@ -44,7 +45,7 @@ CFLAGS := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanit
 HARDENING := -fPIE
 endif
 
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCLOISTER_VERSION='"$(VERSION)"' -Irunner -Ipipelines \
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCLOISTER_VERSION='"$(VERSION)"' -Irunner -Ipipelines -Imodels \
 	$(WARNINGS) $(HARDENING) $(CFLAGS) -MMD -MP
 
 # Sources. Whatever more than one program uses goes into libcloister.a.
@@ -54,7 +55,9 @@ RUNNER_SRC := $(filter-out $(COMMON_SRC),$(wildcard runner/*.c))
 DECODE_SRC := $(wildcard pipelines/decode/*.c)
 TESSERACT_SRC := $(wildcard pipelines/tesseract/*.c)
 WRITE_SRC := $(wildcard pipelines/write/*.c)
+MODELS_SRC := $(filter-out models/main.c,$(wildcard models/*.c models/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
+MODELS_UNIT_SRC := $(wildcard tests/models/*.c)
 TOOL_SRC := $(wildcard tests/tools/*.c)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -65,11 +68,13 @@ PROGRAMS := $(BUILD)/cloister $(BUILD)/cloister-decode $(BUILD)/cloister-tessera
 PIPELINES := $(patsubst pipelines/%,$(BUILD)/pipelines/%,$(wildcard pipelines/*.yaml))
 LIB := $(BUILD)/libcloister.a
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
+MODELS_LIB := $(BUILD)/libmodels.a
+MODELS_UNIT := $(patsubst tests/models/%.c,$(BUILD)/tests/models/%,$(MODELS_UNIT_SRC))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC))
 
 # The slow ones first, so that the cores are busy to the end.
 TEST_PROGRAMS := $(wildcard tests/crash/*.t) $(wildcard tests/fuzz/*.t) $(wildcard tests/e2e/*.t) \
-	$(wildcard tests/sandbox/*.t) $(UNIT)
+	$(wildcard tests/sandbox/*.t) $(UNIT) $(MODELS_UNIT)
 
 .PHONY: all help programs tests run check check-crash check-container check-slurm fuzz soak unit asan bench deps deps-test install format tidy clean
 
@@ -95,6 +100,20 @@ $(BUILD)/cloister-tesseract: $(call objects,$(TESSERACT_SRC)) $(LIB)
 
 $(BUILD)/cloister-write: $(call objects,$(WRITE_SRC)) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_common)) -lm
+
+# The engine needs no decoder, no Tesseract and nothing of the runner but runner/base.
+$(MODELS_LIB): $(call objects,$(MODELS_SRC))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/obj/models/%.o: models/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common)) -c -o $@ $<
+
+$(BUILD)/tests/models/%: tests/models/%.c $(MODELS_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $^ \
+		$(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
 $(BUILD)/obj/pipelines/%.o: pipelines/%.c
 	@mkdir -p $(@D)
@@ -127,7 +146,7 @@ $(BUILD)/cloister.1: $(BUILD)/cloister
 $(BUILD)/cloister.bash: $(BUILD)/cloister
 	$< completion bash > $@
 
-tests: programs $(UNIT) $(TOOLS)
+tests: programs $(UNIT) $(MODELS_UNIT) $(TOOLS)
 
 deps:
 	@.ci/deps build
@@ -187,10 +206,10 @@ install: programs
 	install -m 644 $(BUILD)/cloister.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cloister
 
 format:
-	clang-format -i $(wildcard runner/*.[ch] runner/base/*.[ch] pipelines/*.[ch] pipelines/*/*.[ch] tests/*/*.[ch])
+	clang-format -i $(wildcard runner/*.[ch] runner/base/*.[ch] pipelines/*.[ch] pipelines/*/*.[ch] models/*.[ch] models/*/*.[ch] tests/*/*.[ch])
 
 tidy:
-	clang-tidy --quiet $(COMMON_SRC) $(RUNNER_SRC) $(DECODE_SRC) $(TESSERACT_SRC) $(WRITE_SRC) -- $(ALL_CFLAGS)
+	clang-tidy --quiet $(COMMON_SRC) $(RUNNER_SRC) $(DECODE_SRC) $(TESSERACT_SRC) $(WRITE_SRC) $(MODELS_SRC) -- $(ALL_CFLAGS)
 
 clean:
 	rm -rf $(BUILD)
