@@ -41,6 +41,9 @@ struct matrix {
 	size_t rows, columns;
 };
 
+/* Rows first .. first + count - 1 as fp32, [count][columns]. */
+void matrix_to_f32(const struct matrix *, size_t first, size_t count, float *out);
+
 struct linear {
 	size_t in, out;       /* columns of x, columns of y */
 	enum number number;   /* of the packed weight: F32, BF16 or INT8 */

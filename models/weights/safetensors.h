@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * safetensors: the weights of a model folder, as downloaded.
+ *
+ * Format: https://huggingface.co/docs/safetensors (8 bytes little-endian header length, a JSON
+ * header, the data), alone in model.safetensors or in the shards that the weight_map of
+ * model.safetensors.index.json names.
+ *
+ * The files are mapped read-only and stay as they are on disk: tensors are row-major and need not
+ * be aligned. Every tensor has one name here, whichever way it was saved: `visual.` for the vision
+ * tower, `text.` for the language model, `lm_head.weight`.
+ */
+#ifndef MODELS_WEIGHTS_SAFETENSORS_H
+#define MODELS_WEIGHTS_SAFETENSORS_H
+
+#include "base/err.h"
+#include "kernels/linear.h"
+
+#include <stdint.h>
+
+enum { TENSOR_RANK_MAX = 6 };
+
+struct tensor {
+	const char *name;   /* as above */
+	const char *stored; /* as in the file */
+	const char *file;   /* the shard, without the folder */
+	const char *dtype;  /* "BF16", "F16", "F32", ... */
+	unsigned rank;
+	uint64_t shape[TENSOR_RANK_MAX];
+	const void *data;
+	size_t size; /* bytes; what shape and dtype say */
+};
+
+struct weights;
+
+/* Map and check every shard. RC_FATAL names the file and what is wrong with it. */
+enum rc weights_open(struct weights **, const char *folder, struct err *);
+void weights_close(struct weights *);
+size_t weights_count(const struct weights *);
+
+/* NULL when there is none. */
+const struct tensor *weights_find(const struct weights *, const char *name);
+
+/*
+ * Take a matrix of F32, BF16 or F16 numbers with this shape (a vector: columns 1; a tensor of
+ * higher rank: its first dimension, and the product of the others). RC_FATAL names the tensor when
+ * it is missing or has another shape or type.
+ */
+enum rc weights_take(struct weights *, const char *name, uint64_t rows, uint64_t columns, struct matrix *,
+	struct err *);
+
+/* The same, as fp32 in memory that the caller frees. */
+enum rc weights_take_f32(struct weights *, const char *name, uint64_t rows, uint64_t columns, float **,
+	struct err *);
+
+/* RC_FATAL naming the first tensor that nobody took, unless its name starts with one of `known`
+ * (NULL-terminated). */
+enum rc weights_all_taken(const struct weights *, const char *const *known, struct err *);
+
+#endif
