@@ -168,11 +168,11 @@ LONG = @CLOISTER_BUILD=$(BUILD) CLOISTER_TEST_FULL=1 CLOISTER_TEST_SECONDS=7200 
 
 check-crash: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
-	$(LONG) $(wildcard tests/crash/*.t) tests/fuzz/hostile.t
+	$(LONG) $(filter-out tests/crash/soak.t,$(wildcard tests/crash/*.t)) tests/fuzz/hostile.t
 
 soak: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
-	$(LONG) tests/long/soak.t
+	$(LONG) tests/crash/soak.t
 
 check-container: deps-test
 	$(LONG) tests/long/container.t
