@@ -405,12 +405,14 @@ static void tear_down(struct run *run)
 	run_release_pipelines(run);
 }
 
+/* A run that was to end when all is done and was told to stop before cannot know what has arrived
+ * since, here or on another machine. */
 static int exit_code(const struct run *run, bool remains)
 {
+	if (!run->stop && (remains || (run->signal && run->options->once)))
+		return EX_WORK_REMAINS;
 	if (run->signal)
 		return 128 + run->signal;
-	if (remains)
-		return EX_WORK_REMAINS;
 	return run->counts.failed || run->counts.flagged ? EX_SOME_FAILED : EX_ALL_DONE;
 }
 

@@ -216,7 +216,10 @@ for name, pid, samples in residents:
 for name, size in sorted(family.greatest(middle, ended).items()):
     earlier = family.greatest(begun, middle).get(name, 0)
     figure(f"soak, {name}, greatest of all", f"{kib(earlier)} KiB, then {kib(size)} KiB")
-same(after, before, "idle again: the same descriptors as after the first documents")
+more = [f"{program}: {after[program].get(kind, 0)} of {kind}, not {before[program].get(kind, 0)}"
+        for program in before for kind in before[program].keys() | after[program].keys()
+        if before[program].get(kind) != after[program].get(kind)]
+problems(more[:10], "idle again: the same descriptors as after the first documents")
 same(sorted(family.zombies), [], "no child stays dead")
 figure("soak, descriptors of the idle run", sum(after["cloister"].values()))
 
