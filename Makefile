@@ -44,6 +44,14 @@ ifdef SANITIZE
 CFLAGS := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 HARDENING := -fPIE
 endif
+# What `make fuzz` builds with. decode/oom.c asks by gcc's name for this sanitizer.
+ifdef FUZZ
+CC := clang
+WARNINGS += -Wno-missing-field-initializers
+CFLAGS := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer \
+	-fno-sanitize-recover=undefined -D__SANITIZE_ADDRESS__
+HARDENING := -fPIE
+endif
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCLOISTER_VERSION='"$(VERSION)"' -Irunner -Ipipelines -Imodels \
 	$(WARNINGS) $(HARDENING) $(CFLAGS) -MMD -MP
@@ -59,6 +67,8 @@ MODELS_SRC := $(filter-out models/main.c,$(wildcard models/*.c models/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 MODELS_UNIT_SRC := $(wildcard tests/models/*.c)
 TOOL_SRC := $(wildcard tests/tools/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
+PARTS_SRC := $(filter-out %/main.c,$(DECODE_SRC) $(WRITE_SRC) $(TESSERACT_SRC) $(RUNNER_SRC))
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 pkg = $(shell pkg-config --$(1) $(2) 2>/dev/null)
@@ -71,12 +81,13 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 MODELS_LIB := $(BUILD)/libmodels.a
 MODELS_UNIT := $(patsubst tests/models/%.c,$(BUILD)/tests/models/%,$(MODELS_UNIT_SRC))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRC))
 
 # The slow ones first, so that the cores are busy to the end.
 TEST_PROGRAMS := $(wildcard tests/crash/*.t) $(wildcard tests/fuzz/*.t) $(wildcard tests/e2e/*.t) \
 	$(wildcard tests/sandbox/*.t) $(UNIT) $(MODELS_UNIT)
 
-.PHONY: all help programs tests run check check-crash check-container check-slurm fuzz soak unit asan bench deps deps-test install format tidy clean
+.PHONY: all help programs tests fuzzers run check check-crash check-container check-slurm fuzz soak unit asan bench deps deps-test install format tidy clean
 
 all: programs
 
@@ -124,11 +135,22 @@ $(BUILD)/obj/%.o: %.c
 	$(CC) $(ALL_CFLAGS) $(call pkg,cflags,$(PACKAGES_common) $(PACKAGES_runner)) -c -o $@ $<
 
 # A unit test is one program a module. It may use the decoders too (all but their main).
-$(BUILD)/tests/unit/%: tests/unit/%.c $(call objects,$(filter-out %/main.c,$(DECODE_SRC) $(WRITE_SRC) $(TESSERACT_SRC) $(RUNNER_SRC))) $(LIB)
+$(BUILD)/tests/unit/%: tests/unit/%.c $(call objects,$(PARTS_SRC)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/write -Ipipelines/tesseract $(LINK_HARDENING) \
 		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common) cmocka) -o $@ $^ \
 		$(call pkg,libs,cmocka $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -lm
+
+# A fuzz harness may include the source it is about: the other parts come out of an archive.
+$(BUILD)/libparts.a: $(call objects,$(PARTS_SRC) $(COMMON_SRC))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(if $(FUZZ),,$(BUILD)/obj/tests/fuzz/replay.o) $(BUILD)/libparts.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/tesseract $(LINK_HARDENING) $(if $(FUZZ),-fsanitize=fuzzer) \
+		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -o $@ $^ \
+		$(call pkg,libs,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -lm
 
 $(BUILD)/tests/tools/%: tests/tools/%.c $(LIB)
 	@mkdir -p $(@D)
@@ -146,7 +168,7 @@ $(BUILD)/cloister.1: $(BUILD)/cloister
 $(BUILD)/cloister.bash: $(BUILD)/cloister
 	$< completion bash > $@
 
-tests: programs $(UNIT) $(MODELS_UNIT) $(TOOLS)
+tests: programs $(UNIT) $(MODELS_UNIT) $(TOOLS) $(FUZZERS)
 
 deps:
 	@.ci/deps build
@@ -169,6 +191,13 @@ LONG = @CLOISTER_BUILD=$(BUILD) CLOISTER_TEST_FULL=1 CLOISTER_TEST_SECONDS=7200 
 check-crash: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
 	$(LONG) $(filter-out tests/crash/soak.t,$(wildcard tests/crash/*.t)) tests/fuzz/hostile.t
+
+# A harness a time, each for FUZZ_SECONDS; FUZZ_ONLY="fuzz-pdf ..." for some of them.
+fuzz: deps-test
+	@if ! command -v clang >/dev/null; then echo "make fuzz: skipped, install clang and libclang-rt-14-dev"; else \
+		$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=$(BUILD)/fuzz FUZZ=1 fuzzers && tests/fuzz/run $(BUILD)/fuzz; fi
+
+fuzzers: $(FUZZERS)
 
 soak: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
