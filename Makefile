@@ -149,8 +149,8 @@ $(BUILD)/libparts.a: $(call objects,$(PARTS_SRC) $(COMMON_SRC))
 $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(if $(FUZZ),,$(BUILD)/obj/tests/fuzz/replay.o) $(BUILD)/libparts.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/tesseract $(LINK_HARDENING) $(if $(FUZZ),-fsanitize=fuzzer) \
-		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -o $@ $^ \
-		$(call pkg,libs,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -lm
+		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -o $@ $< $(filter %.o %.a,$^) \
+		$(call pkg,libs,zlib $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -lm
 
 $(BUILD)/tests/tools/%: tests/tools/%.c $(LIB)
 	@mkdir -p $(@D)

@@ -8,10 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What other programs and libraries say becomes one line too. */
 static void fill(struct err *err, const char *reason, const char *format, va_list ap)
 {
 	snprintf(err->reason, sizeof(err->reason), "%s", reason);
 	vsnprintf(err->text, sizeof(err->text), format, ap);
+	for (char *c = err->text; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = ' ';
 }
 
 enum rc err_set(struct err *err, enum rc rc, const char *reason, const char *format, ...)

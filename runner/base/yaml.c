@@ -45,7 +45,7 @@ static bool complain(struct yaml_problem *problem, size_t line, const char *form
 }
 
 /* libyaml's words, and ours for what people usually did. */
-static const char *plain_words(const char *problem, const char *line)
+static const char *plain_words(const char *problem, const char *line, const char *end)
 {
 	static const char *const words[][2] = {
 		{ "mapping values are not allowed",
@@ -58,7 +58,9 @@ static const char *plain_words(const char *problem, const char *line)
 		{ "found unexpected end of stream", "a quote is not closed" },
 	};
 
-	if (line[strspn(line, " ")] == '\t')
+	while (line < end && *line == ' ')
+		line++;
+	if (line < end && *line == '\t')
 		return "a tab cannot indent YAML, use spaces";
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (strstr(problem, words[i][0]))
@@ -66,7 +68,7 @@ static const char *plain_words(const char *problem, const char *line)
 	return problem;
 }
 
-/* Start of line n; the text's end is its NUL. */
+/* Start of line n, or the text's end. */
 static const char *line_start(const char *text, size_t len, size_t n)
 {
 	const char *at = text, *end = text + len;
@@ -92,7 +94,8 @@ static bool complain_syntax(struct scan *s, const char *text, size_t len)
 	}
 	line += y->context && strstr(y->context, "simple key") ? y->context_mark.line
 							       : y->problem_mark.line;
-	return complain(s->problem, line, "%s", plain_words(problem, line_start(text, len, line)));
+	return complain(s->problem, line, "%s",
+			plain_words(problem, line_start(text, len, line), text + len));
 }
 
 static bool next_event(struct scan *s)
