@@ -105,7 +105,7 @@ static void test_write_and_error(void **state)
 	assert_true(n > 0);
 	got[n] = '\0';
 	assert_string_equal(got, "{\"a\":0.1,\"error\":{\"reason\":\"damaged\",\"text\":"
-				 "\"caf\xef\xbf\xbd \\\"x\\\"\\n\"}}\n");
+				 "\"caf\xef\xbf\xbd \\\"x\\\" \"}}\n");
 	json_decref(obj);
 	close(fds[0]);
 	close(fds[1]);
