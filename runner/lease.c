@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define TRIES_MAX 10
+
 struct heartbeat {
 	unsigned long long counter;
 	char boot[40];
@@ -70,19 +72,41 @@ static unsigned long long start_time(int pid)
 	return value;
 }
 
-static void write_beat(struct lease *l)
+static enum rc write_beat(struct lease *l, struct err *err)
 {
 	char boot[40], text[160];
-	struct err err;
 
 	boot_id(boot);
 	snprintf(text, sizeof(text), "%llu %s %llu %d %llu\n", (unsigned long long)++l->counter, boot,
 		 own_pidns(), (int)getpid(), start_time(getpid()));
-	if (durable_write(l->dir, "hb", text, strlen(text), false, &err) == RC_OK)
-		return;
-	if (errno == ENOENT)
-		die(EX_WORK_REMAINS, "this worker was declared dead by another one; stopping");
-	log_warn("heartbeat: %s", err.text);
+	return durable_write(l->dir, "hb", text, strlen(text), false, err);
+}
+
+/* Others must never see the folder without a heartbeat in it, so it gets its name when it has one.
+ * RC_FAILED: somebody took what had been begun for the leavings of a worker that died. */
+static enum rc make_folder(struct lease *l, struct err *err)
+{
+	char fresh[WORKER_NAME_SIZE + 8];
+	bool taken = false;
+
+	snprintf(fresh, sizeof(fresh), ".%s", l->name);
+	if (mkdirat(l->spool->active, fresh, 0755))
+		return err_errno(err, RC_FATAL, "configuration", "make state/active/%s", fresh);
+	l->dir = openat(l->spool->active, fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l->dir >= 0 && write_beat(l, err) != RC_OK) {
+		taken = errno == ENOENT;
+		if (!taken)
+			log_warn("heartbeat: %s", err->text); /* no room: another beat will come */
+	}
+	if (l->dir >= 0 && !taken &&
+	    durable_move(l->spool->active, fresh, l->spool->active, l->name, err) == RC_OK)
+		return RC_OK;
+	taken |= errno == ENOENT;
+	if (l->dir >= 0)
+		close(l->dir);
+	unlinkat(l->spool->active, fresh, AT_REMOVEDIR);
+	return err_set(err, taken ? RC_FAILED : RC_FATAL, "configuration",
+		       "make state/active/%s: somebody has removed it, or it cannot be renamed", fresh);
 }
 
 enum rc lease_take(struct lease *l, const struct spool *spool, uint64_t lease_seconds,
@@ -90,35 +114,36 @@ enum rc lease_take(struct lease *l, const struct spool *spool, uint64_t lease_se
 {
 	char host[33] = "host";
 	uint32_t random = 0;
-	char fresh[WORKER_NAME_SIZE + 8];
+	enum rc rc = RC_FAILED;
 
 	gethostname(host, sizeof(host) - 1);
 	for (char *p = host; *p; p++)
 		if (*p == '/' || *p == '.' || (unsigned char)*p <= ' ')
 			*p = '-';
-	(void)!getrandom(&random, sizeof(random), 0);
 	*l = (struct lease){ .spool = spool,
 			     .period = (double)lease_seconds / 6,
 			     .lease_seconds = (double)lease_seconds };
-	snprintf(l->name, sizeof(l->name), "%.32s.%d.%08x", host, (int)getpid(), random);
-	/* Others must never see the folder without a heartbeat in it. */
-	snprintf(fresh, sizeof(fresh), ".%s", l->name);
-	if (mkdirat(spool->active, fresh, 0755))
-		return err_errno(err, RC_FATAL, "configuration", "make state/active/%s", fresh);
-	l->dir = openat(spool->active, fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (l->dir < 0)
-		return err_errno(err, RC_FATAL, "configuration", "open state/active/%s", fresh);
-	write_beat(l);
+	for (int tries = 0; rc == RC_FAILED && tries < TRIES_MAX; tries++) {
+		(void)!getrandom(&random, sizeof(random), 0);
+		snprintf(l->name, sizeof(l->name), "%.32s.%d.%08x", host, (int)getpid(), random);
+		rc = make_folder(l, err);
+	}
 	l->next_beat = loop_now() + l->period;
-	return durable_move(spool->active, fresh, spool->active, l->name, err);
+	return rc;
 }
 
 void lease_beat(struct lease *l, double now)
 {
+	struct err err;
+
 	if (now < l->next_beat)
 		return;
 	l->next_beat = now + l->period;
-	write_beat(l);
+	if (write_beat(l, &err) == RC_OK)
+		return;
+	if (errno == ENOENT)
+		die(EX_WORK_REMAINS, "this worker was declared dead by another one; stopping");
+	log_warn("heartbeat: %s", err.text);
 }
 
 static struct lease_other *find_other(const struct lease *l, const char *name)
@@ -250,11 +275,17 @@ static void bury(struct lease *l, const char *name, int fd,
 		durable_remove_tree(l->spool->active, name);
 }
 
-/* A folder without even a heartbeat was given up by a worker that could not remove it any more. The
- * folder of one that starts has a dot. */
+/* A folder without even a heartbeat was given up by a worker that could not remove it any more, or
+ * by one that died when it started (those have a dot). One that is only just starting tries again. */
 static bool remove_empty(int top, const char *name)
 {
-	return name[0] != '.' && !unlinkat(top, name, AT_REMOVEDIR);
+	char part[WORKER_NAME_SIZE + 16];
+
+	if (name[0] == '.') {
+		snprintf(part, sizeof(part), "%.*s/.hb.part", WORKER_NAME_SIZE, name);
+		unlinkat(top, part, 0);
+	}
+	return !unlinkat(top, name, AT_REMOVEDIR);
 }
 
 unsigned lease_reap(struct lease *l, double now,

@@ -20,8 +20,25 @@
 #define RANDOM "XXXXXX" /* for mkdtemp */
 #define MARK   ".cloister-pages"
 
+#define TRIES_MAX 10
+
+/* The mark goes last: without it what is left would not be known as ours any more. */
+static void remove_marked(int where, const char *name, int fd)
+{
+	DIR *dir = fdopendir(dup(fd));
+
+	for (struct dirent *e; dir && (e = readdir(dir));)
+		if (e->d_name[0] != '.')
+			durable_remove_tree(fd, e->d_name);
+	if (dir)
+		closedir(dir);
+	unlinkat(fd, MARK, 0);
+	unlinkat(where, name, AT_REMOVEDIR);
+}
+
 /* Ours are told by name and by the mark in them; a living run holds a lock on the folder, taken before
- * the mark was set. */
+ * the mark was set. An empty one without a mark was left by a run that died when it started or ended;
+ * a run that is only just starting makes another. */
 static void sweep(const char *where)
 {
 	DIR *dir = opendir(where);
@@ -37,9 +54,10 @@ static void sweep(const char *where)
 		if (fd < 0)
 			continue;
 		if (!fstat(fd, &st) && st.st_uid == geteuid() &&
+		    unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) &&
 		    !faccessat(fd, MARK, F_OK, AT_SYMLINK_NOFOLLOW) && !flock(fd, LOCK_EX | LOCK_NB)) {
 			log_debug("removing page files left in %s/%s", where, e->d_name);
-			durable_remove_tree(dirfd(dir), e->d_name);
+			remove_marked(dirfd(dir), e->d_name, fd);
 		}
 		close(fd);
 	}
@@ -55,10 +73,26 @@ static bool is_memory(const char *path)
 	       !access(path, W_OK | X_OK);
 }
 
+/* RC_FAILED: another run has swept it away. */
+static enum rc make_folder(struct scratch *s, const char *where, struct err *err)
+{
+	s->path = xasprintf("%s/" PREFIX RANDOM, where);
+	if (!mkdtemp(s->path))
+		return err_errno(err, RC_FATAL, "configuration", "make a folder for page files in %s",
+				 where);
+	s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->fd >= 0 && !flock(s->fd, LOCK_EX | LOCK_NB) &&
+	    !mknodat(s->fd, MARK, S_IFREG | 0600, 0))
+		return RC_OK;
+	return err_errno(err, errno == ENOENT ? RC_FAILED : RC_FATAL, "configuration", "open %s",
+			 s->path);
+}
+
 enum rc scratch_open(struct scratch *s, const char *where, const char *fallback, uint64_t budget,
 		     struct err *err)
 {
 	struct statvfs room;
+	enum rc rc;
 
 	*s = (struct scratch){ .fd = -1 };
 	if (!where) {
@@ -67,24 +101,22 @@ enum rc scratch_open(struct scratch *s, const char *where, const char *fallback,
 			log_warn("no memory file system at /dev/shm: page files go to %s", where);
 	}
 	sweep(where);
-	s->path = xasprintf("%s/" PREFIX RANDOM, where);
-	if (!mkdtemp(s->path))
-		return err_errno(err, RC_FATAL, "configuration", "make a folder for page files in %s",
-				 where);
-	s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->fd < 0 || flock(s->fd, LOCK_EX | LOCK_NB) || fstatvfs(s->fd, &room) ||
-	    mknodat(s->fd, MARK, S_IFREG | 0600, 0))
-		return err_errno(err, RC_FATAL, "configuration", "open %s", s->path);
+	for (int tries = 0; (rc = make_folder(s, where, err)) == RC_FAILED && tries < TRIES_MAX; tries++)
+		scratch_close(s);
+	if (rc != RC_OK)
+		return rc;
+	if (fstatvfs(s->fd, &room))
+		return err_errno(err, RC_FATAL, "configuration", "look at %s", s->path);
 	s->budget = budget ? budget : (uint64_t)room.f_bavail * room.f_frsize / 2;
 	return RC_OK;
 }
 
 void scratch_close(struct scratch *s)
 {
-	if (s->path)
-		durable_remove_tree(AT_FDCWD, s->path);
-	if (s->fd >= 0)
+	if (s->fd >= 0) {
+		remove_marked(AT_FDCWD, s->path, s->fd);
 		close(s->fd);
+	}
 	free(s->path);
 	*s = (struct scratch){ .fd = -1 };
 }

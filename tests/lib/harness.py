@@ -7,7 +7,7 @@ follows from a seed and a number, both printed when it fails:
 
     tests/crash/kill-random.t --seed 7 --step 12
 
-does that one step again and no other.
+does that one step again and no other. Where the steps have names, --step takes a name.
 """
 
 import argparse
@@ -21,18 +21,21 @@ FULL = bool(os.environ.get("CLOISTER_TEST_FULL"))
 
 
 class Steps:
-    """The steps of a harness: `for step in Steps(fast=40, full=1000): step.random, step.number`."""
+    """The steps of a harness: `for step in Steps(fast=40, full=1000): step.random, step.number`.
+    Instead of how many there are, a list of names can be given."""
 
     def __init__(self, fast, full):
         parser = argparse.ArgumentParser()
         parser.add_argument("--seed", type=int, default=1)
-        parser.add_argument("--step", type=int)
+        parser.add_argument("--step", type=lambda text: int(text) if text.isdigit() else text)
         options = parser.parse_args()
         self.seed, self.only = options.seed, options.step
-        self.count = full if FULL else fast
+        steps = full if FULL else fast
+        self.numbers = range(steps) if isinstance(steps, int) else steps
+        self.count = len(self.numbers)
 
     def __iter__(self):
-        numbers = range(self.count) if self.only is None else [self.only]
+        numbers = self.numbers if self.only is None else [self.only]
         return (Step(self.seed, number) for number in numbers)
 
 

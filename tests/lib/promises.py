@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Promises 1 to 6 and 9 of the README, looked for in a real spool.
 
-    drops = {"null/book.pdf": Drop(data, pages=3), "null/bad.pdf": Drop(b"nonsense", pages=0)}
-    for name, drop in drops.items():
-        spool.drop(drop.data, name)
+    drops = {"null/book.pdf": book("Book", pages=3), "null/bad.pdf": Drop(b"nonsense", pages=0)}
+    spool = spool_with(drops)
     ... disturb it; then, while no run is alive:
     problems = interrupted(spool, drops)     what must hold at any instant
     problems += recover(spool)               start it again: there is no other tool
@@ -19,6 +18,7 @@ import json
 import pathlib
 
 import e2e
+import pdf
 
 
 class Drop:
@@ -32,6 +32,25 @@ class Drop:
     def __init__(self, data, pages=None, texts=None, members=None):
         self.data, self.pages, self.texts, self.members = data, pages, texts, members
         self.sha256 = hashlib.sha256(data).hexdigest()
+
+
+def book(words, pages):
+    """A Drop of a PDF; the null recogniser at 72 dpi tells its pages apart by their widths."""
+    contents = [pdf.text(f"{words} {n}".encode()) for n in range(pages)]
+    return Drop(pdf.build(pdf.pages(contents, widen=1)), pages,
+                [f"page {300 + n}x80" for n in range(pages)])
+
+
+def spool_with(drops, *recogniser_arguments, config=""):
+    """A Spool with these drops in it and the pipeline "null"; page files lie in a folder of its own,
+    so that those left over are seen."""
+    spool = e2e.Spool()
+    (spool.path / "scratch").mkdir()
+    spool.configure(f"settle_seconds: 0\nscratch: {spool.path}/scratch\n{config}")
+    spool.null_pipeline("null", *recogniser_arguments, more="dpi: 72\n")
+    for name, drop in drops.items():
+        spool.drop(drop.data, name)
+    return spool
 
 
 class Verdict:
