@@ -266,8 +266,8 @@ def cer_of(result, name):
 class Spool:
     """A spool in a folder of its own. Files may be dropped in at once: nothing has to settle."""
 
-    def __init__(self, settle=0):
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix="cloister-test-"))
+    def __init__(self, settle=0, where=None):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="cloister-test-", dir=where))
         atexit.register(shutil.rmtree, self.path, ignore_errors=True)
         self.root = self.path / "spool"
         for folder in ("in", "pipelines"):
