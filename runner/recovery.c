@@ -76,7 +76,11 @@ static void orphan(int dirfd, const char *name, void *arg)
 
 void run_reap_workers(struct run *run)
 {
-	lease_reap(&run->lease, loop_now(), orphan, run);
+	if (!lease_reap(&run->lease, loop_now(), orphan, run) || !run->gatekeeper)
+		return;
+	/* The dead may have left attempts at documents that are finished. */
+	run_load_tokens(run);
+	run_sweep_attempts(run);
 }
 
 size_t run_wake_deferred(struct run *run)

@@ -3,7 +3,7 @@
  * What is worked on next: which tokens are claimed, and whose page is decoded.
  *
  * A claim is one rename, ready/P/PIPELINE/KEY.aN -> active/ME/KEY.aN+1: the name that a crash leaves
- * behind has counted the attempt.  One sync of the worker's folder makes a batch of claims durable.
+ * behind has counted the attempt.  The token is synced, then the worker's folder, once for a batch.
  *
  * Pages go round: first by priority, then to the pipeline that was served least, then to the document
  * that was, so a volume of 5,000 pages takes its turn with the letters.  Documents past their first 64
@@ -13,6 +13,8 @@
 #include "durable.h"
 #include "base/log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,6 +46,20 @@ static bool skip_broken(const struct queue_lane *lane, void *arg)
 	return lane->closed;
 }
 
+/* What is published under a token must not be left without it: a document whose token is torn is
+ * admitted anew, and nobody would know that the members of an archive are still to be moved. */
+static void sync_token(struct run *run, const char *name)
+{
+	int fd = openat(run->lease.dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0) {
+		log_warn("token %s: %s", name, strerror(errno)); /* reading it will say so again */
+		return;
+	}
+	durable_sync(fd, name);
+	close(fd);
+}
+
 /* false when somebody else has the token. */
 static bool claim(struct run *run, const char *name, unsigned priority, const char *pipeline,
 		  char claimed[TOKEN_NAME_SIZE])
@@ -66,6 +82,8 @@ static bool claim(struct run *run, const char *name, unsigned priority, const ch
 	close(ready);
 	if (rc == RC_RETRY)
 		run_disk_full(run, err.text);
+	if (rc == RC_OK)
+		sync_token(run, claimed);
 	return rc == RC_OK;
 }
 

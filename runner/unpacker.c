@@ -345,8 +345,10 @@ static enum rc write_manifests(struct document *d, struct err *err)
 		rc = durable_write(out, "archive.json", text, strlen(text), true, err);
 	if (rc == RC_OK)
 		rc = durable_write(d->unpacking->members, "archive.json", text, strlen(text), true, err);
-	if (rc == RC_OK)
+	if (rc == RC_OK) {
 		durable_sync(d->attempt, "attempt");
+		durable_sync(d->run->spool->tmp, "state/tmp");
+	}
 	if (out >= 0)
 		close(out);
 	free(text);
