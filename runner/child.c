@@ -36,8 +36,13 @@ static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_TEST_FSYNC
 #endif
 };
 static const char *const fixed_env[] = { "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC",
-				   "OMP_THREAD_LIMIT=1",   "HF_HUB_OFFLINE=1",
-				   "TRANSFORMERS_OFFLINE=1", "HOME=/nonexistent" };
+				   "OMP_THREAD_LIMIT=1",   "HOME=/nonexistent" };
+/* Without them a library waits for answers that cannot come, or counts its users. */
+const char *const child_offline[] = { "HF_HUB_OFFLINE=1",	  "TRANSFORMERS_OFFLINE=1",
+				      "HF_DATASETS_OFFLINE=1",	  "HF_HUB_DISABLE_TELEMETRY=1",
+				      "VLLM_NO_USAGE_STATS=1",	  "DO_NOT_TRACK=1",
+				      "WANDB_MODE=offline",	  "PIP_NO_INDEX=1",
+				      NULL };
 
 static void make_env(char **env)
 {
@@ -45,6 +50,8 @@ static void make_env(char **env)
 
 	for (size_t i = 0; i < ARRAY_SIZE(fixed_env); i++)
 		env[n++] = (char *)fixed_env[i];
+	for (size_t i = 0; child_offline[i]; i++)
+		env[n++] = (char *)child_offline[i];
 	for (size_t i = 0; i < ARRAY_SIZE(inherited); i++) {
 		const char *value = getenv(inherited[i]);
 
@@ -58,7 +65,7 @@ static void make_env(char **env)
 static void __attribute__((noreturn)) become(const struct child_spec *spec, const int std[3],
 					     pid_t parent)
 {
-	char *env[ARRAY_SIZE(fixed_env) + ARRAY_SIZE(inherited) + 1];
+	char *env[ARRAY_SIZE(fixed_env) + ARRAY_SIZE(child_offline) + ARRAY_SIZE(inherited)];
 	int keep[3 + 128], parked[128];
 	size_t n = 0;
 	sigset_t none;

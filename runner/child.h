@@ -33,6 +33,9 @@ struct child {
 	struct loop *loop;
 };
 
+/* What tells foreign libraries to stay offline, "NAME=VALUE"; every child has it. NULL-terminated. */
+extern const char *const child_offline[];
+
 struct child_fd {
 	int from, to; /* our descriptor, its number in the child */
 };

@@ -57,6 +57,12 @@ static const struct option_spec retry_options[] = {
 	{ NULL },
 };
 
+static const struct option_spec verify_options[] = {
+	{ "probe", 0, OPTION_FOLDER, "DIR", "be the recogniser that is tried", TARGET(probe),
+	  .hidden = true },
+	{ NULL },
+};
+
 static const struct option_spec help_options[] = {
 	{ "man", 0, OPTION_FLAG, NULL, "print the manual page, in mdoc", TARGET(man),
 	  .hidden = true },
@@ -114,6 +120,23 @@ const struct command commands[] = {
 	  "Moves documents and their tickets from SPOOL/failed back to SPOOL/in. A document that was "
 	  "dropped there in the meantime is never replaced. DOC is named as in show.",
 	  0, -1, ARGS_NONE, retry_options, .no_json = true, .run = cmd_retry },
+	{ "verify", "", "try whether programs and documents are locked in",
+	  "Does in earnest what must not be possible, and prints a line for each promise: whether it "
+	  "holds, who holds it, and what was found. Run it where, and as whom, the spool is run: in the "
+	  "container, or by the same unit. The checks:\n\n"
+	  "  read-only      this user cannot write to the system, the programs and their data\n"
+	  "  spool          its parts can be written and lie on one file system\n"
+	  "  own listeners  no running process of cloister waits for connections\n"
+	  "  interfaces     none but lo, where the programs run\n"
+	  "  connect, DNS   nothing can be reached from there, no name server asked\n"
+	  "  listeners      nobody there waits for connections either\n"
+	  "  sandbox KIND   in a process of this kind every forbidden act is refused\n"
+	  "  offline        a foreign recogniser is told to stay offline, and by no proxy\n"
+	  "  page PIPELINE  the pipeline's recogniser reads a page of which the text is known\n\n"
+	  "Who holds it: the surroundings (container, unit, rights), the empty network namespace that "
+	  "cloister makes, or the sandbox. The exit status is 0 only when all hold, else 1; what cannot "
+	  "be tried does not hold.",
+	  0, 0, ARGS_NONE, verify_options, .run = cmd_verify },
 	{ "check", "FILE...", "check pipeline files, tickets and settings",
 	  "A file called cloister.yaml is checked as the settings of a spool, NAME.cloister.yaml as a "
 	  "ticket, any other as a pipeline. The exit status is 78 when one of them is wrong.",

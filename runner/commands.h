@@ -22,6 +22,7 @@ int cmd_show(const struct options *o);
 int cmd_hold(const struct options *o);
 int cmd_release(const struct options *o);
 int cmd_retry(const struct options *o);
+int cmd_verify(const struct options *o);
 int cmd_check(const struct options *o);
 int cmd_help(const struct options *o);
 int cmd_completion(const struct options *o);

@@ -23,6 +23,7 @@ struct options {
 	const char *languages;
 	const char *state;
 	const char *until; /* HH:MM, checked */
+	const char *probe;
 	uint64_t jobs;     /* 0: not given */
 	uint64_t priority;
 	bool priority_given;

@@ -27,13 +27,12 @@ struct process {
 };
 
 void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch, unsigned jobs,
-	       bool sandbox, bool require_sandbox)
+	       enum sandbox_mode sandbox)
 {
 	*p = (struct pool){ .loop = loop,
 			    .scratch = scratch,
 			    .jobs = jobs,
 			    .sandbox = sandbox,
-			    .require_sandbox = require_sandbox,
 			    .next_id = 1 };
 }
 
@@ -111,8 +110,7 @@ static char **engine_argv(const struct pool *p, const struct pipeline *pipeline,
 			buf_addf(&languages, "%s%s", i ? "+" : "", pipeline->languages[i]);
 		argv = xcalloc(6, sizeof(*argv));
 		argv[n++] = xasprintf("%s/cloister-tesseract", install_program_dir());
-		argv[n++] = xasprintf("--sandbox=%s",
-				      !p->sandbox ? "off" : p->require_sandbox ? "on" : "try");
+		argv[n++] = xstrdup(sandbox_mode_option(p->sandbox));
 		argv[n++] = xasprintf("--pages=%s", p->scratch->path);
 		argv[n++] = xasprintf("--languages=%s", languages.data);
 		buf_release(&languages);
@@ -460,7 +458,7 @@ static bool start_process(struct engine *e)
 				   .argv = e->argv,
 				   .max_line = 64u << 20,
 				   .cwd = e->pool->scratch->path,
-				   .require_sandbox = e->pool->require_sandbox };
+				   .require_sandbox = e->pool->sandbox == SANDBOX_ON };
 	struct process *process = xcalloc(1, sizeof(*process));
 	char *program_dir = xstrdup(e->argv[0]), *slash = strrchr(program_dir, '/');
 	struct err err;
@@ -474,7 +472,7 @@ static bool start_process(struct engine *e)
 	rules.read = pages;
 	rules.execute = execute;
 	rules.write = writable;
-	if (e->foreign && e->pool->sandbox)
+	if (e->foreign && e->pool->sandbox != SANDBOX_OFF)
 		spec.rules = &rules;
 	process->engine = e;
 	process->started = loop_now();

@@ -66,7 +66,7 @@ struct pool {
 	struct loop *loop;
 	const struct scratch *scratch;
 	unsigned jobs;
-	bool sandbox, require_sandbox;
+	enum sandbox_mode sandbox;
 	struct engine **engines;
 	size_t n_engines;
 	uint64_t next_id;
@@ -76,7 +76,7 @@ struct pool {
 };
 
 void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch, unsigned jobs,
-	       bool sandbox, bool require_sandbox);
+	       enum sandbox_mode sandbox);
 void pool_release(struct pool *p);
 
 /* The engine of a pipeline, made when it is new; its first process is started. */

@@ -66,6 +66,21 @@ struct sandbox_state {
 enum rc sandbox_enter(enum sandbox_kind kind, const struct sandbox_rules *rules, bool require,
 		      struct sandbox_state *state, struct err *err);
 
+/* How a program takes it when a layer is missing: --sandbox=on|try|off. */
+enum sandbox_mode {
+	SANDBOX_ON,  /* refuse to work */
+	SANDBOX_TRY, /* use what the kernel has */
+	SANDBOX_OFF, /* for debugging */
+};
+
+enum sandbox_mode sandbox_mode_parse(const char *word); /* or exits with a usage error */
+/* For require_sandbox; off in a build with AddressSanitizer. */
+enum sandbox_mode sandbox_mode_of(bool require);
+const char *sandbox_mode_option(enum sandbox_mode mode); /* "--sandbox=on" */
+/* sandbox_enter(), ending the process where it fails. */
+void sandbox_enter_or_die(enum sandbox_kind kind, const struct sandbox_rules *rules,
+			  enum sandbox_mode mode);
+
 /* Move this process and its later children into an empty network namespace; where that takes a
  * user namespace, the caller's own uid and gid are mapped to themselves. Single-threaded.
  * RC_RETRY, with the reason in err, where the system does not allow it; RC_FATAL when it stopped

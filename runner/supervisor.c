@@ -84,15 +84,12 @@ static void on_signal(void *arg)
 	s->run->draining = true;
 }
 
-/* Locks on the supervisor itself: it can write the spool and the page files, nothing else, and has
- * no way to a network. Children inherit all of it and add their own. */
-static enum rc lock_down(struct run *run, struct err *err)
+enum rc supervisor_lock_down(const char *spool, const char *scratch, bool require, struct err *err)
 {
 	static const char *const anything[] = { "/", NULL };
-	char *spool = realpath(run->spool->path, NULL);
-	const char *writable[] = { spool, run->scratch.path, "/dev/null", NULL };
-	char *around = strndup(run->scratch.path,
-			       (size_t)(strrchr(run->scratch.path, '/') - run->scratch.path));
+	char *root = realpath(spool, NULL);
+	const char *writable[] = { root, scratch, "/dev/null", NULL };
+	char *around = strndup(scratch, (size_t)(strrchr(scratch, '/') - scratch));
 	const char *emptied[] = { around, NULL };
 	struct sandbox_rules rules = { .execute = anything,
 				       .write = writable,
@@ -101,22 +98,13 @@ static enum rc lock_down(struct run *run, struct err *err)
 	struct sandbox_state state;
 	enum rc rc;
 
-	rc = sandbox_enter(SANDBOX_SUPERVISOR, &rules, run->config->require_sandbox, &state, err);
+	rc = sandbox_enter(SANDBOX_SUPERVISOR, &rules, require, &state, err);
 	if (rc == RC_OK)
 		log_debug("sandbox: landlock abi %d, seccomp %s", state.landlock_abi,
 			 state.seccomp ? "on" : "off");
-	free(spool);
+	free(root);
 	free(around);
 	return rc;
-}
-
-static bool sandbox_wanted(void)
-{
-#if defined(__SANITIZE_ADDRESS__)
-	return false; /* the two cannot live in one process */
-#else
-	return true;
-#endif
 }
 
 /* One worker a spool admits documents; where the file system has no locks, all do, and publishing
@@ -138,11 +126,10 @@ static enum rc set_up(struct run *run, struct err *err)
 {
 	char *spool = realpath(run->spool->path, NULL); /* recognisers run in another folder */
 	char *fallback = xasprintf("%s/state/tmp", spool ? spool : run->spool->path);
+	enum sandbox_mode mode = sandbox_mode_of(run->config->require_sandbox);
 	enum rc rc;
 
-	run->sandbox_flag = !sandbox_wanted()		   ? "--sandbox=off"
-			    : run->config->require_sandbox ? "--sandbox=on"
-							   : "--sandbox=try";
+	run->sandbox_flag = sandbox_mode_option(mode);
 	raise_descriptors();
 	run->gate_fd = -1;
 	run->scratch.fd = run->index.fd = run->lease.dir = -1;
@@ -157,16 +144,16 @@ static enum rc set_up(struct run *run, struct err *err)
 			  run->config->scratch_mebibytes << 20, err);
 	if (rc == RC_OK)
 		rc = lease_take(&run->lease, run->spool, run->config->lease_seconds, err);
-	if (rc == RC_OK && sandbox_wanted())
-		rc = lock_down(run, err);
+	if (rc == RC_OK && mode != SANDBOX_OFF)
+		rc = supervisor_lock_down(run->spool->path, run->scratch.path,
+					  run->config->require_sandbox, err);
 	if (rc == RC_OK)
 		rc = index_open(&run->index, run->spool, err);
 	free(fallback);
 	free(spool);
 	if (rc != RC_OK)
 		return rc;
-	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, sandbox_wanted(),
-		  run->config->require_sandbox);
+	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, mode);
 	intake_init(&run->intake, run);
 	status_init(&run->status, run->spool, run->lease.name, run->options->quiet);
 	try_gate(run);

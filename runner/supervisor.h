@@ -25,4 +25,8 @@ struct run_options {
 int supervisor_run(struct spool *spool, const struct config *config,
 		   const struct run_options *options);
 
+/* Locks on the supervisor itself: it can write the spool and the page files, nothing else, and has
+ * no way to a network. Children inherit all of it and add their own. */
+enum rc supervisor_lock_down(const char *spool, const char *scratch, bool require, struct err *err);
+
 #endif

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "decode.h"
+#include "probe.h"
 #include "sandbox.h"
 #include "serve.h"
 
@@ -27,12 +28,10 @@
 #define PDF_WITHIN    2048 /* sniff() looks no further for a PDF's first line */
 #define OPEN_FILES    (DECODE_SLOT_FD + DECODE_SLOTS_MAX + 32)
 
-enum sandbox_mode { MODE_ON, MODE_TRY, MODE_OFF };
-
 struct options {
 	unsigned slots;
 	bool unpack;
-	const char *ticket;
+	const char *ticket, *probe;
 	enum sandbox_mode sandbox;
 };
 
@@ -45,25 +44,17 @@ static const char help[] =
 	"  --slots N       page slots on descriptors 4 and up, 1 to 64 (default 1)\n"
 	"  --unpack        write the members of an archive to standard output\n"
 	"  --ticket NAME   check a document's ticket; NAME stands in messages\n"
+	"  --probe DIR     try what the sandbox refuses, as `cloister verify` wants it\n"
 	"  --sandbox MODE  on: refuse to work without every layer (default); try: use what the\n"
 	"                  system has; off: none, for debugging\n"
 	"  --help, --version\n";
-
-static enum sandbox_mode parse_mode(const char *word)
-{
-	static const char *const words[] = { "on", "try", "off" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		if (!strcmp(word, words[i]))
-			return (enum sandbox_mode)i;
-	die(EX_USAGE_ERROR, "--sandbox is on, try or off, not %s", word);
-}
 
 static void parse_options(struct options *o, int argc, char **argv)
 {
 	static const struct option table[] = {
 		{ "slots", required_argument, NULL, 's' },   { "unpack", no_argument, NULL, 'u' },
 		{ "ticket", required_argument, NULL, 't' },  { "sandbox", required_argument, NULL, 'x' },
+		{ "probe", required_argument, NULL, 'p' },
 		{ "help", no_argument, NULL, 'h' },          { "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -86,7 +77,10 @@ static void parse_options(struct options *o, int argc, char **argv)
 			o->ticket = optarg;
 			break;
 		case 'x':
-			o->sandbox = parse_mode(optarg);
+			o->sandbox = sandbox_mode_parse(optarg);
+			break;
+		case 'p':
+			o->probe = optarg;
 			break;
 		case 'h':
 			fputs(help, stdout);
@@ -153,12 +147,15 @@ static void enter_sandbox(enum sandbox_kind kind, enum sandbox_mode mode, uint64
 		.memory_bytes = memory,
 		.open_files = OPEN_FILES,
 	};
-	struct err err;
 
-	if (mode == MODE_OFF)
-		return;
-	if (sandbox_enter(kind, &rules, mode == MODE_ON, NULL, &err))
-		die(EX_CONFIGURATION, "sandbox: %s", err.text);
+	sandbox_enter_or_die(kind, &rules, mode);
+}
+
+static void enter_for_probe(const void *options)
+{
+	const struct options *o = options;
+
+	enter_sandbox(o->unpack ? SANDBOX_UNPACK : SANDBOX_DECODE, o->sandbox, TICKET_MEMORY);
 }
 
 /* The same on every machine: one arena, so that the memory limit is about memory and not about
@@ -187,6 +184,8 @@ int main(int argc, char **argv)
 	parse_options(&o, argc, argv);
 	sandbox_close_from(DECODE_SLOT_FD + (o.unpack || o.ticket ? 0 : (int)o.slots), NULL, 0);
 	settle();
+	if (o.probe)
+		return probe_main(o.probe, enter_for_probe, &o);
 	if (o.ticket) {
 		enter_sandbox(SANDBOX_DECODE, o.sandbox, TICKET_MEMORY);
 		return ticket_main(o.ticket);

@@ -8,6 +8,7 @@
  * input ends.
  */
 #include "airlock.h"
+#include "probe.h"
 #include "sandbox.h"
 #include "tess.h"
 #include "base/lines.h"
@@ -34,10 +35,12 @@ static const char usage[] =
 	"  --pages DIR        folder that the page files lie in\n"
 	"  --sandbox MODE     on: refuse to run without (default); try: what the kernel has; off\n"
 	"  --identify         say who this is, with the hash of the model, and exit\n"
+	"  --probe DIR        try what the sandbox refuses, as `cloister verify` wants it\n"
 	"  --version, --help\n";
 
 struct options {
-	const char *languages, *pages, *sandbox;
+	const char *languages, *pages, *probe;
+	enum sandbox_mode sandbox;
 	bool identify;
 };
 
@@ -47,6 +50,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{ "languages", required_argument, NULL, 'l' },
 		{ "pages", required_argument, NULL, 'p' },
 		{ "sandbox", required_argument, NULL, 's' },
+		{ "probe", required_argument, NULL, 'P' },
 		{ "identify", no_argument, NULL, 'i' },
 		{ "version", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
@@ -54,7 +58,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 	};
 	int c;
 
-	*o = (struct options){ .languages = "eng", .sandbox = "on" };
+	*o = (struct options){ .languages = "eng", .sandbox = SANDBOX_ON };
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case 'l':
@@ -64,7 +68,10 @@ static void options_parse(struct options *o, int argc, char **argv)
 			o->pages = optarg;
 			break;
 		case 's':
-			o->sandbox = optarg;
+			o->sandbox = sandbox_mode_parse(optarg);
+			break;
+		case 'P':
+			o->probe = optarg;
 			break;
 		case 'i':
 			o->identify = true;
@@ -84,8 +91,6 @@ static void options_parse(struct options *o, int argc, char **argv)
 		die(EX_USAGE_ERROR, "unexpected argument \"%s\"", argv[optind]);
 	if (!o->identify && !o->pages)
 		die(EX_USAGE_ERROR, "--pages DIR is missing");
-	if (strcmp(o->sandbox, "on") && strcmp(o->sandbox, "try") && strcmp(o->sandbox, "off"))
-		die(EX_USAGE_ERROR, "--sandbox is on, try or off, not \"%s\"", o->sandbox);
 }
 
 /* As many of these processes run as there are cores, so each is to use one thread. libgomp looks
@@ -113,16 +118,19 @@ static void say_hello(const struct reader *reader, const struct options *o)
 	json_decref(hello);
 }
 
-static void enter_sandbox(const struct options *o, const char *tessdata)
+struct place {
+	const struct options *o;
+	const char *tessdata;
+};
+
+static void enter_sandbox(const void *arg)
 {
-	const char *const read[] = { tessdata, o->pages, NULL };
+	const struct place *place = arg;
+	const char *const read[] = { place->tessdata, place->o->pages, NULL };
 	/* No limit on memory: leptonica makes an empty page of an allocation that fails. */
 	const struct sandbox_rules rules = { .read = read, .write_fd = -1, .open_files = 32 };
-	struct err err;
 
-	if (strcmp(o->sandbox, "off") &&
-	    sandbox_enter(SANDBOX_TESSERACT, &rules, !strcmp(o->sandbox, "on"), NULL, &err) != RC_OK)
-		die(EX_CONFIGURATION, "%s", err.text);
+	sandbox_enter_or_die(SANDBOX_TESSERACT, &rules, place->o->sandbox);
 }
 
 struct request {
@@ -231,13 +239,15 @@ int main(int argc, char **argv)
 	if (!o.identify && (pages = open(o.pages, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		die(EX_CONFIGURATION, "open page folder %s: %s", o.pages, strerror(errno));
 	tessdata = tessdata_folder(&err);
+	if (tessdata && o.probe)
+		return probe_main(o.probe, enter_sandbox, &(struct place){ &o, tessdata });
 	if (!tessdata || reader_open(&reader, tessdata, o.languages, &err) != RC_OK)
 		die(EX_CONFIGURATION, "%s", err.text);
 	if (!o.identify && !reader.osd)
 		log_warn("%s/osd.traineddata is missing: turned pages are not found", tessdata);
 	json_object_seed(0); /* reads /dev/urandom, which is out of reach later */
 	if (!o.identify)
-		enter_sandbox(&o, tessdata);
+		enter_sandbox(&(struct place){ &o, tessdata });
 	say_hello(&reader, &o);
 	lines_init(&lines, STDIN_FILENO, REQUEST_MAX);
 	while (!o.identify && (status = lines_next(&lines, &line, &len)) != LINES_EOF) {

@@ -12,6 +12,7 @@
  *   exit 75   the folder cannot be written to: disk full, quota
  */
 #include "airlock.h"
+#include "probe.h"
 #include "sandbox.h"
 #include "write.h"
 #include "base/lines.h"
@@ -31,23 +32,33 @@ static const char usage[] =
 	"Writes the result folder of one document; started by cloister.\n"
 	"\n"
 	"  --sandbox MODE  on: refuse to run without (default); try: what the kernel has; off\n"
+	"  --probe DIR     try what the sandbox refuses, as `cloister verify` wants it\n"
 	"  --version, --help\n";
 
-static const char *options_parse(int argc, char **argv)
+struct options {
+	enum sandbox_mode sandbox;
+	const char *probe;
+};
+
+static void options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct option table[] = {
 		{ "sandbox", required_argument, NULL, 's' },
+		{ "probe", required_argument, NULL, 'p' },
 		{ "version", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *sandbox = "on";
 	int c;
 
+	*o = (struct options){ .sandbox = SANDBOX_ON };
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case 's':
-			sandbox = optarg;
+			o->sandbox = sandbox_mode_parse(optarg);
+			break;
+		case 'p':
+			o->probe = optarg;
 			break;
 		case 'v':
 			printf("cloister-write %s\n", CLOISTER_VERSION);
@@ -61,9 +72,6 @@ static const char *options_parse(int argc, char **argv)
 	}
 	if (optind < argc)
 		die(EX_USAGE_ERROR, "unexpected argument \"%s\"", argv[optind]);
-	if (strcmp(sandbox, "on") && strcmp(sandbox, "try") && strcmp(sandbox, "off"))
-		die(EX_USAGE_ERROR, "--sandbox is on, try or off, not \"%s\"", sandbox);
-	return sandbox;
 }
 
 static void read_job(struct job *job)
@@ -81,14 +89,12 @@ static void read_job(struct job *job)
 	lines_release(&lines);
 }
 
-static void enter_sandbox(const char *mode)
+static void enter_sandbox(const void *options)
 {
+	const struct options *o = options;
 	const struct sandbox_rules rules = { .write_fd = WRITE_FOLDER_FD, .open_files = 32 };
-	struct err err;
 
-	if (strcmp(mode, "off") &&
-	    sandbox_enter(SANDBOX_WRITE, &rules, !strcmp(mode, "on"), NULL, &err) != RC_OK)
-		die(EX_CONFIGURATION, "%s", err.text);
+	sandbox_enter_or_die(SANDBOX_WRITE, &rules, o->sandbox);
 }
 
 static void report(const struct totals *totals)
@@ -106,17 +112,19 @@ static void report(const struct totals *totals)
 
 int main(int argc, char **argv)
 {
-	const char *sandbox;
+	struct options o;
 	struct totals totals;
 	struct job job;
 	struct err err;
 	enum rc rc;
 
 	log_init("cloister-write", LOG_INFO);
-	sandbox = options_parse(argc, argv);
+	options_parse(&o, argc, argv);
+	if (o.probe)
+		return probe_main(o.probe, enter_sandbox, &o);
 	umask(022); /* result files are 0644 */
 	read_job(&job);
-	enter_sandbox(sandbox);
+	enter_sandbox(&o);
 	rc = write_document(&job, WRITE_JOURNAL_FD, WRITE_FOLDER_FD, &totals, &err);
 	if (rc != RC_OK)
 		die(rc == RC_RETRY ? EX_WORK_REMAINS : EX_BUG, "%s", err.text);

@@ -17,6 +17,7 @@
  */
 #include "base/num.h"
 #include "forbidden-acts.h"
+#include "probe_acts.h"
 #include "sandbox.h"
 
 #include <errno.h>
@@ -54,7 +55,6 @@
 
 /* What acts use; made before the sandbox is entered. */
 static struct {
-	const char *dir;
 	int dir_fd;
 	int pipe[2];
 	int own_fd;    /* DIR/own, as the writer gets it */
@@ -63,46 +63,11 @@ static struct {
 	int stream, datagram, unix_pair[2];
 	int listener; /* bound to loopback and listening */
 	int parent_pidfd, net_ns;
-	pid_t parent;
 	char *page; /* one writable page of memory */
 	char abstract[64];
 } t;
 
-static const char *in_dir(const char *name)
-{
-	static char path[2][4096];
-	static unsigned turn;
-	char *p = path[turn++ % 2];
-
-	snprintf(p, sizeof(path[0]), "%s/%s", t.dir, name);
-	return p;
-}
-
-static int call(long result)
-{
-	return result < 0 ? -1 : 0;
-}
-
-static int read_one(int fd)
-{
-	char byte;
-
-	return fd < 0 ? -1 : read(fd, &byte, 1) < 0 ? -1 : 0;
-}
-
 /* Network */
-
-static int try_socket(int family, int type)
-{
-	return call(socket(family, type, 0));
-}
-
-static int socketpair_dgram(void)
-{
-	int pair[2];
-
-	return socketpair(AF_UNIX, SOCK_DGRAM, 0, pair);
-}
 
 /* Datagrams by another name, for AF_UNIX. */
 static int socketpair_raw(void)
@@ -185,22 +150,7 @@ static int look_up_name(void)
 	return r ? -1 : 0;
 }
 
-static int uring_setup(void)
-{
-	char params[120] = {0};
-
-	return call(syscall(SYS_io_uring_setup, 4, params));
-}
-
 /* Files: reading */
-
-static int openat2_outside(void)
-{
-	uint64_t how[3] = {O_RDONLY, 0, 0};
-
-	return read_one((int)syscall(SYS_openat2, AT_FDCWD, in_dir("outside/secret"), how,
-				     sizeof(how)));
-}
 
 static int open_old_call(void)
 {
@@ -209,26 +159,6 @@ static int open_old_call(void)
 #else
 	return openat2_outside();
 #endif
-}
-
-/* O_PATH itself is outside Landlock's sight; what matters is that it cannot be made readable. */
-static int open_path_reopen(void)
-{
-	int fd = open(in_dir("outside/secret"), O_PATH);
-	char path[64];
-
-	if (fd < 0)
-		return -1;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return read_one(open(path, O_RDONLY));
-}
-
-static int proc_self_root(void)
-{
-	char path[4200];
-
-	snprintf(path, sizeof(path), "/proc/self/root%s", in_dir("outside/secret"));
-	return read_one(open(path, O_RDONLY));
 }
 
 static int open_proc(pid_t pid, const char *name)
@@ -244,7 +174,7 @@ static int proc_parent_fd(void)
 	char name[32];
 
 	snprintf(name, sizeof(name), "fd/%d", t.secret_fd);
-	return open_proc(t.parent, name);
+	return open_proc(acts_on.other, name);
 }
 
 static int handle_to(void)
@@ -266,20 +196,7 @@ static int open_handle(void)
 
 /* Files: writing */
 
-static int try_open(const char *name, int flags)
-{
-	return call(open(in_dir(name), flags, 0600));
-}
-
 /* Processes */
-
-static int exec_true(void)
-{
-	char *const argv[] = {(char *)"true", NULL}, *const envp[] = {NULL};
-
-	execve("/bin/true", argv, envp);
-	return -1;
-}
 
 static int execat_true(void)
 {
@@ -287,21 +204,6 @@ static int execat_true(void)
 
 	syscall(SYS_execveat, AT_FDCWD, "/bin/true", argv, envp, 0);
 	return -1;
-}
-
-static int exec_outside(void)
-{
-	char *const argv[] = {(char *)"true", NULL}, *const envp[] = {NULL};
-
-	execve(in_dir("outside/program"), argv, envp);
-	return -1;
-}
-
-static int reap(pid_t pid)
-{
-	if (!pid)
-		_exit(0);
-	return pid < 0 || waitpid(pid, NULL, 0) < 0 ? -1 : 0;
 }
 
 static int do_vfork(void)
@@ -345,27 +247,18 @@ static int start_thread(void)
 	return r ? -1 : pthread_join(thread, NULL);
 }
 
-static int vm_call(long nr)
-{
-	static char target; /* at the same address in the parent */
-	char byte = 0;
-	struct iovec here = {&byte, 1}, there = {&target, 1};
-
-	return call(syscall(nr, t.parent, &here, 1, &there, 1, 0));
-}
-
 static int limit_parent(void)
 {
 	struct rlimit limit;
 
-	return prlimit(t.parent, RLIMIT_CPU, NULL, &limit);
+	return prlimit(acts_on.other, RLIMIT_CPU, NULL, &limit);
 }
 
 static int schedule_parent(void)
 {
 	struct sched_param param = {0};
 
-	return sched_setscheduler(t.parent, SCHED_OTHER, &param);
+	return sched_setscheduler(acts_on.other, SCHED_OTHER, &param);
 }
 
 static int pin_parent(void)
@@ -373,17 +266,10 @@ static int pin_parent(void)
 	cpu_set_t set;
 
 	memset(&set, 0xff, sizeof(set));
-	return sched_setaffinity(t.parent, sizeof(set), &set);
+	return sched_setaffinity(acts_on.other, sizeof(set), &set);
 }
 
 /* The kernel */
-
-static int do_perf(void)
-{
-	uint32_t attr[32] = {1 /* software */, sizeof(attr), 1 /* task clock */};
-
-	return call(syscall(SYS_perf_event_open, attr, 0, -1, -1, 0));
-}
 
 static int raise_limit(void)
 {
@@ -566,6 +452,7 @@ static int limit_child(void)
 	{                                                                                          \
 		return (expression) < 0 ? -1 : 0;                                                  \
 	}
+PROBE_ACTS(ENTRY)
 ACTS(ENTRY)
 
 static const struct {
@@ -573,6 +460,7 @@ static const struct {
 	int (*act)(void);
 } acts[] = {
 #define ROW(name, expression) {#name, act_##name},
+	PROBE_ACTS(ROW)
 	ACTS(ROW)
 };
 
@@ -620,14 +508,14 @@ static void prepare(void)
 	struct sockaddr_in a = loopback(0);
 
 	close(t.secret_fd);
-	t.parent = getppid();
-	t.dir_fd = open(t.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	acts_on.other = getppid();
+	t.dir_fd = open(acts_on.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	t.own_fd = open(in_dir("own"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	t.file_fd = open(in_dir("slot"), O_RDWR | O_CREAT | O_TRUNC, 0600);
 	t.stream = socket(AF_INET, SOCK_STREAM, 0);
 	t.datagram = socket(AF_INET, SOCK_DGRAM, 0);
 	t.listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	t.parent_pidfd = (int)syscall(SYS_pidfd_open, t.parent, 0);
+	t.parent_pidfd = (int)syscall(SYS_pidfd_open, acts_on.other, 0);
 	t.net_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	t.page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (t.dir_fd < 0 || t.own_fd < 0 || t.file_fd < 0 || ftruncate(t.file_fd, 4096) ||
@@ -813,7 +701,7 @@ int main(int argc, char **argv)
 	printf("sanitized build: no sandbox\n");
 	return 0;
 #endif
-	t.dir = argv[2];
+	acts_on.dir = argv[2];
 	make_tree();
 	serve_unix();
 	t.secret_fd = open(in_dir("outside/secret"), O_RDONLY | O_CLOEXEC);

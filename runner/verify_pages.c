@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A page of which the text is known, read by the recogniser of every pipeline there is.
+ *
+ * The page is drawn here, so that an installation needs no file for it: two lines of capitals made of
+ * straight strokes, as a round pen leaves them, at 300 dpi.  It takes the way of any page: through the
+ * scratch folder and the pool, to a recogniser behind its sandbox.  Letters and digits of the answer
+ * must be those of the page; layout and markup may differ.
+ */
+#include "verify.h"
+#include "pipeline.h"
+#include "recogniser.h"
+#include "base/lines.h"
+#include "base/name.h"
+#include "base/num.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PAGE_WIDTH    900
+#define PAGE_HEIGHT   260
+#define PAGE_DPI      300
+#define MARGIN        60
+#define LINE_DISTANCE 90
+#define UNIT          7   /* pixels; capitals are six units high */
+#define PEN           2.6 /* pixels, half the stroke */
+#define SPACE         4   /* units */
+
+static const char *const page_lines[] = { "TWELVE MEN WAIT", "IN THE WHITE MILL" };
+
+/* Strokes x0 y0 x1 y1 in units, a digit each. */
+static const struct glyph {
+	char letter;
+	int width;
+	const char *strokes;
+} glyphs[] = {
+	{ 'A', 4, "0620 2046 1434" },	   { 'E', 4, "0006 0040 0333 0646" },
+	{ 'H', 4, "0006 4046 0343" },	   { 'I', 0, "0006" },
+	{ 'L', 4, "0006 0646" },	   { 'M', 6, "0600 0036 3660 6066" },
+	{ 'N', 5, "0600 0056 5650" },	   { 'T', 4, "0040 2026" },
+	{ 'V', 4, "0026 2640" },	   { 'W', 6, "0016 1630 3056 5660" },
+};
+
+static void draw_stroke(unsigned char *pixels, double x0, double y0, double x1, double y1)
+{
+	double dx = x1 - x0, dy = y1 - y0, edge = PEN + 1;
+
+	for (int y = (int)(fmin(y0, y1) - edge); y <= (int)(fmax(y0, y1) + edge); y++)
+		for (int x = (int)(fmin(x0, x1) - edge); x <= (int)(fmax(x0, x1) + edge); x++) {
+			double along = ((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy);
+			double t = fmax(0, fmin(1, along));
+			double away = hypot(x - x0 - t * dx, y - y0 - t * dy);
+			double white = fmax(0, fmin(1, away - PEN + 0.5));
+			unsigned char *p = pixels + (size_t)y * PAGE_WIDTH + x;
+
+			if (white * 255 < *p)
+				*p = (unsigned char)(white * 255);
+		}
+}
+
+static int draw_letter(unsigned char *pixels, char letter, int x, int y)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(glyphs); i++) {
+		if (glyphs[i].letter != letter)
+			continue;
+		for (const char *s = glyphs[i].strokes; *s; s += 4 + (s[4] == ' '))
+			draw_stroke(pixels, x + UNIT * (s[0] - '0'), y + UNIT * (s[1] - '0'),
+				    x + UNIT * (s[2] - '0'), y + UNIT * (s[3] - '0'));
+		return (glyphs[i].width + 2) * UNIT;
+	}
+	return SPACE * UNIT;
+}
+
+/* A binary PNM. */
+static void draw_page(struct buf *out)
+{
+	unsigned char *pixels = xmalloc((size_t)PAGE_WIDTH * PAGE_HEIGHT);
+
+	memset(pixels, 255, (size_t)PAGE_WIDTH * PAGE_HEIGHT);
+	for (size_t i = 0; i < ARRAY_SIZE(page_lines); i++) {
+		int x = MARGIN;
+
+		for (const char *c = page_lines[i]; *c; c++)
+			x += draw_letter(pixels, *c, x, MARGIN + (int)i * LINE_DISTANCE);
+	}
+	buf_init(out, 1 << 20);
+	buf_addf(out, "P5\n%d %d\n255\n", PAGE_WIDTH, PAGE_HEIGHT);
+	buf_add(out, pixels, (size_t)PAGE_WIDTH * PAGE_HEIGHT);
+	free(pixels);
+}
+
+struct answer {
+	bool done;
+	char *text;
+	struct err err;
+};
+
+static void on_read(void *arg, struct reading *r, enum rc rc, json_t *result, double seconds,
+		    const struct err *why)
+{
+	struct answer *a = arg;
+	const char *text = json_string_value(json_object_get(result, "text"));
+
+	(void)r, (void)rc, (void)seconds;
+	a->done = true;
+	if (result)
+		a->text = xstrdup(text ? text : "");
+	else
+		a->err = *why;
+	json_decref(result);
+}
+
+/* Until the page is read, or its engine has given up. */
+static void wait_for(struct verify *v, struct pool *pool, struct engine *engine,
+		     struct reading *reading, struct answer *a)
+{
+	while (!a->done && engine->state != ENGINE_BROKEN) {
+		double now = loop_now(), next = fmin(pool_turn(pool, now), now + 1);
+
+		loop_turn(&v->loop, next <= now ? 0 : (int)ceil((next - now) * 1000));
+	}
+	if (!a->done) {
+		engine_forget(engine, reading);
+		a->err = engine->why;
+	}
+}
+
+char *verify_read_page(struct verify *v, const struct pipeline *p, struct err *err)
+{
+	struct answer answer = { .done = false };
+	struct reading reading = { .width = PAGE_WIDTH, .height = PAGE_HEIGHT, .dpi = PAGE_DPI,
+				   .prompt = p->prompt, .seconds = (unsigned)p->limits.read_seconds,
+				   .max_line = p->limits.result_kibibytes << 10,
+				   .done = on_read, .arg = &answer };
+	struct engine *engine;
+	struct pool pool;
+	struct slot slot;
+	unsigned folder;
+	struct buf page;
+
+	if (scratch_add_folder(&v->scratch, &folder, &slot, 1, err) != RC_OK)
+		return NULL;
+	draw_page(&page);
+	pool_init(&pool, &v->loop, &v->scratch, 1, v->mode);
+	if (scratch_reserve(&v->scratch, &slot, page.len, err) != RC_OK ||
+	    pwrite(slot.fd, page.data, page.len, 0) != (ssize_t)page.len) {
+		err_errno(err, RC_FAILED, "verify", "write the page to %s", v->scratch.path);
+		goto out;
+	}
+	scratch_slot_name(folder, 0, reading.page);
+	reading.params = json_pack("{s:i, s:s}", "page_segmentation", 3, "rotate", "none");
+	engine = pool_engine(&pool, p);
+	engine_read(engine, &reading);
+	wait_for(v, &pool, engine, &reading, &answer);
+	json_decref(reading.params);
+	*err = answer.err;
+out:
+	pool_release(&pool);
+	scratch_drop_folder(&v->scratch, folder, &slot, 1);
+	buf_release(&page);
+	return answer.text;
+}
+
+/* Letters and digits alone. */
+static void add_plain(struct buf *b, const char *text)
+{
+	for (; *text; text++)
+		if (isalnum((unsigned char)*text))
+			buf_addc(b, *text);
+}
+
+static void check_page(struct verify *v, const char *name)
+{
+	struct buf wanted, got;
+	struct pipeline p = { 0 };
+	struct err err;
+	char check[80], *text = NULL;
+
+	buf_init(&wanted, 1 << 20);
+	buf_init(&got, 1 << 26);
+	for (size_t i = 0; i < ARRAY_SIZE(page_lines); i++)
+		add_plain(&wanted, page_lines[i]);
+	snprintf(check, sizeof(check), "page %s", name);
+	if (spool_load_pipeline(v->spool, name, &p, &err) == RC_OK)
+		text = verify_read_page(v, &p, &err);
+	if (!text) {
+		verify_say(v, false, check, HELD_BY_SANDBOX, "not read: %s", err.text);
+	} else {
+		add_plain(&got, text);
+		if (got.len && !strcmp(got.data, wanted.data))
+			verify_say(v, true, check, HELD_BY_SANDBOX, "reads \"%s %s\", as it says",
+				   page_lines[0], page_lines[1]);
+		else
+			verify_say(v, false, check, HELD_BY_SANDBOX, "reads \"%.100s\", but it says \"%s %s\"",
+				   text, page_lines[0], page_lines[1]);
+	}
+	free(text);
+	pipeline_release(&p);
+	buf_release(&wanted);
+	buf_release(&got);
+}
+
+static void add_names(json_t *names, const char *folder)
+{
+	DIR *dir = opendir(folder);
+
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		size_t n = strlen(e->d_name);
+		char *name;
+
+		if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
+			continue;
+		name = strndup(e->d_name, n - 5);
+		if (spool_pipeline_name_valid(name))
+			json_object_set_new(names, name, json_null());
+		free(name);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+void verify_pages(struct verify *v)
+{
+	char *own = xasprintf("%s/pipelines", v->spool->path);
+	json_t *names = json_object(), *value;
+	const char *name, **sorted;
+	size_t n = 0;
+
+	add_names(names, own);
+	add_names(names, install_pipeline_dir());
+	sorted = xcalloc(json_object_size(names) + 1, sizeof(*sorted));
+	json_object_foreach(names, name, value)
+		sorted[n++] = name;
+	qsort(sorted, n, sizeof(*sorted), by_name);
+	for (size_t i = 0; i < n; i++)
+		check_page(v, sorted[i]);
+	if (!n)
+		verify_say(v, false, "page", HELD_BY_SANDBOX, "there is no pipeline in %s or %s", own,
+			   install_pipeline_dir());
+	free(sorted);
+	json_decref(names);
+	free(own);
+}
