@@ -132,7 +132,7 @@ const struct command commands[] = {
 	  "  listeners      nobody there waits for connections either\n"
 	  "  sandbox KIND   in a process of this kind every forbidden act is refused\n"
 	  "  offline        a foreign recogniser is told to stay offline, and by no proxy\n"
-	  "  page PIPELINE  the pipeline's recogniser reads a page of which the text is known\n\n"
+	  "  page PIPELINE  its recogniser reads a page of which the text is known\n\n"
 	  "Who holds it: the surroundings (container, unit, rights), the empty network namespace that "
 	  "cloister makes, or the sandbox. The exit status is 0 only when all hold, else 1; what cannot "
 	  "be tried does not hold.",
