@@ -22,4 +22,10 @@ unsigned pool_threads(const struct pool *);
  */
 void pool_run(struct pool *, void (*task)(void *arg, size_t i, unsigned thread), void *arg, size_t n);
 
+/*
+ * Memory for the kernel that runs, aligned to 64: the pool's own, kept from one kernel to the next
+ * and grown on demand. A second call may move it, and loses what was in it. NULL: out of memory.
+ */
+void *pool_scratch(struct pool *, size_t size);
+
 #endif
