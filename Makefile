@@ -123,7 +123,7 @@ $(BUILD)/obj/models/%.o: models/%.c
 
 $(BUILD)/tests/models/%: tests/models/%.c $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $^ \
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< $(MODELS_LIB) $(LIB) \
 		$(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
 $(BUILD)/obj/pipelines/%.o: pipelines/%.c

@@ -40,7 +40,7 @@ void rope(struct pool *, float *x, const float *cosine, const float *sine, size_
 /* Index of the first largest; n >= 1. A NaN anywhere gives n. */
 size_t argmax(const float *x, size_t n);
 
-/* log(sum(exp(x))), in fp64. */
+/* log(sum(exp(x))), exp in fp32, summed up in fp64. */
 double log_sum_exp(const float *x, size_t n);
 
 #endif

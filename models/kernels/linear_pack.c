@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * linear_pack: bring the rows of a stored matrix into the order that product.h describes.
+ *
+ * A task is one block (16 rows of the matrix, 16 columns of y): the rows are brought to the packed
+ * number first, padded with zeros, and then laid tile by tile. int8 is symmetric, the largest
+ * magnitude of a row at 127. Reads stay within the rows: a mapped file may end behind the last.
+ */
+#include "kernels/linear.h"
+
+#include "base/num.h"
+#include "kernels/product.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { STRIP_BLOCKS = 4, GRAIN = 2 << 20 };
+
+struct pack {
+	struct linear *linear;
+	const struct matrix *parts;
+	size_t count;
+	char *scratch;       /* of each thread: 16 rows of [padded] numbers */
+	size_t padded;       /* depth in numbers */
+	size_t scratch_size;
+};
+
+static const char *row_of(const struct pack *p, size_t row, enum number *number)
+{
+	size_t part = 0;
+
+	while (row >= p->parts[part].rows)
+		row -= p->parts[part++].rows;
+	*number = p->parts[part].number;
+	return (const char *)p->parts[part].data + row * p->parts[part].columns * number_size(*number);
+}
+
+static float number_at(const char *row, enum number number, size_t i)
+{
+	uint16_t half;
+	float f;
+
+	if (number == NUMBER_F32) {
+		memcpy(&f, row + i * sizeof(f), sizeof(f));
+		return f;
+	}
+	memcpy(&half, row + i * sizeof(half), sizeof(half));
+	return number == NUMBER_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
+}
+
+static void row_to_f32(const struct pack *p, const char *row, enum number number, float *out)
+{
+	if (number == NUMBER_F32) {
+		memcpy(out, row, p->linear->in * sizeof(*out));
+		return;
+	}
+	for (size_t i = 0; i < p->linear->in; i++)
+		out[i] = number_at(row, number, i);
+}
+
+static void row_to_bf16(const struct pack *p, const char *row, enum number number, uint16_t *out)
+{
+	if (number == NUMBER_BF16) {
+		memcpy(out, row, p->linear->in * sizeof(*out));
+		return;
+	}
+	for (size_t i = 0; i < p->linear->in; i++)
+		out[i] = bf16_from_f32(number_at(row, number, i));
+}
+
+static void row_to_int8(const struct pack *p, const char *row, enum number number, size_t index, int8_t *out)
+{
+	float largest = 0, scale;
+
+	for (size_t i = 0; i < p->linear->in; i++)
+		largest = fmaxf(largest, fabsf(number_at(row, number, i)));
+	scale = largest / 127;
+	p->linear->scale[index] = scale;
+	for (size_t i = 0; i < p->linear->in; i++)
+		out[i] = scale > 0 ? (int8_t)lrintf(fminf(fmaxf(number_at(row, number, i) / scale, -127), 127)) : 0;
+}
+
+/* 16 rows of numbers, at `stride` bytes, into tiles or fp32 units at every `step` bytes. */
+static void lay_f32(const float *rows, size_t stride, size_t depth, float *to, size_t step)
+{
+	for (size_t d = 0; d < depth; d++, to += step) {
+		for (size_t n = 0; n < BLOCK; n++)
+			to[n] = rows[n * stride + d];
+	}
+}
+
+static void lay_bf16(const uint16_t *rows, size_t stride, size_t tiles, uint16_t *to, size_t step)
+{
+	for (size_t t = 0; t < tiles; t++, to += step, rows += TILE_DEPTH) {
+		for (size_t n = 0; n < BLOCK; n++) {
+			for (size_t pair = 0; pair < TILE_DEPTH / 2; pair++)
+				memcpy(to + (pair * BLOCK + n) * 2, rows + n * stride + pair * 2, 4);
+		}
+	}
+}
+
+static void lay_int8(const int8_t *rows, size_t stride, size_t tiles, int8_t *to, size_t step)
+{
+	for (size_t t = 0; t < tiles; t++, to += step, rows += TILE_DEPTH) {
+		for (size_t n = 0; n < BLOCK; n++) {
+			for (size_t k = 0; k < TILE_DEPTH; k++)
+				to[k * BLOCK + n] = rows[n * stride + k];
+		}
+	}
+}
+
+static void pack_block(void *arg, size_t block, unsigned thread)
+{
+	const struct pack *p = arg;
+	struct linear *l = p->linear;
+	size_t size = number_size(l->number), first = block * BLOCK, rows = min_u64(BLOCK, l->out - first);
+	size_t strip = block / STRIP_BLOCKS, all = (l->out + BLOCK - 1) / BLOCK;
+	size_t beside = min_u64(STRIP_BLOCKS, all - strip * STRIP_BLOCKS);
+	size_t depth = l->number == NUMBER_F32 ? p->padded : p->padded / TILE_DEPTH;
+	size_t unit = l->number == NUMBER_F32 ? BLOCK : TILE;
+	char *scratch = p->scratch + thread * p->scratch_size;
+	char *to = (char *)l->weight + (strip * STRIP_BLOCKS * depth + block % STRIP_BLOCKS) * unit * size;
+
+	memset(scratch, 0, p->scratch_size);
+	for (size_t r = 0; r < rows; r++) {
+		void *out = scratch + r * p->padded * size;
+		enum number number;
+		const char *row = row_of(p, first + r, &number);
+
+		if (l->number == NUMBER_F32)
+			row_to_f32(p, row, number, out);
+		else if (l->number == NUMBER_BF16)
+			row_to_bf16(p, row, number, out);
+		else
+			row_to_int8(p, row, number, first + r, out);
+	}
+	if (l->number == NUMBER_F32)
+		lay_f32((float *)scratch, p->padded, depth, (float *)to, beside * unit);
+	else if (l->number == NUMBER_BF16)
+		lay_bf16((uint16_t *)scratch, p->padded, depth, (uint16_t *)to, beside * unit);
+	else
+		lay_int8((int8_t *)scratch, p->padded, depth, (int8_t *)to, beside * unit);
+}
+
+static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct err *err)
+{
+	struct linear *l = p->linear;
+	size_t blocks = (l->out + BLOCK - 1) / BLOCK, size, rounded;
+
+	p->padded = l->in;
+	if (l->number != NUMBER_F32)
+		p->padded = (l->in + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH;
+	p->scratch_size = (BLOCK * p->padded * number_size(l->number) + 63) / 64 * 64;
+	if (!checked_mul(blocks * BLOCK, p->padded, &size) || !checked_mul(size, number_size(l->number), &size) ||
+	    !checked_add(size, GRAIN - 1, &rounded))
+		return err_set(err, RC_FATAL, "memory", "a weight of %zu x %zu is too large", l->out, l->in);
+	l->weight_size = size;
+	l->weight = size < GRAIN ? aligned_alloc(64, (size + 63) / 64 * 64) : aligned_alloc(GRAIN, rounded / GRAIN * GRAIN);
+	if (biased)
+		l->bias = calloc(l->out, sizeof(*l->bias));
+	if (l->number == NUMBER_INT8)
+		l->scale = calloc(l->out, sizeof(*l->scale));
+	p->scratch = pool_scratch(pool, pool_threads(pool) * p->scratch_size);
+	if (!l->weight || !p->scratch || (biased && !l->bias) || (l->number == NUMBER_INT8 && !l->scale)) {
+		linear_release(l);
+		return err_set(err, RC_FATAL, "memory", "no memory for a weight of %zu bytes", size);
+	}
+	if (size >= GRAIN)
+		madvise(l->weight, rounded / GRAIN * GRAIN, MADV_HUGEPAGE);
+	return RC_OK;
+}
+
+enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *const *biases, size_t count,
+		    enum number number, struct pool *pool, struct err *err)
+{
+	struct pack p = { .linear = l, .parts = parts, .count = count };
+	bool biased = false;
+	size_t row = 0;
+
+	*l = (struct linear){ .in = parts[0].columns, .number = number };
+	for (size_t i = 0; i < count; i++) {
+		if (parts[i].columns != l->in)
+			BUG("parts of %zu and %zu columns", l->in, parts[i].columns);
+		l->out += parts[i].rows;
+		biased = biased || (biases && biases[i]);
+	}
+	if (allocate(&p, biased, pool, err) != RC_OK)
+		return RC_FATAL;
+	for (size_t i = 0; i < count; row += parts[i++].rows) {
+		if (biases && biases[i])
+			memcpy(l->bias + row, biases[i], parts[i].rows * sizeof(float));
+	}
+	pool_run(pool, pack_block, &p, (l->out + BLOCK - 1) / BLOCK);
+	return RC_OK;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * product_vector: the product (product.h) in vectors of LANES. Included once a level, with the name
+ * of its table in PRODUCT.
+ *
+ * A micro-kernel keeps ROWS x COLUMNS vectors of y in registers. A bf16 number is the upper half of
+ * its fp32, so the numbers at even depth are moved up and those at odd depth masked.
+ */
+#include "kernels/product.h"
+#include "kernels/vector.h"
+
+#define WIDE (BLOCK / LANES) /* vectors in a block */
+#define COLUMNS (BLOCKS * WIDE)
+
+INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16_t *restrict w, size_t step,
+		       size_t depth, float *restrict y, size_t y_stride, bool add, const int rows,
+		       const int columns)
+{
+	vf sum[ROWS][COLUMNS];
+
+#pragma GCC unroll 16
+	for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 16
+		for (int c = 0; c < columns; c++)
+			sum[r][c] = add ? load(y + r * y_stride + c * LANES) : splat(0);
+	}
+	for (size_t d = 0; d < depth; d++, w += step, x += TILE_DEPTH) {
+#pragma GCC unroll 1
+		for (int pair = 0; pair < TILE_DEPTH / 2; pair++) {
+#pragma GCC unroll 2
+			for (int odd = 0; odd < 2; odd++) {
+				vf factor[COLUMNS];
+
+#pragma GCC unroll 16
+				for (int c = 0; c < columns; c++) {
+					vu both = load_bits(w + c / WIDE * TILE + pair * 2 * BLOCK +
+							    c % WIDE * LANES * 2);
+
+					factor[c] = (vf)(odd ? both & 0xffff0000u : both << 16);
+				}
+#pragma GCC unroll 16
+				for (int r = 0; r < rows; r++) {
+					uint32_t bits = (uint32_t)x[r * x_stride + pair * 2 + odd] << 16;
+					vf xr = (vf)splat_bits(bits);
+
+#pragma GCC unroll 16
+					for (int c = 0; c < columns; c++)
+						sum[r][c] += xr * factor[c];
+				}
+			}
+		}
+	}
+#pragma GCC unroll 16
+	for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 16
+		for (int c = 0; c < columns; c++)
+			store(y + r * y_stride + c * LANES, sum[r][c]);
+	}
+}
+
+INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *restrict w, size_t step, size_t depth,
+		      float *restrict y, size_t y_stride, bool add, const int rows, const int columns)
+{
+	vf sum[ROWS][COLUMNS];
+
+#pragma GCC unroll 16
+	for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 16
+		for (int c = 0; c < columns; c++)
+			sum[r][c] = add ? load(y + r * y_stride + c * LANES) : splat(0);
+	}
+	for (size_t d = 0; d < depth; d++, w += step) {
+		vf factor[COLUMNS];
+
+#pragma GCC unroll 16
+		for (int c = 0; c < columns; c++)
+			factor[c] = load(w + c * LANES);
+#pragma GCC unroll 16
+		for (int r = 0; r < rows; r++) {
+			vf xr = splat(x[r * x_stride + d]);
+
+#pragma GCC unroll 16
+			for (int c = 0; c < columns; c++)
+				sum[r][c] += xr * factor[c];
+		}
+	}
+#pragma GCC unroll 16
+	for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 16
+		for (int c = 0; c < columns; c++)
+			store(y + r * y_stride + c * LANES, sum[r][c]);
+	}
+}
+
+/* From run-time sizes to the micro-kernels of constant size: ROWS rows while there are, then less. */
+#define DRIVE(NAME, NUMBER, UNIT, MICRO)                                                             \
+	INLINE void NAME##_columns(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w,     \
+				   size_t step, size_t depth, float *y, size_t y_stride, bool add,      \
+				   const int columns)                                                   \
+	{                                                                                              \
+		for (; rows >= ROWS; rows -= ROWS, x += ROWS * x_stride, y += ROWS * y_stride)           \
+			MICRO(x, x_stride, w, step, depth, y, y_stride, add, ROWS, columns);             \
+		for (; rows > 0; rows--, x += x_stride, y += y_stride)                                  \
+			MICRO(x, x_stride, w, step, depth, y, y_stride, add, 1, columns);                \
+	}                                                                                              \
+	static void NAME(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w, size_t depth, \
+			 size_t blocks, float *y, size_t y_stride, bool add)                             \
+	{                                                                                              \
+		size_t step = blocks * UNIT;                                                           \
+                                                                                                       \
+		for (; blocks >= BLOCKS; blocks -= BLOCKS, w += BLOCKS * UNIT, y += BLOCKS * BLOCK)      \
+			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, COLUMNS);    \
+		for (; blocks > 0; blocks--, w += UNIT, y += BLOCK)                                     \
+			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, WIDE);       \
+	}
+
+#ifndef OWN_BF16
+DRIVE(product_bf16, uint16_t, TILE, micro_bf16)
+#endif
+DRIVE(product_f32, float, BLOCK, micro_f32)
+
+static void unpack_int8(const int8_t *restrict w, size_t tiles, uint16_t *restrict out)
+{
+	for (size_t i = 0; i < tiles * (TILE_DEPTH / 2); i++, w += 2 * BLOCK, out += 2 * BLOCK) {
+#pragma GCC unroll 4
+		for (int v = 0; v < WIDE; v++) {
+			typedef int8_t bytes __attribute__((vector_size(LANES)));
+			bytes even, odd;
+			vu both;
+
+			memcpy(&even, w + v * LANES, sizeof(even));
+			memcpy(&odd, w + BLOCK + v * LANES, sizeof(odd));
+			both = (vu)__builtin_convertvector(__builtin_convertvector(even, vi), vf) >> 16;
+			both |= (vu)__builtin_convertvector(__builtin_convertvector(odd, vi), vf);
+			memcpy(out + v * LANES * 2, &both, sizeof(both));
+		}
+	}
+}
+
+#ifndef OWN_BF16
+const struct product PRODUCT = {
+	.bf16 = product_bf16, .f32 = product_f32, .unpack = unpack_int8, .depth = DEPTH,
+};
+#endif

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rows_vector: rows.h in vectors of LANES. Included once a level, with the name of its table in ROWS.
+ *
+ * What is left over at the end of a row goes through the same arithmetic as the rest, beside zeros.
+ */
+#include "kernels/rows.h"
+#include "kernels/vector_math.h"
+
+INLINE size_t some(size_t n, size_t i)
+{
+	return n - i < LANES ? n - i : LANES;
+}
+
+INLINE vf load_beside(const float *p, size_t n, float filler)
+{
+	float part[LANES];
+
+	if (n == LANES)
+		return load(p);
+	for (size_t i = 0; i < LANES; i++)
+		part[i] = i < n ? p[i] : filler;
+	return load(part);
+}
+
+INLINE vf load_some(const float *p, size_t n)
+{
+	return load_beside(p, n, 0);
+}
+
+INLINE void store_some(float *p, vf v, size_t n)
+{
+	memcpy(p, &v, n == LANES ? sizeof(v) : n * sizeof(*p));
+}
+
+INLINE float total(vf v)
+{
+	float a[LANES];
+
+	store(a, v);
+#pragma GCC unroll 4
+	for (int half = LANES / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+		for (int i = 0; i < half; i++)
+			a[i] += a[i + half];
+	}
+	return a[0];
+}
+
+INLINE float maximum(vf v)
+{
+	float a[LANES];
+
+	store(a, v);
+#pragma GCC unroll 4
+	for (int half = LANES / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+		for (int i = 0; i < half; i++)
+			a[i] = a[i] > a[i + half] ? a[i] : a[i + half];
+	}
+	return a[0];
+}
+
+INLINE vf larger(vf a, vf b)
+{
+	return choose(a > b, a, b);
+}
+
+static void row_bf16(const float *x, uint16_t *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += LANES) {
+		typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
+		size_t width = some(n, i);
+		vf v = load_some(x + i, width);
+		vu bits = (vu)v, rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+		halves h;
+
+		rounded = (vu)choose(v != v, (vf)(bits >> 16 | 0x40u), (vf)rounded);
+		h = __builtin_convertvector(rounded, halves);
+		memcpy(out + i, &h, width == LANES ? sizeof(h) : width * sizeof(*out));
+	}
+}
+
+static void row_finish(const float *sums, const float *scale, const float *bias, float *y, size_t n)
+{
+	for (size_t i = 0; i < n; i += LANES) {
+		size_t width = some(n, i);
+		vf s = scale ? load_some(scale + i, width) : splat(1.0f);
+		vf b = bias ? load_some(bias + i, width) : splat(0.0f);
+
+		store_some(y + i, load_some(sums + i, width) * s + b, width);
+	}
+}
+
+static void row_multiply(float *x, float by, size_t n)
+{
+	for (size_t i = 0; i < n; i += LANES)
+		store_some(x + i, load_some(x + i, some(n, i)) * by, some(n, i));
+}
+
+static float row_softmax(struct softmax *state, float *s, size_t valid, float scale)
+{
+	vf sum = splat(0.0f), most = splat(state->max);
+	float max, corrected;
+
+	for (size_t i = valid; i < 32; i++)
+		s[i] = -INFINITY;
+#pragma GCC unroll 8
+	for (int i = 0; i < 32; i += LANES) {
+		vf scaled = load(s + i) * splat(scale);
+
+		store(s + i, scaled);
+		most = larger(scaled, most);
+	}
+	max = maximum(most);
+#pragma GCC unroll 8
+	for (int i = 0; i < 32; i += LANES) {
+		vf weight = vector_exp(load(s + i) - splat(max));
+
+		store(s + i, weight);
+		sum += weight;
+	}
+	corrected = max == state->max ? 1.0f : vector_exp(splat(state->max) - splat(max))[0];
+	state->sum = state->sum * corrected + total(sum);
+	state->max = max;
+	return corrected;
+}
+
+static void row_rms_norm(const float *x, const float *weight, float eps, float *y, size_t n)
+{
+	vf sums[4] = { { 0 } };
+	float factor;
+
+	for (size_t i = 0; i < n; i += LANES) {
+		vf v = load_some(x + i, some(n, i));
+
+		sums[i / LANES % 4] += v * v;
+	}
+	factor = 1.0f / sqrtf(total((sums[0] + sums[1]) + (sums[2] + sums[3])) / (float)n + eps);
+	for (size_t i = 0; i < n; i += LANES) {
+		size_t width = some(n, i);
+
+		store_some(y + i, load_some(x + i, width) * factor * load_some(weight + i, width), width);
+	}
+}
+
+static void row_layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y, size_t n)
+{
+	vf sum = { 0 }, squares = { 0 };
+	float mean, factor;
+
+	for (size_t i = 0; i < n; i += LANES)
+		sum += load_some(x + i, some(n, i));
+	mean = total(sum) / (float)n;
+	for (size_t i = 0; i < n; i += LANES) {
+		vf v = load_beside(x + i, some(n, i), mean) - mean;
+
+		squares += v * v;
+	}
+	factor = 1.0f / sqrtf(total(squares) / (float)n + eps);
+	for (size_t i = 0; i < n; i += LANES) {
+		size_t width = some(n, i);
+		vf v = (load_some(x + i, width) - mean) * factor;
+
+		store_some(y + i, v * load_some(weight + i, width) + load_some(bias + i, width), width);
+	}
+}
+
+static void row_silu_gate(const float *gate, const float *up, float *y, size_t n)
+{
+	for (size_t i = 0; i < n; i += LANES) {
+		size_t width = some(n, i);
+		vf g = load_some(gate + i, width);
+
+		store_some(y + i, g / (splat(1.0f) + vector_exp(-g)) * load_some(up + i, width), width);
+	}
+}
+
+static void row_gelu_erf(float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i += LANES) {
+		size_t width = some(n, i);
+		vf v = load_some(x + i, width);
+
+		store_some(x + i, v * 0.5f * (vector_erf(v * 0.70710678118654752f) + 1.0f), width);
+	}
+}
+
+/* 0.5 (1 + tanh u) = 1 / (1 + exp(-2 u)) */
+static void row_gelu_tanh(float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i += LANES) {
+		size_t width = some(n, i);
+		vf v = load_some(x + i, width);
+		vf u = (v + v * v * v * 0.044715f) * 0.79788456080286536f;
+
+		store_some(x + i, v / (splat(1.0f) + vector_exp(u * -2.0f)), width);
+	}
+}
+
+static void row_add(float *y, const float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i += LANES)
+		store_some(y + i, load_some(y + i, some(n, i)) + load_some(x + i, some(n, i)), some(n, i));
+}
+
+static void row_rotate(float *x, const float *cosine, const float *sine, size_t half)
+{
+	for (size_t i = 0; i < half; i += LANES) {
+		size_t width = some(half, i);
+		vf a = load_some(x + i, width), b = load_some(x + half + i, width);
+		vf c = load_some(cosine + i, width), s = load_some(sine + i, width);
+
+		store_some(x + i, a * c - b * s, width);
+		store_some(x + half + i, b * c + a * s, width);
+	}
+}
+
+static float row_largest(const float *x, size_t n)
+{
+	vf most = splat(-INFINITY), nan = splat(0.0f);
+
+	for (size_t i = 0; i < n; i += LANES) {
+		vf v = load_beside(x + i, some(n, i), x[i]);
+
+		most = larger(v, most);
+		nan = (vf)((vi)nan | (v != v));
+	}
+	for (int i = 0; i < LANES; i++) {
+		if (((vi)nan)[i])
+			return NAN;
+	}
+	return maximum(most);
+}
+
+static double row_sum_exp(const float *x, float minus, size_t n)
+{
+	enum { RUN = 64 };
+	double sum = 0;
+
+	for (size_t i = 0; i < n; i += RUN) {
+		size_t last = n - i < RUN ? n : i + RUN;
+		vf run = { 0 };
+
+		for (size_t j = i; j < last; j += LANES)
+			run += vector_exp(load_beside(x + j, some(last, j), -INFINITY) - splat(minus));
+		sum += total(run);
+	}
+	return sum;
+}
+
+const struct rows ROWS = {
+	.bf16 = row_bf16, .finish = row_finish, .multiply = row_multiply, .softmax = row_softmax,
+	.rms_norm = row_rms_norm, .layer_norm = row_layer_norm, .silu_gate = row_silu_gate,
+	.gelu_erf = row_gelu_erf, .gelu_tanh = row_gelu_tanh, .add = row_add, .rotate = row_rotate,
+	.largest = row_largest, .sum_exp = row_sum_exp,
+};
