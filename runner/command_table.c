@@ -124,7 +124,7 @@ const struct command commands[] = {
 	  "Does in earnest what must not be possible, and prints a line for each promise: whether it "
 	  "holds, who holds it, and what was found. Run it where, and as whom, the spool is run: in the "
 	  "container, or by the same unit. The checks:\n\n"
-	  "  read-only      this user cannot write to the system, the programs and their data\n"
+	  "  read-only      this user cannot write to system, programs and their data\n"
 	  "  spool          its parts can be written and lie on one file system\n"
 	  "  own listeners  no running process of cloister waits for connections\n"
 	  "  interfaces     none but lo, where the programs run\n"
