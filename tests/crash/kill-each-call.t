@@ -9,6 +9,7 @@ Fast: every call of the commit path for one page, and a sample of the others."""
 
 import concurrent.futures
 import io
+import itertools
 import os
 import random
 import shutil
@@ -127,18 +128,19 @@ def every_step():
 FILES = {}
 every = every_step()
 steps = Steps(fast=every, full=every)
-total, failed, made = Verdict(), {}, {}
+total, kills = Verdict(), 0
 # A document whose child was killed waits a second for its next attempt.
 with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    for step, (found, verdict, killed) in zip(steps, pool.map(kill, [s.number for s in steps])):
-        target = step.number.rsplit(":", 1)[0]
-        failed.setdefault(target, [])
-        made[target] = made.get(target, 0) + bool(killed)
-        total.add(verdict)
-        if found:
-            failed[target] += [f"{step.number}: {killed or 'not killed'}", *found, step.replay()]
-for target, found in failed.items():
-    ok(made[target] and not found, f"{target}: {made[target]} kills", *found)
+    done_steps = zip(steps, pool.map(kill, [step.number for step in steps]))
+    for target, group in itertools.groupby(done_steps, lambda one: one[0].number.rsplit(":", 1)[0]):
+        wrong, made = [], 0
+        for step, (found, verdict, killed) in group:
+            made += bool(killed)
+            total.add(verdict)
+            if found:
+                wrong += [f"{step.number}: {killed or 'not killed'}", *found, step.replay()]
+        ok(made and not wrong, f"{target}: {made} kills", *wrong)
+        kills += made
 
 # A power cut may take the content of a token along that had not reached the disk: what has been
 # published under it is found all the same.
@@ -153,5 +155,5 @@ same((len(tokens), spool.left()), (1, ["null/page.pdf"]),
 for token in tokens:
     os.truncate(token, 0)
 problems(recover(spool) + settled(spool, drops).problems, "the token torn: no second result")
-figure("kills at a system call", f"{sum(made.values())}: {total}")
+figure("kills at a system call", f"{kills}: {total}")
 done()
