@@ -103,7 +103,7 @@ def kill(name):
         found.append(f"files are {sorted(set(files(spool)) ^ set(FILES[scenario]))} more or less")
     if not found:
         shutil.rmtree(spool.path)
-    return found, verdict, run.stdout.strip() if killed else ""
+    return found, verdict, run.stdout.splitlines()[0] if killed else ""
 
 
 def names(scenario, target, calls, sample=None):
