@@ -116,6 +116,8 @@ void scratch_close(struct scratch *s)
 	if (s->fd >= 0) {
 		remove_marked(AT_FDCWD, s->path, s->fd);
 		close(s->fd);
+		*strrchr(s->path, '/') = '\0';
+		sweep(s->path);
 	}
 	free(s->path);
 	*s = (struct scratch){ .fd = -1 };

@@ -28,7 +28,8 @@ struct slot {
 };
 
 /* Make the folder in `where`, or where memory is when NULL (/dev/shm; else `fallback`, on disk).
- * Folders that killed runs left there are removed. budget 0: half of the room there is. */
+ * Folders that killed runs left there are removed; also by scratch_close(), because children of a run
+ * that has just been killed may hold on to its folder for a moment. budget 0: half of the room there is. */
 enum rc scratch_open(struct scratch *s, const char *where, const char *fallback, uint64_t budget,
 		     struct err *err);
 void scratch_close(struct scratch *s);

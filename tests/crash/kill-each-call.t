@@ -149,11 +149,11 @@ for k in range(1, 20):
     kill_at(spool, "self", "renameat2", k)
     if spool.result("null/page.pdf"):
         break
-tokens = list((spool.root / "state").rglob("*.a[0-9]*"))
+tokens = spool.tokens()
 same((len(tokens), spool.left()), (1, ["null/page.pdf"]),
      "killed between a result and the move of its original")
 for token in tokens:
-    os.truncate(token, 0)
+    os.truncate(spool.root / "state" / token, 0)
 problems(recover(spool) + settled(spool, drops).problems, "the token torn: no second result")
 figure("kills at a system call", f"{kills}: {total}")
 done()
