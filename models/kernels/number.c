@@ -60,3 +60,20 @@ float f16_to_f32(uint16_t h)
 	}
 	return float_of(sign | (exponent + 112) << 23 | fraction << 13);
 }
+
+void matrix_to_f32(const struct matrix *m, size_t first, size_t count, float *out)
+{
+	size_t n = count * m->columns, size = number_size(m->number);
+	const char *p = (const char *)m->data + first * m->columns * size;
+
+	if (m->number == NUMBER_F32) {
+		memcpy(out, p, n * size);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		uint16_t x;
+
+		memcpy(&x, p + i * size, size);
+		out[i] = m->number == NUMBER_BF16 ? bf16_to_f32(x) : f16_to_f32(x);
+	}
+}

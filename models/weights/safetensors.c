@@ -44,6 +44,7 @@ struct weights {
 	size_t shard_count;
 	struct entry *entries;
 	size_t count;
+	bool as_stored; /* names are not made alike */
 };
 
 static const struct {
@@ -121,7 +122,7 @@ static enum rc read_shape(struct tensor *t, const json_t *shape, unsigned item, 
 }
 
 static enum rc read_entry(struct entry *e, const struct shard *s, const char *stored, const json_t *value,
-	size_t data_size, struct err *err)
+	size_t data_size, bool as_stored, struct err *err)
 {
 	struct tensor *t = &e->tensor;
 	const char *dtype = json_string_value(json_object_get(value, "dtype"));
@@ -150,7 +151,7 @@ static enum rc read_entry(struct entry *e, const struct shard *s, const char *st
 		return damaged(err, s->name, stored, "its data lies beyond the end of the file (is the download complete?)");
 	if (e->end - e->begin != t->size)
 		return damaged(err, s->name, stored, "shape and dtype do not fit data_offsets");
-	e->name = canonical_name(stored);
+	e->name = as_stored ? xstrdup(stored) : canonical_name(stored);
 	t->name = e->name;
 	return RC_OK;
 }
@@ -196,7 +197,7 @@ static enum rc read_header(struct weights *w, struct shard *s, struct err *err)
 		if (strcmp(stored, "__metadata__") == 0)
 			continue;
 		*e = (struct entry){0};
-		if (read_entry(e, s, stored, value, data_size, err) != RC_OK)
+		if (read_entry(e, s, stored, value, data_size, w->as_stored, err) != RC_OK)
 			return RC_FATAL;
 		e->tensor.data = p + 8 + header + e->begin;
 		w->count++;
@@ -333,6 +334,23 @@ enum rc weights_open(struct weights **out, const char *folder, struct err *err)
 	return rc;
 }
 
+enum rc weights_open_file(struct weights **out, const char *folder, const char *name, struct err *err)
+{
+	struct weights *w = xcalloc(1, sizeof(*w));
+	enum rc rc;
+
+	w->as_stored = true;
+	rc = open_shard(w, folder, name, err);
+	if (rc == RC_OK)
+		rc = sort_names(w, err);
+	if (rc != RC_OK) {
+		weights_close(w);
+		w = NULL;
+	}
+	*out = w;
+	return rc;
+}
+
 void weights_close(struct weights *w)
 {
 	if (!w)
@@ -417,17 +435,11 @@ enum rc weights_take_f32(struct weights *w, const char *name, uint64_t rows, uin
 	return RC_OK;
 }
 
-enum rc weights_all_taken(const struct weights *w, const char *const *known, struct err *err)
+enum rc weights_all_taken(const struct weights *w, struct err *err)
 {
-	for (size_t i = 0; i < w->count; i++) {
-		const struct entry *e = &w->entries[i];
-		bool expected = e->taken;
-
-		for (const char *const *k = known; !expected && k && *k; k++)
-			expected = strncmp(e->name, *k, strlen(*k)) == 0;
-		if (!expected)
-			return err_set(err, RC_FATAL, "model-damaged", "%.100s: tensor %.120s is not one of this architecture's",
-				e->tensor.file, e->tensor.stored);
-	}
+	for (size_t i = 0; i < w->count; i++)
+		if (!w->entries[i].taken)
+			return damaged(err, w->entries[i].tensor.file, w->entries[i].tensor.stored,
+				"is not one of this architecture's");
 	return RC_OK;
 }

@@ -35,6 +35,9 @@ struct weights;
 
 /* Map and check every shard. RC_FATAL names the file and what is wrong with it. */
 enum rc weights_open(struct weights **, const char *folder, struct err *);
+
+/* One file alone; tensors keep the names they have in it. */
+enum rc weights_open_file(struct weights **, const char *folder, const char *name, struct err *);
 void weights_close(struct weights *);
 size_t weights_count(const struct weights *);
 
@@ -53,8 +56,7 @@ enum rc weights_take(struct weights *, const char *name, uint64_t rows, uint64_t
 enum rc weights_take_f32(struct weights *, const char *name, uint64_t rows, uint64_t columns, float **,
 	struct err *);
 
-/* RC_FATAL naming the first tensor that nobody took, unless its name starts with one of `known`
- * (NULL-terminated). */
-enum rc weights_all_taken(const struct weights *, const char *const *known, struct err *);
+/* RC_FATAL naming the first tensor that nobody took: this is not the architecture it is said to be. */
+enum rc weights_all_taken(const struct weights *, struct err *);
 
 #endif

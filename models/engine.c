@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The scheduler. A sequence knows its tokens (prompt, then output) and how many of them have keys and
+ * values in its blocks ("computed"); the rest is work. Everything else follows from the two numbers:
+ * a sequence that lost its blocks has computed 0 and simply computes again.
+ *
+ * Invariant: blocks of a running sequence cover exactly its computed tokens, rounded up.
+ */
+#include "engine.h"
+
+#include "base/hash.h"
+#include "base/num.h"
+#include "cache.h"
+#include "repetition.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct sequence {
+	struct sequence *next; /* in its queue, oldest first */
+	struct engine_request request;
+	unsigned *tokens;   /* prompt and output */
+	unsigned *position; /* of the prompt's tokens, three each */
+	unsigned base;      /* position of the first generated token */
+	size_t count, computed; /* tokens known, and those with keys and values */
+	size_t planned;         /* tokens that this step computes */
+	size_t published;       /* blocks */
+	struct text_sequence blocks;
+	struct cache_key *keys; /* of the prompt's full blocks */
+	float *log_probabilities;
+	struct repetition repetition;
+	unsigned period;
+	struct engine_result result;
+};
+
+struct queue {
+	struct sequence *first, **end;
+	unsigned count;
+};
+
+/* A sequence that gets its next token in this step. */
+struct owner {
+	struct sequence *sequence;
+	struct choice choice;
+};
+
+struct engine {
+	struct model *model;
+	struct pool *pool;
+	struct engine_options options;
+	struct cache *cache;
+	struct sampler **samplers; /* one a thread */
+	struct queue waiting, running, finished;
+	struct text_row *rows;
+	struct owner *owners; /* [sequences] */
+	float *logits;        /* [sequences][vocab] */
+	struct engine_load load;
+};
+
+static void queue_add(struct queue *q, struct sequence *s)
+{
+	s->next = NULL;
+	*q->end = s;
+	q->end = &s->next;
+	q->count++;
+}
+
+static void queue_add_first(struct queue *q, struct sequence *s)
+{
+	s->next = q->first;
+	if (!q->first)
+		q->end = &s->next;
+	q->first = s;
+	q->count++;
+}
+
+static void queue_remove(struct queue *q, struct sequence *s)
+{
+	struct sequence **link = &q->first;
+
+	while (*link != s)
+		link = &(*link)->next;
+	*link = s->next;
+	if (!*link)
+		q->end = link;
+	q->count--;
+}
+
+static void sequence_free(struct sequence *s)
+{
+	free(s->tokens);
+	free(s->position);
+	free(s->blocks.blocks);
+	free(s->keys);
+	free(s->log_probabilities);
+	free(s);
+}
+
+static void queue_free(struct queue *q)
+{
+	for (struct sequence *s = q->first, *next; s; s = next) {
+		next = s->next;
+		sequence_free(s);
+	}
+}
+
+enum rc engine_open(struct engine **out, struct model *model, struct pool *pool, const struct engine_options *options,
+	struct err *err)
+{
+	struct engine *e = xcalloc(1, sizeof(*e));
+	size_t vocab = model->config.text.vocab;
+
+	*out = NULL;
+	e->model = model;
+	e->pool = pool;
+	e->options = *options;
+	/* Whoever generates has a row in every step, and one is left for a prompt. */
+	e->options.sequences = (unsigned)min_u64(max_u64(options->sequences, 1), TEXT_ROWS_MAX - 1);
+	if (!options->vocab || options->vocab > vocab)
+		e->options.vocab = (unsigned)vocab;
+	if (cache_open(&e->cache, text_block_size(model->text), options->cache_size / text_block_size(model->text), err) !=
+		RC_OK) {
+		free(e);
+		return RC_FATAL;
+	}
+	e->waiting.end = &e->waiting.first;
+	e->running.end = &e->running.first;
+	e->finished.end = &e->finished.first;
+	e->samplers = xcalloc(pool_threads(pool), sizeof(struct sampler *));
+	for (unsigned i = 0; i < pool_threads(pool); i++)
+		e->samplers[i] = sampler_new(vocab);
+	e->rows = xcalloc(TEXT_ROWS_MAX, sizeof(*e->rows));
+	e->owners = xcalloc(e->options.sequences, sizeof(*e->owners));
+	e->logits = xmalloc(e->options.sequences * vocab * sizeof(*e->logits));
+	*out = e;
+	return RC_OK;
+}
+
+void engine_close(struct engine *e)
+{
+	if (!e)
+		return;
+	queue_free(&e->waiting);
+	queue_free(&e->running);
+	for (struct sequence *s = e->finished.first; s; s = s->next) {
+		free(s->result.tokens);
+		free(s->result.log_probabilities);
+	}
+	queue_free(&e->finished);
+	cache_close(e->cache);
+	for (unsigned i = 0; i < pool_threads(e->pool); i++)
+		sampler_free(e->samplers[i]);
+	free(e->samplers);
+	free(e->rows);
+	free(e->owners);
+	free(e->logits);
+	free(e);
+}
+
+/* The page that token i of the prompt belongs to, and *at, its place among the page's tokens. */
+static const struct engine_page *page_of(const struct engine_request *r, size_t i, size_t *at)
+{
+	for (size_t k = 0; k < r->page_count; k++) {
+		const struct model_page *p = &r->pages[k].place;
+
+		*at = i - p->first;
+		if (i >= p->first && *at < (size_t)p->rows * p->columns)
+			return &r->pages[k];
+	}
+	return NULL;
+}
+
+/* Each full block's key: the key before it, and its tokens, or what lies on the page there. */
+static void make_keys(struct sequence *s)
+{
+	size_t blocks = s->request.prompt_count / KV_PAGE;
+
+	s->keys = xcalloc(blocks + 1, sizeof(*s->keys));
+	for (size_t b = 0; b < blocks; b++) {
+		struct sha256_ctx hash;
+
+		sha256_init(&hash);
+		if (b)
+			sha256_update(&hash, sizeof(s->keys[b - 1].digest), s->keys[b - 1].digest);
+		for (size_t i = b * KV_PAGE; i < (b + 1) * KV_PAGE; i++) {
+			size_t at;
+			const struct engine_page *page = page_of(&s->request, i, &at);
+			uint64_t what[2] = {page != NULL, page ? at : s->tokens[i]};
+
+			sha256_update(&hash, sizeof(what), (const uint8_t *)what);
+			sha256_update(&hash, 3 * sizeof(unsigned), (const uint8_t *)(s->position + 3 * i));
+			if (page)
+				sha256_update(&hash, sizeof(page->digest), page->digest);
+		}
+		sha256_digest(&hash, sizeof(s->keys[b].digest), s->keys[b].digest);
+	}
+}
+
+enum rc engine_add(struct engine *e, const struct engine_request *r, struct err *err)
+{
+	size_t total = r->prompt_count + r->most, blocks = total / KV_PAGE + 1;
+	struct model_page *places;
+	struct sequence *s;
+
+	if (!r->prompt_count || !r->most)
+		return err_set(err, RC_FAILED, "prompt-empty", "a request without a prompt, or for no tokens");
+	if (total > e->model->config.text.max_positions)
+		return err_set(err, RC_FAILED, "limit:context", "%zu tokens to read and %zu to write are more than the model's %u",
+			r->prompt_count, r->most, e->model->config.text.max_positions);
+	if (blocks > cache_blocks(e->cache))
+		return err_set(err, RC_FAILED, "limit:cache", "%zu tokens do not fit into the cache of %zu", total,
+			cache_blocks(e->cache) * KV_PAGE);
+	s = xcalloc(1, sizeof(*s));
+	s->request = *r;
+	s->request.prompt = NULL; /* ours is in tokens */
+	s->tokens = xmalloc(total * sizeof(*s->tokens));
+	memcpy(s->tokens, r->prompt, r->prompt_count * sizeof(*s->tokens));
+	s->count = r->prompt_count;
+	s->position = xmalloc(3 * r->prompt_count * sizeof(*s->position));
+	s->log_probabilities = xmalloc(r->most * sizeof(*s->log_probabilities));
+	s->blocks.blocks = xcalloc(blocks, sizeof(void *));
+	places = xcalloc(r->page_count + 1, sizeof(*places));
+	for (size_t k = 0; k < r->page_count; k++)
+		places[k] = r->pages[k].place;
+	s->base = model_positions(r->prompt_count, places, r->page_count, s->position);
+	free(places);
+	make_keys(s);
+	queue_add(&e->waiting, s);
+	return RC_OK;
+}
+
+static void give_back(struct engine *e, struct sequence *s)
+{
+	for (size_t b = 0; b < s->blocks.count; b++)
+		cache_release(e->cache, s->blocks.blocks[b]);
+	s->blocks.count = s->computed = s->published = 0;
+}
+
+/* Blocks that another sequence has computed for the same beginning. One token is left to compute:
+ * its logits are what generation starts from. */
+static void share_prefix(struct engine *e, struct sequence *s)
+{
+	size_t most = (s->request.prompt_count - 1) / KV_PAGE;
+
+	while (s->blocks.count < most) {
+		void *block = cache_find(e->cache, &s->keys[s->blocks.count]);
+
+		if (!block)
+			break;
+		s->blocks.blocks[s->blocks.count++] = block;
+	}
+	s->computed = s->blocks.count * KV_PAGE;
+	s->published = s->blocks.count;
+	e->load.shared_tokens += s->computed;
+}
+
+/* Start waiting sequences while their prompts find room. The first always may: it has the cache alone
+ * if need be. */
+static void admit(struct engine *e)
+{
+	while (e->waiting.first && e->running.count < e->options.sequences) {
+		struct sequence *s = e->waiting.first;
+
+		share_prefix(e, s);
+		if (e->running.count &&
+			cache_free_blocks(e->cache) < s->count / KV_PAGE + 1 - s->blocks.count + e->running.count) {
+			e->load.shared_tokens -= s->computed;
+			give_back(e, s);
+			return;
+		}
+		queue_remove(&e->waiting, s);
+		queue_add(&e->running, s);
+	}
+}
+
+/* Blocks for `tokens` tokens; false when the sequence itself had to give way to older ones. */
+static bool reserve(struct engine *e, struct sequence *s, size_t tokens)
+{
+	while (s->blocks.count * KV_PAGE < tokens) {
+		void *block = cache_take(e->cache);
+		struct sequence *last = s;
+
+		if (block) {
+			s->blocks.blocks[s->blocks.count++] = block;
+			continue;
+		}
+		while (last->next)
+			last = last->next;
+		give_back(e, last);
+		queue_remove(&e->running, last);
+		queue_add_first(&e->waiting, last);
+		e->load.preempted++;
+		if (last == s)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * How many tokens of each sequence this step computes, and blocks for them: one for all that
+ * generate, then prompts, oldest first, as far as there are rows.
+ */
+static void plan(struct engine *e)
+{
+	size_t left = TEXT_ROWS_MAX;
+
+	for (struct sequence *s = e->running.first; s; s = s->next) {
+		s->planned = s->count - s->computed == 1;
+		left -= s->planned;
+	}
+	for (struct sequence *s = e->running.first; s; s = s->next) {
+		if (!s->planned) {
+			s->planned = min_u64(s->count - s->computed, left);
+			left -= s->planned;
+		}
+		if (!reserve(e, s, s->computed + s->planned))
+			break; /* it was the last */
+	}
+}
+
+static void fill_row(struct sequence *s, struct text_row *row, size_t i, size_t hidden)
+{
+	const struct engine_page *page;
+	size_t at, n = s->request.prompt_count;
+
+	*row = (struct text_row){.sequence = &s->blocks, .index = i, .token = s->tokens[i]};
+	if (i >= n) {
+		for (unsigned axis = 0; axis < 3; axis++)
+			row->position[axis] = s->base + (unsigned)(i - n);
+		return;
+	}
+	memcpy(row->position, s->position + 3 * i, sizeof(row->position));
+	page = page_of(&s->request, i, &at);
+	if (!page)
+		return;
+	row->embedding = page->embeddings + at * hidden;
+	for (unsigned d = 0; d < ARRAY_SIZE(row->deepstack) && page->deepstack[d]; d++)
+		row->deepstack[d] = page->deepstack[d] + at * hidden;
+}
+
+/* The rows of the step. A sequence whose last token is among them gets logits, and is an owner. */
+static size_t collect(struct engine *e, size_t *owners)
+{
+	const struct text_config *c = &e->model->config.text;
+	size_t n = 0;
+
+	*owners = 0;
+	for (struct sequence *s = e->running.first; s; s = s->next) {
+		for (size_t k = 0; k < s->planned; k++)
+			fill_row(s, &e->rows[n++], s->computed + k, c->hidden);
+		if (s->planned && s->computed + s->planned == s->count) {
+			e->rows[n - 1].logits = e->logits + *owners * c->vocab;
+			e->owners[(*owners)++].sequence = s;
+		}
+	}
+	return n;
+}
+
+static void choose(void *arg, size_t i, unsigned thread)
+{
+	struct engine *e = arg;
+	struct owner *o = &e->owners[i];
+	struct sequence *s = o->sequence;
+
+	o->choice = sampler_choose(e->samplers[thread], e->logits + i * e->model->config.text.vocab, e->options.vocab,
+		&s->request.sampling, s->tokens, s->count, s->count - s->request.prompt_count);
+}
+
+static void finish(struct engine *e, struct sequence *s, enum engine_finish why)
+{
+	size_t n = s->request.prompt_count, made = s->count - n;
+
+	s->result = (struct engine_result){
+		.id = s->request.id,
+		.finish = why,
+		.tokens = xmalloc((made + 1) * sizeof(unsigned)),
+		.log_probabilities = s->log_probabilities,
+		.count = made,
+		.period = s->period,
+	};
+	memcpy(s->result.tokens, s->tokens + n, made * sizeof(unsigned));
+	s->log_probabilities = NULL;
+	give_back(e, s);
+	queue_remove(&e->running, s);
+	queue_add(&e->finished, s);
+}
+
+static bool ends(const struct engine *e, unsigned token)
+{
+	const struct generation_config *g = &e->model->config.generation;
+
+	for (unsigned i = 0; i < g->eos_count; i++)
+		if (g->eos[i] == token)
+			return true;
+	return false;
+}
+
+/* Put the token that was chosen behind the sequence, and see whether that ends it. */
+static void accept(struct engine *e, struct sequence *s, const struct choice *c)
+{
+	size_t made = s->count - s->request.prompt_count;
+
+	if (!c->valid) {
+		finish(e, s, ENGINE_NAN);
+		return;
+	}
+	if (!s->request.endless && ends(e, c->token)) {
+		finish(e, s, ENGINE_STOP);
+		return;
+	}
+	s->tokens[s->count++] = c->token;
+	s->log_probabilities[made++] = c->log_probability;
+	e->load.generated_tokens++;
+	if (!s->request.endless &&
+		repetition_add(&s->repetition, s->tokens + s->request.prompt_count, made, &s->period))
+		finish(e, s, ENGINE_REPETITION);
+	else if (made == s->request.most)
+		finish(e, s, ENGINE_LENGTH);
+}
+
+/* Full blocks of the prompt that are computed now can be had by others. */
+static void publish(struct engine *e, struct sequence *s)
+{
+	size_t full = min_u64(s->computed, s->request.prompt_count) / KV_PAGE;
+
+	for (; s->published < full; s->published++)
+		cache_publish(e->cache, s->blocks.blocks[s->published], &s->keys[s->published]);
+}
+
+bool engine_step(struct engine *e)
+{
+	size_t n, owners;
+
+	admit(e);
+	plan(e);
+	n = collect(e, &owners);
+	if (!n)
+		return false;
+	text_forward(e->model->text, e->pool, e->rows, n);
+	pool_run(e->pool, choose, e, owners);
+	for (struct sequence *s = e->running.first; s; s = s->next) {
+		if (s->computed < s->request.prompt_count)
+			e->load.prompt_tokens += s->planned;
+		s->computed += s->planned;
+		publish(e, s);
+	}
+	for (size_t i = 0; i < owners; i++)
+		accept(e, e->owners[i].sequence, &e->owners[i].choice);
+	return true;
+}
+
+bool engine_take(struct engine *e, struct engine_result *out)
+{
+	struct sequence *s = e->finished.first;
+
+	if (!s)
+		return false;
+	queue_remove(&e->finished, s);
+	*out = s->result;
+	sequence_free(s);
+	return true;
+}
+
+struct engine_load engine_load(const struct engine *e)
+{
+	struct engine_load load = e->load;
+
+	load.waiting = e->waiting.count;
+	load.running = e->running.count;
+	load.blocks = cache_blocks(e->cache);
+	load.free_blocks = cache_free_blocks(e->cache);
+	return load;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine: continuous batching. Requests of any length run side by side; whoever has finished makes
+ * room for the next at once.
+ *
+ * A step is one pass through the language model over up to TEXT_ROWS_MAX rows: one row of each
+ * sequence that generates, and pieces of the prompts that are not read yet, first come first served.
+ * Keys and values are given out block by block as sequences grow; when none is left, the sequence
+ * that came last gives its blocks back and starts again later, with the same result to the bit.
+ */
+#ifndef MODELS_ENGINE_H
+#define MODELS_ENGINE_H
+
+#include "model.h"
+#include "sampler.h"
+
+struct engine;
+
+struct engine_options {
+	size_t cache_size;  /* bytes for keys and values */
+	unsigned sequences; /* side by side */
+	unsigned vocab;     /* tokens the tokenizer has: rows beyond it are padding, never chosen */
+};
+
+/* What a page's tokens take instead of embeddings. All memory is the caller's. */
+struct engine_page {
+	struct model_page place;
+	const float *embeddings;
+	const float *deepstack[8];
+	unsigned char digest[32]; /* SHA-256 of the patches: equal pages share their keys and values */
+};
+
+struct engine_request {
+	uint64_t id;
+	const unsigned *prompt;
+	size_t prompt_count;
+	const struct engine_page *pages; /* in the prompt's order; stay until the result is taken */
+	size_t page_count;
+	struct sampling sampling;
+	size_t most;     /* tokens at most */
+	bool endless;    /* go on behind the end-of-text tokens: for measuring */
+};
+
+enum engine_finish {
+	ENGINE_STOP,
+	ENGINE_LENGTH,
+	ENGINE_REPETITION,
+	ENGINE_NAN, /* the model computed nonsense */
+};
+
+struct engine_result {
+	uint64_t id;
+	enum engine_finish finish;
+	unsigned *tokens;         /* without the end-of-text token; the caller frees both */
+	float *log_probabilities; /* one a token, as the model has them */
+	size_t count;
+	unsigned period; /* ENGINE_REPETITION: tokens in the loop */
+};
+
+enum rc engine_open(struct engine **, struct model *, struct pool *, const struct engine_options *, struct err *);
+void engine_close(struct engine *);
+
+/* RC_FAILED: the request can never run (longer than the model's positions, or than the cache). */
+enum rc engine_add(struct engine *, const struct engine_request *, struct err *);
+
+/* One pass. False: there was nothing to do. */
+bool engine_step(struct engine *);
+
+/* A finished request, in the order in which they finished; false: none. */
+bool engine_take(struct engine *, struct engine_result *);
+
+struct engine_load {
+	unsigned waiting, running;
+	size_t blocks, free_blocks;
+	uint64_t prompt_tokens, shared_tokens, generated_tokens, preempted; /* since the start */
+};
+
+struct engine_load engine_load(const struct engine *);
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Opens a model folder as a whole.
+ */
+#include "model.h"
+
+#include <string.h>
+
+enum rc model_open(struct model *m, const char *folder, enum number number, struct pool *pool, struct err *err)
+{
+	enum rc rc;
+
+	*m = (struct model){0};
+	rc = model_config_load(&m->config, folder, err);
+	if (rc == RC_OK)
+		rc = weights_open(&m->weights, folder, err);
+	if (rc == RC_OK)
+		rc = text_load(&m->text, &m->config.text, m->weights, number, pool, err);
+	if (rc == RC_OK && m->config.vision.depth)
+		rc = vision_load(&m->vision, &m->config, m->weights, number, pool, err);
+	if (rc == RC_OK)
+		rc = weights_all_taken(m->weights, err);
+	if (rc != RC_OK)
+		model_close(m);
+	return rc;
+}
+
+void model_close(struct model *m)
+{
+	text_free(m->text);
+	vision_free(m->vision);
+	weights_close(m->weights);
+	*m = (struct model){0};
+}
+
+unsigned model_positions(size_t n, const struct model_page *pages, size_t count, unsigned *position)
+{
+	unsigned next = 0;
+	size_t page = 0;
+
+	for (size_t i = 0; i < n;) {
+		const struct model_page *p = page < count && pages[page].first == i ? &pages[page] : NULL;
+		size_t tokens = p ? (size_t)p->rows * p->columns : 1;
+
+		if (tokens > n - i)
+			BUG("page %zu goes on behind the prompt", page);
+		for (size_t k = 0; k < tokens; k++) {
+			unsigned *at = position + 3 * (i + k);
+
+			at[0] = next;
+			at[1] = next + (p ? (unsigned)(k / p->columns) : 0);
+			at[2] = next + (p ? (unsigned)(k % p->columns) : 0);
+		}
+		next += !p ? 1 : p->rows > p->columns ? p->rows : p->columns;
+		page += p != NULL;
+		i += tokens;
+	}
+	return next;
+}
