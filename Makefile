@@ -14,6 +14,7 @@
 ## make check-slurm  two nodes of a Slurm on this machine share a spool
 ## make fuzz        fuzz every parser of our own (FUZZ_SECONDS=60 each)
 ## make soak        20 minutes and 20,000 documents: memory, descriptors, nothing left over
+## make golden     new random models (SEED=N) against transformers (PYTHON=one that has it and torch)
 ## make bench       the table of figures: speed, errors, memory, beside other programs
 ## make install     programs, pipelines, manual and completion below PREFIX (/usr/local)
 ## make format      lay the sources out with clang-format
@@ -87,7 +88,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRC))
 TEST_PROGRAMS := $(wildcard tests/crash/*.t) $(wildcard tests/fuzz/*.t) $(wildcard tests/e2e/*.t) \
 	$(wildcard tests/sandbox/*.t) $(UNIT) $(MODELS_UNIT)
 
-.PHONY: all help programs tests fuzzers run check check-crash check-container check-slurm fuzz soak unit asan bench deps deps-test install format tidy clean
+.PHONY: all help programs tests fuzzers run check check-crash check-container check-slurm fuzz golden soak unit asan bench deps deps-test install format tidy clean
 
 all: programs
 
@@ -209,6 +210,14 @@ check-container: deps-test
 check-slurm: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
 	$(LONG) tests/long/slurm.t
+
+# Needs torch, transformers and safetensors; nothing else does.
+PYTHON ?= python3
+SEED ?= $(shell date +%s)
+golden: deps-test
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/tests/models/test-golden
+	$(PYTHON) tests/golden/make-models.py --seed $(SEED) --out $(BUILD)/golden
+	@CLOISTER_GOLDEN_MODELS=$(BUILD)/golden tests/run $(BUILD)/tests/models/test-golden
 
 unit: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(UNIT)

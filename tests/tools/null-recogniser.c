@@ -2,11 +2,10 @@
  *
  * null-recogniser: an airlock recogniser that reads nothing, to measure and test everything else.
  *
- *   null-recogniser [--window N] [--delay-ms N] [--serial] [--hash]
+ *   null-recogniser [--window N] [--delay-ms N] [--serial]
  *
  * Each page is answered with the text "page WxH", after the delay, without a look at its pixels;
- * with --serial, "page WxH, request N of PID", so that results tell what was asked of whom; with
- * --hash, "page WxH, SHA-256 of the page file", so that results tell the pixels.
+ * with --serial, "page WxH, request N of PID", so that results tell what was asked of whom.
  */
 #include "airlock.h"
 #include "base/hash.h"
@@ -15,7 +14,6 @@
 #include "base/num.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,39 +48,22 @@ static void say_hello(uint64_t window)
 		       "model", "name", "none", "sha256", hash));
 }
 
-static void hash_of(const char *page, char hex[SHA256_HEX_SIZE])
+static void answer(const char *line, size_t len, unsigned long serial)
 {
-	int fd = open(page, O_RDONLY | O_CLOEXEC);
-	uint64_t size;
-	struct err err;
-
-	if (fd < 0 || sha256_hex_fd(fd, hex, &size, &err))
-		die(EX_BUG, "page %s cannot be read", page);
-	close(fd);
-}
-
-static void answer(const char *line, size_t len, unsigned long serial, bool hash)
-{
-	char hex[SHA256_HEX_SIZE];
-	const char *page = "";
 	json_int_t id = 0;
 	int width = 0, height = 0;
 	struct err err;
 	json_t *request = airlock_parse(line, len, &err);
-	char text[160];
+	char text[96];
 	int used;
 
-	if (!request || json_unpack(request, "{s:I, s:i, s:i, s:s}", "id", &id, "width", &width,
-				    "height", &height, "page", &page))
+	if (!request || json_unpack(request, "{s:I, s:i, s:i}", "id", &id, "width", &width,
+				    "height", &height))
 		die(EX_BUG, "not a request");
 	used = snprintf(text, sizeof(text), "page %dx%d", width, height);
 	if (serial)
-		used += snprintf(text + used, sizeof(text) - (size_t)used, ", request %lu of %d",
-				 serial, (int)getpid());
-	if (hash) {
-		hash_of(page, hex);
-		snprintf(text + used, sizeof(text) - (size_t)used, ", %s", hex);
-	}
+		snprintf(text + used, sizeof(text) - (size_t)used, ", request %lu of %d", serial,
+			 (int)getpid());
 	send(json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", id, "status", "ok", "format", "text",
 		       "text", text, "finish", "stop"));
 	json_decref(request);
@@ -94,12 +75,11 @@ int main(int argc, char **argv)
 		{ "window", required_argument, NULL, 'w' },
 		{ "delay-ms", required_argument, NULL, 'd' },
 		{ "serial", no_argument, NULL, 's' },
-		{ "hash", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t window = 4, delay = 0;
 	unsigned long requests = 0;
-	bool serial = false, hash = false;
+	bool serial = false;
 	struct lines lines;
 	char *line;
 	size_t len;
@@ -113,8 +93,6 @@ int main(int argc, char **argv)
 			delay = number(optarg, 3600000);
 		else if (c == 's')
 			serial = true;
-		else if (c == 'h')
-			hash = true;
 		else
 			return EX_USAGE_ERROR;
 	}
@@ -127,7 +105,7 @@ int main(int argc, char **argv)
 		if (delay)
 			nanosleep(&wait, NULL);
 		requests++;
-		answer(line, len, serial ? requests : 0, hash);
+		answer(line, len, serial ? requests : 0);
 	}
 	lines_release(&lines);
 	return EX_ALL_DONE;

@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Make the golden models: small random ones of each family, and what the reference computes with them.
+
+    tests/golden/make-models.py [--seed N] [--out FOLDER]
+
+Needs torch (CPU), transformers and safetensors; `make check` needs none of them, it reads what lies
+in tests/golden/models. Each folder is a model as one downloads it, and beside it expected.safetensors:
+
+    image.K        U8  [height][width][3]     the pages of the prompt
+    grid           I64 [images][2]            their patches, rows and columns
+    pixels.K       F32 [patches][values]      as the reference's image processor has them
+    vision.K       F32 [tokens][hidden]       out of the tower, and
+    deepstack.K.D  F32 [tokens][hidden]       what goes to text layer D
+    prompt         I64 [n]                    token ids
+    positions      I64 [3][n]
+    tokens         I64 [steps]                chosen greedily
+    logits         F32 [steps][vocab]         from which they were chosen, in fp32
+    logits_bf16    F32 [steps][vocab]         the same steps with weights and activations in bf16
+
+Weights are bf16 numbers, so that both computations start from the same model.
+"""
+
+import argparse
+import json
+import pathlib
+
+import numpy
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+
+VOCAB, EOS, START, END, IMAGE = 304, 299, 300, 301, 302
+STEPS = 12
+
+
+def text(hidden, heads, kv_heads, head_dim, intermediate, layers, **more):
+    return dict(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv_heads, head_dim=head_dim,
+                intermediate_size=intermediate, num_hidden_layers=layers, vocab_size=VOCAB, rms_norm_eps=1e-6,
+                max_position_embeddings=4096, hidden_act="silu", bos_token_id=None, eos_token_id=EOS, **more)
+
+
+def mrope(section, interleaved=None, theta=1e6):
+    more = {} if interleaved is None else {"mrope_interleaved": interleaved}
+    return dict(rope_parameters=dict(rope_type="default", rope_theta=theta, mrope_section=section, **more))
+
+
+CLIP = dict(image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711])
+HALF = dict(image_mean=[0.5] * 3, image_std=[0.5] * 3)
+
+# Each family, with the shapes that have caught engines out: odd head and feed-forward sizes, windows
+# cut by the edge, pages one token wide, several pages, tied and untied heads, old and new spelling.
+MODELS = {
+    "qwen2.5-vl-old": dict(
+        cls=Qwen2_5_VLForConditionalGeneration, spelling="old", tied=True, processor=CLIP, pages=[(70, 100)],
+        text=text(64, 1, 1, 64, 100, 3, **mrope([8, 12, 12])),
+        vision=dict(depth=2, hidden_size=64, num_heads=1, intermediate_size=3420, patch_size=14, out_hidden_size=64,
+                    window_size=112, fullatt_block_indexes=[1], hidden_act="silu")),
+    "qwen2.5-vl": dict(
+        cls=Qwen2_5_VLForConditionalGeneration, spelling="new", tied=False, processor=CLIP, shards=2,
+        pages=[(12, 300), (100, 76)],
+        text=text(128, 1, 1, 128, 148, 2, **mrope([16, 24, 24])),
+        vision=dict(depth=2, hidden_size=80, num_heads=1, intermediate_size=108, patch_size=6, out_hidden_size=128,
+                    window_size=48, fullatt_block_indexes=[1], hidden_act="silu")),
+    "qwen3-vl": dict(
+        cls=Qwen3VLForConditionalGeneration, spelling="new", tied=True, processor=HALF, pages=[(100, 130)],
+        text=text(96, 4, 2, 64, 104, 4, **mrope([12, 10, 10], True, 5e6)),
+        vision=dict(depth=4, hidden_size=72, num_heads=1, intermediate_size=152, patch_size=16, out_hidden_size=96,
+                    num_position_embeddings=144, deepstack_visual_indexes=[0, 1, 3], hidden_act="gelu_pytorch_tanh")),
+    "qwen3-vl-untied": dict(
+        cls=Qwen3VLForConditionalGeneration, spelling="new", tied=False, processor=HALF, shards=3,
+        pages=[(12, 250), (60, 13), (12, 12)],
+        text=text(120, 3, 1, 128, 96, 2, **mrope([24, 20, 20], True, 5e6)),
+        vision=dict(depth=2, hidden_size=128, num_heads=2, intermediate_size=100, patch_size=6, out_hidden_size=120,
+                    num_position_embeddings=49, deepstack_visual_indexes=[1], hidden_act="gelu_pytorch_tanh")),
+    "qwen3": dict(
+        cls=Qwen3ForCausalLM, spelling="old", tied=True, pages=[],
+        text=text(48, 2, 1, 128, 150, 3, rope_parameters=dict(rope_type="default", rope_theta=1e6))),
+    "qwen3-untied": dict(
+        cls=Qwen3ForCausalLM, spelling="new", tied=False, pages=[],
+        text=text(64, 4, 2, 80, 100, 2, rope_parameters=dict(rope_type="default", rope_theta=5e6))),
+}
+
+
+def configuration(recipe):
+    """The keyword arguments of the configuration class, and config.json as it is spelled in the wild."""
+    cls, vision = recipe["cls"], recipe.get("vision")
+    own = recipe["text"] | dict(tie_word_embeddings=recipe["tied"])
+    ids = dict(image_token_id=IMAGE, video_token_id=IMAGE + 1, vision_start_token_id=START, vision_end_token_id=END)
+    arguments = own if vision is None else dict(text_config=own, vision_config=vision,
+                                                tie_word_embeddings=recipe["tied"], **ids)
+    written = dict(own)
+    if cls is Qwen2_5_VLForConditionalGeneration:
+        del written["head_dim"]
+    if recipe["spelling"] == "old":
+        rope = written.pop("rope_parameters")
+        written |= dict(rope_theta=rope["rope_theta"], torch_dtype="bfloat16")
+        if "mrope_section" in rope:
+            written["rope_scaling"] = dict(type="mrope", mrope_section=rope["mrope_section"])
+    whole = dict(architectures=[cls.__name__])
+    if vision is None:
+        whole |= written
+    elif recipe["spelling"] == "old":
+        whole |= written | dict(vision_config=vision) | ids
+    else:
+        del written["eos_token_id"]
+        whole |= dict(text_config=written, vision_config=vision, tie_word_embeddings=recipe["tied"],
+                      dtype="bfloat16", **ids)
+    return arguments, whole
+
+
+def randomise(model, seed):
+    """Weights large enough for logits that differ, and all of them bf16 numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "norm" in name or "ln_q" in name:
+                values = (0.1 if name.endswith("bias") else 1) + 0.2 * torch.randn(p.shape, generator=generator)
+            elif p.dim() == 1:
+                values = 0.1 * torch.randn(p.shape, generator=generator)
+            else:
+                fan_in = p[0].numel()
+                scale = 1.0 if "embed_tokens" in name or "pos_embed" in name or "lm_head" in name else 1.3
+                values = scale * torch.randn(p.shape, generator=generator) / fan_in ** 0.5
+                if "embed_tokens" in name or "pos_embed" in name:
+                    values = torch.randn(p.shape, generator=generator) * 0.3
+            p.copy_(values.bfloat16().float())
+
+
+def stored_name(name, spelling):
+    if spelling == "old":
+        return name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
+    return name
+
+
+def save_weights(model, recipe, folder):
+    tensors = {stored_name(name, recipe["spelling"]): p.detach().bfloat16().clone().contiguous()
+               for name, p in model.named_parameters()}
+    if recipe["tied"]:
+        tensors.pop("lm_head.weight", None)
+    shards = recipe.get("shards", 1)
+    if shards == 1:
+        return save_file(tensors, folder / "model.safetensors")
+    names, index = sorted(tensors), {}
+    for k in range(shards):
+        file = f"model-{k + 1:05}-of-{shards:05}.safetensors"
+        part = names[k::shards]
+        save_file({name: tensors[name] for name in part}, folder / file)
+        index |= {name: file for name in part}
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps(dict(metadata=dict(total_size=0), weight_map=index), indent=1) + "\n")
+
+
+def page(height, width, generator):
+    """Not noise alone: gradients and lines, so that resizing has something to get wrong."""
+    y, x = numpy.mgrid[0:height, 0:width]
+    image = numpy.stack([(x * 255 // max(width - 1, 1)), (y * 255 // max(height - 1, 1)), ((x * y) % 251)], -1)
+    image[(y // 7 + x // 5) % 4 == 0] = generator.integers(0, 256, 3)
+    noise = generator.integers(-20, 21, image.shape)
+    return numpy.clip(image + noise, 0, 255).astype(numpy.uint8)
+
+
+def ids_and_types(recipe, grids, merge, generator):
+    ids, types = list(generator.integers(0, EOS, 5)), [0] * 5
+    for rows, columns in grids:
+        tokens = rows * columns // merge ** 2
+        ids += [START] + [IMAGE] * tokens + [END]
+        types += [0] + [1] * tokens + [0]
+        more = int(generator.integers(1, 9))
+        ids += list(generator.integers(0, EOS, more))
+        types += [0] * more
+    if not grids:
+        ids += list(generator.integers(0, EOS, 70))
+        types += [0] * 70
+    return torch.tensor([ids]), torch.tensor([types], dtype=torch.int)
+
+
+def logits_of(model, ids, types, pixels, grid):
+    if not len(grid):
+        return model(input_ids=ids).logits[0]
+    model.model.rope_deltas = None
+    return model(input_ids=ids, mm_token_type_ids=types, pixel_values=pixels.to(model.dtype),
+                 image_grid_thw=grid).logits[0]
+
+
+@torch.no_grad()
+def make(name, recipe, seed, out):
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    arguments, whole = configuration(recipe)
+    config = recipe["cls"].config_class(**arguments)
+    config._attn_implementation = "eager"
+    model = recipe["cls"](config).float().eval()
+    randomise(model, seed)
+    save_weights(model, recipe, folder)
+    (folder / "config.json").write_text(json.dumps(whole, indent=1) + "\n")
+    (folder / "generation_config.json").write_text(json.dumps(dict(eos_token_id=[EOS], do_sample=False)) + "\n")
+
+    generator = numpy.random.default_rng(seed)
+    expected, grids, all_pixels, merge = {}, [], [], 2
+    for k, (height, width) in enumerate(recipe["pages"]):
+        image = page(height, width, generator)
+        settings = dict(patch_size=recipe["vision"]["patch_size"], merge_size=merge, temporal_patch_size=2,
+                        **recipe["processor"])
+        limits = dict(shortest_edge=576, longest_edge=28 * 28 * 40)
+        processor = Qwen2VLImageProcessor(size=limits, **settings)
+        made = processor(torch.from_numpy(image).permute(2, 0, 1), return_tensors="pt")
+        expected[f"image.{k}"] = torch.from_numpy(image)
+        expected[f"pixels.{k}"] = made["pixel_values"].float().contiguous()
+        all_pixels.append(made["pixel_values"].float())
+        grids.append(tuple(int(n) for n in made["image_grid_thw"][0][1:]))
+        (folder / "preprocessor_config.json").write_text(json.dumps(dict(
+            image_processor_type="Qwen2VLImageProcessorFast", size=limits, resample=3, **settings), indent=1) + "\n")
+
+    ids, types = ids_and_types(recipe, grids, merge, generator)
+    grid = torch.tensor([[1, rows, columns] for rows, columns in grids], dtype=torch.long)
+    pixels = torch.cat(all_pixels) if all_pixels else None
+    if grids:
+        expected["grid"] = grid[:, 1:].contiguous()
+        for k in range(len(grids)):
+            features = model.model.visual(all_pixels[k], grid_thw=grid[k:k + 1])
+            expected[f"vision.{k}"] = features.pooler_output
+            for d, stacked in enumerate(getattr(features, "deepstack_features", None) or []):
+                expected[f"deepstack.{k}.{d}"] = stacked
+        expected["positions"] = model.model.get_rope_index(ids, types, image_grid_thw=grid)[0][:, 0].contiguous()
+    else:
+        expected["positions"] = torch.arange(ids.shape[1]).expand(3, -1).contiguous()
+    expected["prompt"] = ids[0].clone()
+
+    steps, half_steps, margin = [], [], 1e9
+    for _ in range(STEPS):
+        last = logits_of(model, ids, types, pixels, grid)[-1]
+        top = last.topk(2).values
+        margin = min(margin, float(top[0] - top[1]))
+        steps.append(last)
+        ids = torch.cat([ids, last.argmax().view(1, 1)], 1)
+        types = torch.cat([types, torch.zeros(1, 1, dtype=torch.int)], 1)
+    expected["tokens"] = ids[0, -STEPS:].clone()
+    expected["logits"] = torch.stack(steps)
+    half = model.bfloat16()
+    n = ids.shape[1]
+    whole_half = logits_of(half, ids, types, pixels, grid).float()
+    expected["logits_bf16"] = whole_half[n - STEPS - 1:n - 1].contiguous()
+    save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    error = float((expected["logits_bf16"] - expected["logits"]).abs().max() / expected["logits"].abs().max())
+    print(f"{name}: prompt {expected['prompt'].numel()}, grids {grids}, least margin {margin:.4f}, "
+          f"bf16 error {error:.4f}, {size // 1024} KiB")
+    return margin
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "models")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, seed {options.seed}")
+    for k, (name, recipe) in enumerate(MODELS.items()):
+        seed = options.seed * 1000 + k
+        # Two tokens that tie would make a greedy choice a matter of rounding.
+        while make(name, recipe, seed, options.out) < 1e-2:
+            seed += 100
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Small random models of every family against what transformers computes with the same weights
+ * (tests/golden/make-models.py): vision features, positions, logits of every step, greedy tokens.
+ * In fp32 they agree to 1e-4; in bf16 we may be as far off as the reference's own bf16.
+ */
+#include "model.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define PAGES_MAX 8
+
+static const char *root(void)
+{
+	const char *given = getenv("CLOISTER_GOLDEN_MODELS");
+
+	return given ? given : "tests/golden/models";
+}
+
+struct golden {
+	char *folder;
+	struct model model;
+	struct weights *expected;
+	struct pool *pool;
+	struct model_page pages[PAGES_MAX];
+	float *vision[PAGES_MAX], *deepstack[PAGES_MAX][8];
+	size_t page_count;
+};
+
+static const struct tensor *expect(const struct golden *g, const char *format, ...)
+{
+	const struct tensor *t;
+	char name[64];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(name, sizeof(name), format, ap);
+	va_end(ap);
+	t = weights_find(g->expected, name);
+	if (!t)
+		fail_msg("%s: no %s", g->folder, name);
+	return t;
+}
+
+static int64_t integer(const struct tensor *t, size_t i)
+{
+	int64_t n;
+
+	memcpy(&n, (const char *)t->data + i * sizeof(n), sizeof(n));
+	return n;
+}
+
+static float number_at(const struct tensor *t, size_t i)
+{
+	float x;
+
+	memcpy(&x, (const char *)t->data + i * sizeof(x), sizeof(x));
+	return x;
+}
+
+/* The largest difference, as a share of the largest value. */
+static double difference(const float *got, const struct tensor *want, size_t first, size_t n)
+{
+	double most = 0, worst = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		double w = number_at(want, first + i);
+
+		most = fmax(most, fabs(w));
+		worst = fmax(worst, isfinite(got[i]) ? fabs(got[i] - w) : INFINITY);
+	}
+	return worst / most;
+}
+
+static void golden_open(struct golden *g, const char *name, enum number number)
+{
+	struct err err;
+
+	*g = (struct golden){.folder = xasprintf("%s/%s", root(), name)};
+	if (pool_open(&g->pool, 0, &err) != RC_OK || model_open(&g->model, g->folder, number, g->pool, &err) != RC_OK ||
+		weights_open_file(&g->expected, g->folder, "expected.safetensors", &err) != RC_OK)
+		fail_msg("%s: %s", g->folder, err.text);
+}
+
+static void golden_close(struct golden *g)
+{
+	for (size_t k = 0; k < PAGES_MAX; k++) {
+		free(g->vision[k]);
+		for (unsigned d = 0; d < 8; d++)
+			free(g->deepstack[k][d]);
+	}
+	model_close(&g->model);
+	weights_close(g->expected);
+	pool_close(g->pool);
+	free(g->folder);
+}
+
+static void check_vision(struct golden *g, double tolerance)
+{
+	const struct tensor *grid = weights_find(g->expected, "grid");
+	const struct vision_config *v = &g->model.config.vision;
+	struct err err;
+
+	for (size_t k = 0; grid && k < grid->shape[0]; k++) {
+		unsigned rows = (unsigned)integer(grid, 2 * k), columns = (unsigned)integer(grid, 2 * k + 1);
+		size_t tokens = (size_t)rows * columns / v->merge / v->merge;
+		const struct tensor *t = expect(g, "pixels.%zu", k);
+		float *pixels = malloc(t->size);
+		double off;
+
+		memcpy(pixels, t->data, t->size);
+		g->vision[k] = calloc(tokens * v->out, sizeof(float));
+		for (unsigned d = 0; d < v->deepstacks; d++)
+			g->deepstack[k][d] = calloc(tokens * v->out, sizeof(float));
+		if (vision_run(g->model.vision, g->pool, pixels, rows, columns, g->vision[k], g->deepstack[k], &err) != RC_OK)
+			fail_msg("%s", err.text);
+		off = difference(g->vision[k], expect(g, "vision.%zu", k), 0, tokens * v->out);
+		if (!(off < tolerance))
+			fail_msg("%s: page %zu: features differ by %g", g->folder, k, off);
+		for (unsigned d = 0; d < v->deepstacks; d++) {
+			off = difference(g->deepstack[k][d], expect(g, "deepstack.%zu.%u", k, d), 0, tokens * v->out);
+			if (!(off < tolerance))
+				fail_msg("%s: page %zu: deepstack %u differs by %g", g->folder, k, d, off);
+		}
+		g->pages[k].rows = rows / v->merge;
+		g->pages[k].columns = columns / v->merge;
+		g->page_count = k + 1;
+		free(pixels);
+	}
+}
+
+static unsigned check_positions(struct golden *g, unsigned *position)
+{
+	const struct tensor *prompt = expect(g, "prompt"), *want = expect(g, "positions");
+	size_t n = prompt->shape[0], page = 0;
+	unsigned next;
+
+	for (size_t i = 0; i < n; i++)
+		if (g->page_count && integer(prompt, i) == (int64_t)g->model.config.image_token &&
+			integer(prompt, i - 1) == (int64_t)g->model.config.vision_start)
+			g->pages[page++].first = i;
+	assert_int_equal(page, g->page_count);
+	next = model_positions(n, g->pages, page, position);
+	for (size_t i = 0; i < n; i++)
+		for (size_t axis = 0; axis < 3; axis++)
+			assert_int_equal(position[3 * i + axis], integer(want, axis * n + i));
+	return next;
+}
+
+/* Row i of the prompt, or behind it a token generated before. */
+static void fill_row(const struct golden *g, struct text_row *r, size_t i, const unsigned *position, unsigned next)
+{
+	const struct tensor *prompt = expect(g, "prompt"), *tokens = expect(g, "tokens");
+	size_t n = prompt->shape[0], out = g->model.config.vision.out;
+
+	r->index = i;
+	if (i >= n) {
+		r->token = (unsigned)integer(tokens, i - n);
+		for (size_t axis = 0; axis < 3; axis++)
+			r->position[axis] = next + (unsigned)(i - n);
+		return;
+	}
+	r->token = (unsigned)integer(prompt, i);
+	memcpy(r->position, position + 3 * i, sizeof(r->position));
+	for (size_t k = 0; k < g->page_count; k++) {
+		const struct model_page *p = &g->pages[k];
+		size_t at = i - p->first;
+
+		if (i < p->first || at >= (size_t)p->rows * p->columns)
+			continue;
+		r->embedding = g->vision[k] + at * out;
+		for (unsigned d = 0; d < g->model.config.vision.deepstacks; d++)
+			r->deepstack[d] = g->deepstack[k][d] + at * out;
+	}
+}
+
+/* Steps as they were made: the prompt cut into calls of `chunk` rows, then token by token. */
+static float *run(struct golden *g, size_t chunk, const unsigned *position, unsigned next)
+{
+	size_t n = expect(g, "prompt")->shape[0], steps = expect(g, "tokens")->shape[0];
+	size_t vocab = g->model.config.text.vocab, total = n + steps - 1, blocks = total / KV_PAGE + 1;
+	float *logits = calloc(steps * vocab, sizeof(float));
+	struct text_sequence sequence = {calloc(blocks, sizeof(void *)), blocks};
+	struct text_row rows[TEXT_ROWS_MAX];
+
+	for (size_t b = 0; b < blocks; b++) {
+		sequence.blocks[b] = aligned_alloc(64, (text_block_size(g->model.text) + 63) / 64 * 64);
+		memset(sequence.blocks[b], 0, text_block_size(g->model.text));
+	}
+	for (size_t i = 0; i < total;) {
+		size_t count = i >= n ? 1 : n - i < chunk ? n - i : chunk;
+
+		memset(rows, 0, sizeof(rows));
+		for (size_t k = 0; k < count; k++, i++) {
+			rows[k].sequence = &sequence;
+			fill_row(g, &rows[k], i, position, next);
+			if (i >= n - 1)
+				rows[k].logits = logits + (i - (n - 1)) * vocab;
+		}
+		text_forward(g->model.text, g->pool, rows, count);
+	}
+	for (size_t b = 0; b < blocks; b++)
+		free(sequence.blocks[b]);
+	free(sequence.blocks);
+	return logits;
+}
+
+static void check_logits(struct golden *g, const float *logits, double tolerance)
+{
+	const struct tensor *want = expect(g, "logits"), *tokens = expect(g, "tokens");
+	size_t vocab = g->model.config.text.vocab;
+
+	for (size_t step = 0; step < tokens->shape[0]; step++) {
+		const float *row = logits + step * vocab;
+		double off = difference(row, want, step * vocab, vocab);
+		size_t best = 0;
+
+		for (size_t i = 1; i < vocab; i++)
+			if (row[i] > row[best])
+				best = i;
+		if (!(off < tolerance))
+			fail_msg("%s: step %zu: logits differ by %g", g->folder, step, off);
+		if (tolerance < 1e-3 && best != (size_t)integer(tokens, step))
+			fail_msg("%s: step %zu: token %zu, not %lld", g->folder, step, best, (long long)integer(tokens, step));
+	}
+}
+
+static void test_fp32(void **state)
+{
+	struct golden g;
+	unsigned *position, next;
+	float *whole, *cut;
+
+	golden_open(&g, *state, NUMBER_F32);
+	check_vision(&g, 1e-4);
+	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
+	next = check_positions(&g, position);
+	whole = run(&g, TEXT_ROWS_MAX, position, next);
+	check_logits(&g, whole, 1e-4);
+	/* Not a bit differs when the prompt comes in pieces. */
+	cut = run(&g, 7, position, next);
+	assert_memory_equal(whole, cut, expect(&g, "logits")->size);
+	free(whole);
+	free(cut);
+	free(position);
+	golden_close(&g);
+}
+
+static void test_bf16(void **state)
+{
+	const struct tensor *exact, *half;
+	struct golden g;
+	unsigned *position, next;
+	double most = 0, worst = 0;
+	float *logits;
+
+	golden_open(&g, *state, NUMBER_BF16);
+	exact = expect(&g, "logits");
+	half = expect(&g, "logits_bf16");
+	for (size_t i = 0; i < exact->size / sizeof(float); i++) {
+		most = fmax(most, fabs(number_at(exact, i)));
+		worst = fmax(worst, fabs(number_at(half, i) - number_at(exact, i)));
+	}
+	check_vision(&g, 3e-2);
+	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
+	next = check_positions(&g, position);
+	logits = run(&g, TEXT_ROWS_MAX, position, next);
+	for (size_t i = 0; i < exact->size / sizeof(float); i++)
+		if (fabs(logits[i] - number_at(exact, i)) > worst)
+			fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more than %g of %g", g.folder,
+				fabs(logits[i] - number_at(exact, i)), worst, most);
+	free(logits);
+	free(position);
+	golden_close(&g);
+}
+
+int main(void)
+{
+	static const char *const fp32 = "fp32", *const bf16 = "bf16";
+	struct CMUnitTest tests[64];
+	size_t count = 0;
+	struct dirent *e;
+	DIR *dir = opendir(root());
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	while (dir && count + 2 <= 64 && (e = readdir(dir)) != NULL) {
+		char *name;
+
+		if (e->d_name[0] == '.')
+			continue;
+		name = xstrdup(e->d_name);
+		tests[count++] = (struct CMUnitTest){xasprintf("%s %s", name, fp32), test_fp32, NULL, NULL, name};
+		tests[count++] = (struct CMUnitTest){xasprintf("%s %s", name, bf16), test_bf16, NULL, NULL, name};
+	}
+	if (!count) {
+		printf("not ok 1 - no golden models in %s\n1..1\n", root());
+		return 1;
+	}
+	closedir(dir);
+	return _cmocka_run_group_tests("golden", tests, count, NULL, NULL);
+}
