@@ -12,14 +12,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
+#include <limits.h>
 #include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define HASH_BYTES_A_TURN (8u << 20)
@@ -78,13 +77,54 @@ void path_set_remove(struct path_set *s, uint64_t path)
 	}
 }
 
+/* Open one part of a path, which is not a link. */
+static int open_part(int dirfd, const char *part, int flags)
+{
+	int fd = openat(dirfd, part, flags | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 && errno == ENOTDIR &&
+	    !fstatat(dirfd, part, &st, AT_SYMLINK_NOFOLLOW) && S_ISLNK(st.st_mode))
+		errno = ELOOP;
+	return fd;
+}
+
+/* Beneath a folder and through no link, part by part: openat2(2), which can do that at once, answers
+ * ENOSYS under systemd's RestrictSUIDSGID= and in older containers. */
+static int open_through_no_link(int dirfd, const char *file)
+{
+	int at = dirfd, fd = -1;
+
+	for (const char *p = file; p;) {
+		const char *slash = strchr(p, '/');
+		char part[NAME_MAX + 1];
+		size_t n = slash ? (size_t)(slash - p) : strlen(p);
+
+		fd = -1;
+		errno = n > NAME_MAX ? ENAMETOOLONG : EXDEV;
+		if (n <= NAME_MAX) {
+			memcpy(part, p, n);
+			part[n] = '\0';
+			if (n && strcmp(part, ".."))
+				fd = open_part(at, part, slash ? O_PATH | O_DIRECTORY
+							       : O_RDONLY | O_NONBLOCK | O_NOCTTY);
+		}
+		if (at != dirfd) {
+			int error = errno;
+
+			close(at);
+			errno = error;
+		}
+		at = fd;
+		p = slash && fd >= 0 ? slash + 1 : NULL;
+	}
+	return fd;
+}
+
 int intake_open(int dirfd, const char *file, struct err *err)
 {
-	struct open_how how = { .flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
-					   RESOLVE_NO_MAGICLINKS };
+	int fd = open_through_no_link(dirfd, file);
 	struct stat st;
-	int fd = (int)syscall(SYS_openat2, dirfd, file, &how, sizeof(how));
 
 	if (fd < 0) {
 		if (errno == ENOENT || errno == ENOTDIR)

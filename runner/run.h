@@ -10,6 +10,7 @@
 #include "intake.h"
 #include "lease.h"
 #include "loop.h"
+#include "notify.h"
 #include "pipeline.h"
 #include "queue.h"
 #include "recogniser.h"
@@ -34,6 +35,7 @@ struct run {
 	struct queue queue;
 	struct intake intake;
 	struct status status;
+	struct notify notify;
 	struct run_counts counts;
 	struct document *documents; /* being worked on */
 	struct path_set parked; /* documents that are left for another run, by their paths */

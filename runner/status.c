@@ -275,24 +275,28 @@ static void progress_text(struct buf *b, const char *state, const struct run_cou
 		 (unsigned long long)(c->settling + c->ready + c->deferred));
 }
 
-static void progress(struct status *st, const char *state, double pages_per_second, double left,
-		     double now)
+static void summarise(struct status *st, const char *state, double pages_per_second, double left)
 {
 	struct buf b;
 
-	buf_init(&b, sizeof(st->line) - 1);
+	buf_init(&b, sizeof(st->summary) - 1);
 	progress_text(&b, state, &st->counts, pages_per_second, left);
-	if (st->terminal) {
-		size_t room = terminal_width() - 1;
+	snprintf(st->summary, sizeof(st->summary), "%s", b.data);
+	buf_release(&b);
+}
 
-		snprintf(st->line, sizeof(st->line), "%.*s", (int)min_u64(room, b.len), b.data);
+static void progress(struct status *st, double now)
+{
+	if (st->terminal) {
+		int room = (int)terminal_width() - 1;
+
+		snprintf(st->line, sizeof(st->line), "%.*s", room, st->summary);
 		line_on();
 	} else if (now >= st->next_line && memcmp(&st->counts, &st->logged, sizeof(st->counts))) {
-		log_info("%s", b.data);
+		log_info("%s", st->summary);
 		st->logged = st->counts;
 		st->next_line = now + LINE_SECONDS;
 	}
-	buf_release(&b);
 }
 
 void status_tick(struct status *st, const char *state, const struct run_counts *counts,
@@ -309,8 +313,9 @@ void status_tick(struct status *st, const char *state, const struct run_counts *
 		write_prometheus(st, state, pages_per_second);
 		st->next_file = now + FILE_SECONDS;
 	}
+	summarise(st, state, pages_per_second, left);
 	if (!st->quiet)
-		progress(st, state, pages_per_second, left, now);
+		progress(st, now);
 }
 
 void status_print(struct status *st, const char *format, ...)

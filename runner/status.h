@@ -47,7 +47,8 @@ struct status {
 	struct run_counts logged;
 	uint64_t window[STATUS_WINDOW]; /* pages read, in all, at each of the last seconds */
 	uint64_t second;      /* of the newest, since the start */
-	char line[256];       /* the progress line, "" for none */
+	char summary[256];    /* pages, rate, what is left: a line for people */
+	char line[256];       /* of it, what is on the terminal; "" for nothing */
 };
 
 /* worker is borrowed. */

@@ -131,6 +131,7 @@ static enum rc set_up(struct run *run, struct err *err)
 
 	run->sandbox_flag = sandbox_mode_option(mode);
 	raise_descriptors();
+	notify_open(&run->notify);
 	run->gate_fd = -1;
 	run->scratch.fd = run->index.fd = run->lease.dir = -1;
 	rc = sandbox_leave_network(err);
@@ -273,6 +274,7 @@ static void show(struct run *run, double now)
 		buf_release(&name);
 	}
 	status_tick(&run->status, state, &run->counts, active, recognisers, now);
+	notify_tick(&run->notify, run->status.summary, now);
 	json_decref(active);
 	json_decref(recognisers);
 }
@@ -370,6 +372,7 @@ static void work(struct run *run)
 
 static void tear_down(struct run *run)
 {
+	notify_stopping(&run->notify);
 	while (run->documents) {
 		struct document *d = run->documents;
 
@@ -387,6 +390,7 @@ static void tear_down(struct run *run)
 	index_close(&run->index);
 	scratch_close(&run->scratch);
 	lease_drop(&run->lease);
+	notify_close(&run->notify);
 	if (run->gate_fd >= 0)
 		close(run->gate_fd);
 	run_release_pipelines(run);
@@ -422,6 +426,7 @@ int supervisor_run(struct spool *spool, const struct config *config,
 	}
 	signals.fd = signal_fd();
 	loop_watch(&run.loop, signals.fd, on_signal, &signals);
+	notify_ready(&run.notify);
 	work(&run);
 	remains = queue_length(&run.queue) || run.documents || intake_waiting(&run.intake) ||
 		  run.counts.deferred || run.parked.n;
