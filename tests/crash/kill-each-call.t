@@ -9,6 +9,7 @@ Fast: every call of the commit path for one page, and a sample of the others."""
 
 import concurrent.futures
 import io
+import itertools
 import os
 import random
 import shutil
@@ -102,7 +103,7 @@ def kill(name):
         found.append(f"files are {sorted(set(files(spool)) ^ set(FILES[scenario]))} more or less")
     if not found:
         shutil.rmtree(spool.path)
-    return found, verdict, run.stdout.strip() if killed else ""
+    return found, verdict, run.stdout.splitlines()[0] if killed else ""
 
 
 def names(scenario, target, calls, sample=None):
@@ -127,18 +128,19 @@ def every_step():
 FILES = {}
 every = every_step()
 steps = Steps(fast=every, full=every)
-total, failed, made = Verdict(), {}, {}
+total, kills = Verdict(), 0
 # A document whose child was killed waits a second for its next attempt.
 with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    for step, (found, verdict, killed) in zip(steps, pool.map(kill, [s.number for s in steps])):
-        target = step.number.rsplit(":", 1)[0]
-        failed.setdefault(target, [])
-        made[target] = made.get(target, 0) + bool(killed)
-        total.add(verdict)
-        if found:
-            failed[target] += [f"{step.number}: {killed or 'not killed'}", *found, step.replay()]
-for target, found in failed.items():
-    ok(made[target] and not found, f"{target}: {made[target]} kills", *found)
+    done_steps = zip(steps, pool.map(kill, [step.number for step in steps]))
+    for target, group in itertools.groupby(done_steps, lambda one: one[0].number.rsplit(":", 1)[0]):
+        wrong, made = [], 0
+        for step, (found, verdict, killed) in group:
+            made += bool(killed)
+            total.add(verdict)
+            if found:
+                wrong += [f"{step.number}: {killed or 'not killed'}", *found, step.replay()]
+        ok(made and not wrong, f"{target}: {made} kills", *wrong)
+        kills += made
 
 # A power cut may take the content of a token along that had not reached the disk: what has been
 # published under it is found all the same.
@@ -147,11 +149,11 @@ for k in range(1, 20):
     kill_at(spool, "self", "renameat2", k)
     if spool.result("null/page.pdf"):
         break
-tokens = list((spool.root / "state").rglob("*.a[0-9]*"))
+tokens = spool.tokens()
 same((len(tokens), spool.left()), (1, ["null/page.pdf"]),
      "killed between a result and the move of its original")
 for token in tokens:
-    os.truncate(token, 0)
+    os.truncate(spool.root / "state" / token, 0)
 problems(recover(spool) + settled(spool, drops).problems, "the token torn: no second result")
-figure("kills at a system call", f"{sum(made.values())}: {total}")
+figure("kills at a system call", f"{kills}: {total}")
 done()

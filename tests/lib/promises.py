@@ -60,6 +60,7 @@ class Verdict:
         self.problems = []
         self.documents = self.pages = self.pages_not_ok = 0
         self.lost = self.doubled = self.torn = 0
+        self.given_up = []  # reasons, of may_fail
 
     def add(self, other):
         """Sum over many spools."""
@@ -90,9 +91,10 @@ def interrupted(spool, drops):
     return verdict.problems
 
 
-def settled(spool, drops, originals="move"):
+def settled(spool, drops, originals="move", may_fail=()):
     """All of the promises when a run has ended that had nothing left to do. originals: policy of the
-    pipelines. A Verdict."""
+    pipelines; may_fail: reasons for which a sound document may be in failed/ all the same, because
+    the test has killed its processes too often. A Verdict."""
     verdict, expected = Verdict(), {}
     for name, drop in drops.items():
         expected[name] = drop
@@ -101,8 +103,12 @@ def settled(spool, drops, originals="move"):
         _originals(spool, name, drop, verdict, places={"move": ("done", "failed"), "delete": ("failed",),
                                                        "keep": ("in", "failed")}[originals])
     published = {str(path.relative_to(spool.root / "out")): path for path in _published(spool)}
+    for name, drop in list(expected.items()):
+        if drop.members and _reason(spool, name) in may_fail:
+            expected = {other: one for other, one in expected.items()
+                        if not other.startswith(f"{name}/")}
     for name, drop in expected.items():
-        _document(spool, name, drop, published.get(name), verdict)
+        _document(spool, name, drop, published.get(name), verdict, may_fail)
     for name in sorted(published.keys() - expected.keys()):
         verdict.doubled += 1
         verdict.problems.append(f"out/{name} was never dropped")
@@ -171,7 +177,7 @@ def _whole(folder, verdict):
     return result
 
 
-def _document(spool, name, drop, folder, verdict):
+def _document(spool, name, drop, folder, verdict, may_fail):
     """One document: in out/ or in failed/, not both, and as it has to be."""
     why = spool.root / "failed" / (name + ".why.json")
     problems = []
@@ -181,6 +187,8 @@ def _document(spool, name, drop, folder, verdict):
     elif not folder and not why.exists():
         verdict.lost += 1
         problems.append("is neither in out/ nor in failed/")
+    elif not folder and _reason(spool, name) in may_fail:
+        verdict.given_up.append(_reason(spool, name))
     elif folder and drop.pages == 0 or not folder and (drop.pages or drop.members):
         problems.append(f"is in {'out' if folder else 'failed'}/" + ("" if folder else ": "
                                                                      + why.read_text("utf-8")))
@@ -191,6 +199,11 @@ def _document(spool, name, drop, folder, verdict):
     if folder:
         problems += _result(folder, drop, verdict)
     verdict.problems += [f"{name}: {problem}" for problem in problems]
+
+
+def _reason(spool, name):
+    why = spool.why(name)
+    return why and why.get("reason")
 
 
 def _explained(spool, name, drop, why):

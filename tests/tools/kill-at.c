@@ -2,7 +2,7 @@
  *
  * kill-at: run a command and SIGKILL one process of its family at its K-th system call.
  *
- *   kill-at TARGET CALLS K COMMAND [ARGUMENT...]
+ *   kill-at [--stop] TARGET CALLS K COMMAND [ARGUMENT...]
  *
  * TARGET tells the process: "self" is the command; "fork" its first child, up to where it becomes
  * another program; PROGRAM, or PROGRAM+ARGUMENT, the first process that becomes a program of this
@@ -13,7 +13,10 @@
  * last of "all" leaves the family in every state that it can be in between two calls.  With K = 0
  * nothing is killed and the name of each call is written.  All other processes run free.
  *
- * Standard output: the names of calls; then "killed NAME", or "ended" when there was no K-th call.
+ * With --stop it is not killed but stopped, by SIGSTOP after call K; whoever runs us may let it go on.
+ *
+ * Standard output: the names of calls; then "killed NAME" or "stopped NAME" at the time, and "ended" at
+ * the end.
  * Exit code: that of the command (128+n: by signal n).
  */
 #include "base/err.h"
@@ -36,12 +39,12 @@
 
 struct family {
 	const char *target, *wanted; /* the arguments TARGET and CALLS */
-	uint64_t at;    /* K */
+	uint64_t at;                 /* K */
+	bool stop;
 	uint64_t calls; /* of the victim, so far */
 	pid_t command;
 	pid_t victim; /* 0: not met yet */
 	bool over;    /* no longer of interest */
-	char *killed; /* name of the call */
 };
 
 /* ESRCH: it was killed meanwhile, by its parent say; waitpid() will tell. */
@@ -101,9 +104,10 @@ static void on_call(struct family *f)
 		if (!f->at)
 			printf("%s\n", name);
 		if (f->calls == f->at) {
-			kill(f->victim, SIGKILL);
-			f->killed = name;
-			return;
+			kill(f->victim, f->stop ? SIGSTOP : SIGKILL);
+			f->over = true;
+			printf("%s %s\n", f->stop ? "stopped" : "killed", name);
+			fflush(stdout);
 		}
 	}
 	free(name);
@@ -188,8 +192,13 @@ int main(int argc, char **argv)
 	pid_t pid;
 
 	log_init("kill-at", LOG_INFO);
+	if (argc > 1 && !strcmp(argv[1], "--stop")) {
+		f.stop = true;
+		argv++;
+		argc--;
+	}
 	if (argc < 5 || !parse_u64(argv[3], UINT32_MAX, &f.at))
-		die(EX_USAGE_ERROR, "usage: kill-at TARGET CALLS K COMMAND [ARGUMENT...]");
+		die(EX_USAGE_ERROR, "usage: kill-at [--stop] TARGET CALLS K COMMAND [ARGUMENT...]");
 	f.target = argv[1];
 	f.wanted = argv[2];
 	f.command = begin(argv + 4);
@@ -199,10 +208,6 @@ int main(int argc, char **argv)
 		else if (pid == f.command)
 			code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	}
-	if (f.killed)
-		printf("killed %s\n", f.killed);
-	else
-		printf("ended\n");
-	free(f.killed);
+	printf("ended\n");
 	return code;
 }

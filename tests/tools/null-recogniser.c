@@ -2,10 +2,11 @@
  *
  * null-recogniser: an airlock recogniser that reads nothing, to measure and test everything else.
  *
- *   null-recogniser [--window N] [--delay-ms N] [--serial]
+ *   null-recogniser [--window N] [--delay-ms N] [--serial] [--hash]
  *
  * Each page is answered with the text "page WxH", after the delay, without a look at its pixels;
- * with --serial, "page WxH, request N of PID", so that results tell what was asked of whom.
+ * with --serial, "page WxH, request N of PID", so that results tell what was asked of whom; with
+ * --hash, "page WxH, SHA-256 of the page file", so that results tell the pixels.
  */
 #include "airlock.h"
 #include "base/hash.h"
@@ -14,6 +15,7 @@
 #include "base/num.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,22 +50,39 @@ static void say_hello(uint64_t window)
 		       "model", "name", "none", "sha256", hash));
 }
 
-static void answer(const char *line, size_t len, unsigned long serial)
+static void hash_of(const char *page, char hex[SHA256_HEX_SIZE])
 {
+	int fd = open(page, O_RDONLY | O_CLOEXEC);
+	uint64_t size;
+	struct err err;
+
+	if (fd < 0 || sha256_hex_fd(fd, hex, &size, &err))
+		die(EX_BUG, "page %s cannot be read", page);
+	close(fd);
+}
+
+static void answer(const char *line, size_t len, unsigned long serial, bool hash)
+{
+	char hex[SHA256_HEX_SIZE];
+	const char *page = "";
 	json_int_t id = 0;
 	int width = 0, height = 0;
 	struct err err;
 	json_t *request = airlock_parse(line, len, &err);
-	char text[96];
+	char text[160];
 	int used;
 
-	if (!request || json_unpack(request, "{s:I, s:i, s:i}", "id", &id, "width", &width,
-				    "height", &height))
+	if (!request || json_unpack(request, "{s:I, s:i, s:i, s:s}", "id", &id, "width", &width,
+				    "height", &height, "page", &page))
 		die(EX_BUG, "not a request");
 	used = snprintf(text, sizeof(text), "page %dx%d", width, height);
 	if (serial)
-		snprintf(text + used, sizeof(text) - (size_t)used, ", request %lu of %d", serial,
-			 (int)getpid());
+		used += snprintf(text + used, sizeof(text) - (size_t)used, ", request %lu of %d",
+				 serial, (int)getpid());
+	if (hash) {
+		hash_of(page, hex);
+		snprintf(text + used, sizeof(text) - (size_t)used, ", %s", hex);
+	}
 	send(json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", id, "status", "ok", "format", "text",
 		       "text", text, "finish", "stop"));
 	json_decref(request);
@@ -75,11 +94,12 @@ int main(int argc, char **argv)
 		{ "window", required_argument, NULL, 'w' },
 		{ "delay-ms", required_argument, NULL, 'd' },
 		{ "serial", no_argument, NULL, 's' },
+		{ "hash", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t window = 4, delay = 0;
 	unsigned long requests = 0;
-	bool serial = false;
+	bool serial = false, hash = false;
 	struct lines lines;
 	char *line;
 	size_t len;
@@ -93,6 +113,8 @@ int main(int argc, char **argv)
 			delay = number(optarg, 3600000);
 		else if (c == 's')
 			serial = true;
+		else if (c == 'h')
+			hash = true;
 		else
 			return EX_USAGE_ERROR;
 	}
@@ -105,7 +127,7 @@ int main(int argc, char **argv)
 		if (delay)
 			nanosleep(&wait, NULL);
 		requests++;
-		answer(line, len, serial ? requests : 0);
+		answer(line, len, serial ? requests : 0, hash);
 	}
 	lines_release(&lines);
 	return EX_ALL_DONE;

@@ -9,6 +9,8 @@
  *   hang          never answers
  *   garbage       answers with a line that is not JSON
  *   huge-line     answers with a line that does not end before 256 MiB
+ *   long-line     answers for its second page with a whole line of 100 KB, else with the number of
+ *                 pages it has answered for
  *   bad-utf8      answers with text that is not UTF-8
  *   wrong-id      answers for a page that it was not asked for
  *   error         answers that it could not read the page
@@ -25,6 +27,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,6 +67,20 @@ static void say_huge_line(void)
 	say("\"}\n");
 }
 
+static void say_long_line(json_int_t id, unsigned nth)
+{
+	static char text[100000];
+	char *line;
+
+	if (nth == 2)
+		memset(text, 'x', sizeof(text) - 1);
+	else
+		snprintf(text, sizeof(text), "answer %u", nth);
+	line = xasprintf("{\"id\":%lld,\"status\":\"ok\",\"text\":\"%s\"}\n", (long long)id, text);
+	say(line);
+	free(line);
+}
+
 /* SIGSEGV even where a handler or a core limit would make a difference to a real fault. */
 static void crash(void)
 {
@@ -71,7 +88,7 @@ static void crash(void)
 	raise(SIGSEGV);
 }
 
-static void answer(const char *mode, json_int_t id)
+static void answer(const char *mode, json_int_t id, unsigned nth)
 {
 	if (!strcmp(mode, "crash"))
 		crash();
@@ -81,6 +98,8 @@ static void answer(const char *mode, json_int_t id)
 		say("\x1b[2J}{ not JSON\n");
 	else if (!strcmp(mode, "huge-line"))
 		say_huge_line();
+	else if (!strcmp(mode, "long-line"))
+		say_long_line(id, nth);
 	else if (!strcmp(mode, "bad-utf8"))
 		say_ok(id, "caf\xe9 \xed\xa0\x80");
 	else if (!strcmp(mode, "wrong-id"))
@@ -99,8 +118,9 @@ static void answer(const char *mode, json_int_t id)
 
 static bool mode_is_known(const char *mode)
 {
-	static const char *const modes[] = { "crash",	 "hang",  "garbage",	"huge-line", "bad-utf8",
-					     "wrong-id", "error", "slow-start", "no-hello",  "good" };
+	static const char *const modes[] = { "crash",	  "hang",     "garbage",  "huge-line",
+					     "long-line", "bad-utf8", "wrong-id", "error",
+					     "slow-start", "no-hello", "good" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
 		if (!strcmp(mode, modes[i]))
@@ -115,6 +135,7 @@ int main(int argc, char **argv)
 	static const char exit_after[] = "exit-after=";
 	const char *mode = "";
 	uint64_t left = UINT64_MAX;
+	unsigned nth = 0;
 	struct lines lines;
 	char *line;
 	size_t len;
@@ -141,7 +162,7 @@ int main(int argc, char **argv)
 		struct err err;
 		json_t *request = airlock_parse(line, len, &err);
 
-		answer(mode, json_integer_value(json_object_get(request, "id")));
+		answer(mode, json_integer_value(json_object_get(request, "id")), ++nth);
 		json_decref(request);
 	}
 	lines_release(&lines);
