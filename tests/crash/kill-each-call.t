@@ -3,9 +3,9 @@
 """SIGKILL at the system calls of each program of the family, one after the other. When it was the
 supervisor, the next run puts right whatever was begun; when it was a child, this very run does.
 
-A step is SCENARIO:TARGET:CALLS:K, as kill-at.c has them. Full: every call of every program while an
-archive, a document with a ticket that is damaged, one without a pipeline and one that is sound are read.
-Fast: every call of the commit path for one page, and a sample of the others."""
+A step is SCENARIO:TARGET:CALLS:K, the last three as kill-at.c has them. Full: every call of every
+program while an archive, a document with a ticket that is damaged, one without a pipeline and one that
+is sound are read. Fast: every call of the commit path for one page, and a sample of the others."""
 
 import concurrent.futures
 import io
@@ -25,7 +25,9 @@ from harness import FULL, Steps, figure
 from promises import Drop, Verdict, book, interrupted, recover, settled, spool_with
 
 KILL_AT = BUILD / "tests" / "tools" / "kill-at"
-COMMIT = "renameat,renameat2,linkat,unlinkat,mkdirat,fsync,ftruncate,write"
+CALLS = {"all": "all",
+         "commit": "renameat,renameat2,linkat,unlinkat,mkdirat,fsync,ftruncate,write",
+         "move": "renameat2"}
 CHILDREN = ("fork", "cloister-decode+--slots", "cloister-decode+--unpack", "cloister-tesseract",
             "cloister-write")
 SAMPLE = 4  # of each child, in the fast set
@@ -45,9 +47,10 @@ SCENARIOS = {"page": {"null/page.pdf": book("Page", 1)}, "all": ALL}
 
 def kill_at(spool, target, calls, k):
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # it cannot be traced twice
-    return subprocess.run([KILL_AT, target, calls, str(k), CLOISTER, "run", spool.root, "--once", "-q",
-                           "-j", "1"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=100, env=environment)
+    command = [KILL_AT, target, CALLS[calls], str(k), CLOISTER, "run", spool.root, "--once", "-q",
+               "-j", "1"]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
+                          env=environment)
 
 
 def new_spool(scenario, target):
@@ -122,7 +125,7 @@ def every_step():
     if FULL:
         return [name for target in ("self", *CHILDREN) for name in names("all", target, "all")]
     sampled = [name for target in CHILDREN for name in names("all", target, "all", SAMPLE)]
-    return sampled + names("page", "self", COMMIT) + names("all", "self", "all", SUPERVISOR_SAMPLE)
+    return sampled + names("page", "self", "commit") + names("all", "self", "all", SUPERVISOR_SAMPLE)
 
 
 FILES = {}
@@ -146,7 +149,7 @@ with concurrent.futures.ThreadPoolExecutor(4) as pool:
 # published under it is found all the same.
 spool, drops = new_spool("page", "self")
 for k in range(1, 20):
-    kill_at(spool, "self", "renameat2", k)
+    kill_at(spool, "self", "move", k)
     if spool.result("null/page.pdf"):
         break
 tokens = spool.tokens()

@@ -35,7 +35,8 @@ class Two:
 
     def __init__(self, step):
         self.random, self.drops = step.random, {}
-        self.spool = spool_with({}, "--delay-ms", "10", config=f"rescan_seconds: 1\nlease_seconds: {LEASE}\n")
+        self.spool = spool_with({}, "--delay-ms", "10",
+                                config=f"rescan_seconds: 1\nlease_seconds: {LEASE}\n")
         (self.spool.root / "in" / "null").mkdir()
         self.runs = []
 
@@ -97,7 +98,7 @@ def at_a_call(two):
         return [f"call {k}: {where}"]
     two.start()
     two.arrive(1)
-    pid, = children(zombie.pid, "cloister")
+    pid = children(zombie.pid)[0]
     found = two.evicted(pid) + go_on(zombie, [pid]) + two.all_read()
     return [f"call {k}, {where}: {problem}" for problem in found]
 

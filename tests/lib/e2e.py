@@ -6,6 +6,7 @@ A test is run from the root of the repository; $CLOISTER_BUILD is the build fold
 """
 
 import atexit
+import fnmatch
 import hashlib
 import json
 import os
@@ -323,12 +324,18 @@ class Spool:
         path = self.root / "failed" / (name + ".why.json")
         return json.loads(path.read_text("utf-8")) if path.exists() else None
 
+    def files(self, part):
+        """Paths of what is no folder beneath PART of the spool, while it comes and goes."""
+        paths = [os.path.join(folder, name) for folder, folders, names in os.walk(self.root / part)
+                 for name in folders + names]
+        return sorted(os.path.relpath(path, self.root / part) for path in paths
+                      if os.path.islink(path) or not os.path.isdir(path))
+
     def left(self):
         """What waits in in/ besides folders."""
-        return sorted(str(p.relative_to(self.root / "in")) for p in (self.root / "in").rglob("*")
-                      if not p.is_dir() or p.is_symlink())
+        return self.files("in")
 
     def tokens(self):
         """Names of the tokens in state/."""
-        return sorted(str(p.relative_to(self.root / "state")) for p in
-                      (self.root / "state").rglob("*.a[0-9]*") if p.is_file())
+        return [path for path in self.files("state")
+                if fnmatch.fnmatch(os.path.basename(path), "*.a[0-9]*")]
