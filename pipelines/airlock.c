@@ -119,6 +119,18 @@ json_t *airlock_error(const struct err *err)
 	return obj;
 }
 
+bool airlock_take_error(const json_t *error, struct err *err)
+{
+	const char *reason = json_string_value(json_object_get(error, "reason"));
+	const char *text = json_string_value(json_object_get(error, "text"));
+
+	if (!reason || !text || !*reason || !*text || strlen(reason) >= ERR_REASON_MAX ||
+	    reason[strspn(reason, "abcdefghijklmnopqrstuvwxyz0123456789:-")])
+		return false;
+	err_set(err, RC_FAILED, reason, "%s", text);
+	return true;
+}
+
 /* A page's size, the sums over its words, and where a complaint goes. */
 struct check {
 	double width, height;

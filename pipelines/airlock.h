@@ -58,6 +58,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define DECODE_DOCUMENT_FD 3
@@ -79,6 +80,9 @@ char *airlock_dump(json_t *obj);
 
 /* {"error":{"reason":..,"text":..}}, text repaired to valid UTF-8. New reference. */
 json_t *airlock_error(const struct err *err);
+
+/* Back from the value of "error"; false: its reason or text is not fit to be passed on. */
+bool airlock_take_error(const json_t *error, struct err *err);
 
 /* Check a result object (of a recogniser or a text layer) against the page's size and return a
  * clean copy with only the keys of the protocol, text without NUL and control characters other than

@@ -211,18 +211,6 @@ void decoder_late(struct document *d)
 		lose_decoder(d, &why, false);
 }
 
-static bool read_error(json_t *error, struct err *why)
-{
-	const char *reason = json_string_value(json_object_get(error, "reason"));
-	const char *text = json_string_value(json_object_get(error, "text"));
-
-	if (!reason || !text || !*reason || strlen(reason) >= ERR_REASON_MAX ||
-	    reason[strspn(reason, "abcdefghijklmnopqrstuvwxyz0123456789:-")])
-		return false;
-	err_set(why, RC_FAILED, reason, "%s", text);
-	return true;
-}
-
 static bool take_opened(struct document *d, json_t *message)
 {
 	json_t *opened = json_object_get(message, "opened");
@@ -230,7 +218,7 @@ static bool take_opened(struct document *d, json_t *message)
 	const char *kind = json_string_value(json_object_get(opened, "kind"));
 	struct err why;
 
-	if (read_error(json_object_get(message, "error"), &why)) {
+	if (airlock_take_error(json_object_get(message, "error"), &why)) {
 		decoder_stop(d);
 		document_fail(d, &why);
 		return true;
@@ -305,7 +293,7 @@ static bool take_page(struct document *d, json_t *message)
 	d->deadline = 0;
 	d->crashes = 0;
 	slot->decode_seconds = loop_now() - slot->began;
-	if (read_error(json_object_get(message, "error"), &why)) {
+	if (airlock_take_error(json_object_get(message, "error"), &why)) {
 		document_page_failed(d, slot->page, &why, NULL, slot->decode_seconds);
 		document_free_slot(slot);
 		document_after_page(d);

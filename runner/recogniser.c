@@ -391,7 +391,8 @@ static bool take_result(struct process *process, json_t *message, size_t len)
 	} else {
 		const char *error = json_string_value(json_object_get(message, "error"));
 
-		err_set(&why, RC_FAILED, "recogniser-error", "%s", error ? error : "no reason given");
+		err_set(&why, RC_FAILED, "recogniser-error", "%s",
+			error && *error ? error : "no reason given");
 		e->deaths = 0;
 	}
 	finish(e, r, result ? RC_OK : RC_FAILED, result, &why);

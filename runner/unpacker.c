@@ -34,7 +34,8 @@ struct unpacking {
 	int file;            /* member being written, or -1 */
 	char file_name[24];
 	char *stored;        /* its name in the archive, encoded */
-	uint64_t bytes, total, count, received;
+	json_int_t ordinal;
+	uint64_t bytes, total, received;
 	struct sha256_ctx sha256;
 	json_t *files;       /* "0001": {"result","archive":{...},"bytes","sha256"} */
 	json_t *skipped;     /* [{"member","reason"}] */
@@ -124,10 +125,11 @@ static bool take_member(struct document *d, json_t *head)
 	struct unpacking *u = d->unpacking;
 	const char *path = json_string_value(json_object_get(head, "path"));
 
-	if (!path || u->file >= 0 || ++u->count > d->pipeline.limits.archive_members)
+	u->ordinal = json_integer_value(json_object_get(head, "ordinal"));
+	if (!path || u->file >= 0 || u->ordinal < 1 ||
+	    (uint64_t)u->ordinal > d->pipeline.limits.archive_members)
 		return false;
-	snprintf(u->file_name, sizeof(u->file_name), "%04llu",
-		 (unsigned long long)json_integer_value(json_object_get(head, "ordinal")));
+	snprintf(u->file_name, sizeof(u->file_name), "%04lld", (long long)u->ordinal);
 	free(u->stored);
 	u->stored = xstrdup(path);
 	u->bytes = 0;
@@ -192,10 +194,10 @@ static bool end_member(struct document *d)
 	archive_path = buf_detach(&encoded);
 	json_object_set_new(
 		u->files, u->file_name,
-		json_pack("{s:s, s:I, s:s, s:s, s:{s:s, s:s, s:s, s:i, s:I}}", "result", result, "bytes",
+		json_pack("{s:s, s:I, s:s, s:s, s:{s:s, s:s, s:s, s:I, s:I}}", "result", result, "bytes",
 			  (json_int_t)u->bytes, "sha256", sha256, "member", u->stored, "archive", "path",
 			  archive_path, "sha256", d->token.sha256, "member", u->stored, "ordinal",
-			  atoi(u->file_name), "depth", archive_depth(d) + 1));
+			  u->ordinal, "depth", archive_depth(d) + 1));
 	free(result);
 	free(archive_path);
 	return true;
@@ -204,15 +206,9 @@ static bool end_member(struct document *d)
 static bool take_end(struct unpacking *u, json_t *end)
 {
 	json_t *error = json_object_get(end, "error");
-	const char *reason = json_string_value(json_object_get(error, "reason"));
-	const char *text = json_string_value(json_object_get(error, "text"));
 
 	u->ended = true;
-	if (error && (!reason || !text))
-		return false;
-	if (error)
-		err_set(&u->error, RC_FAILED, reason, "%s", text);
-	return true;
+	return !error || airlock_take_error(error, &u->error);
 }
 
 /* A member that is passed over; one that had started is taken back. Litter of other systems is
