@@ -32,7 +32,7 @@
 
 #define READ_BLOCK      65536
 #define RATIO_FREE      (10ull << 20) /* unpacked bytes that no ratio is asked of */
-#define MEMBER_PATH_MAX 65536
+#define MEMBER_PATH_MAX 4096 /* encoded; the supervisor keeps the paths of all members */
 #define FRAME_HEADER    5
 
 struct unpack {
@@ -299,7 +299,7 @@ static char *encoded(const char *path)
 {
 	struct buf out;
 
-	buf_init(&out, MEMBER_PATH_MAX / 2); /* it must fit a frame with its JSON */
+	buf_init(&out, MEMBER_PATH_MAX);
 	name_encode(&out, path, strlen(path));
 	if (out.overflow) {
 		buf_release(&out);

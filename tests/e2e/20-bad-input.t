@@ -78,6 +78,10 @@ same([str(p) for p in (spool.root / "out").rglob("*") if p.is_symlink()], [],
 ok("\x1b" not in run.err and "\x1b" not in run.out, "names cannot steer a terminal")
 same(spool.tokens(), [], "no token is left")
 
+listed = json.loads((spool.root / "out/bad/long-names.tar.gz/archive.json").read_text("utf-8"))
+same(([m["reason"] for m in listed["skipped"]], [m["archive"]["member"] for m in listed["files"].values()]),
+     (["name-too-long"] * 2, ["good.pgm"]), "members with names that are too long are passed over")
+
 depths = [why["reason"] for why in (json.loads(p.read_text()) for p in
           (spool.root / "failed" / "bad").rglob("*.why.json")) if "depth" in why["reason"]]
 same(depths, ["limit:archive-depth"], "archives in archives end at the depth allowed")
