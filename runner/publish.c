@@ -216,7 +216,7 @@ static enum rc move_beneath(int fromdir, const char *file, int to, const char *a
 /* The system will not change its mind while we wait. */
 static bool is_forbidden(void)
 {
-	return errno == EACCES || errno == EPERM || errno == EROFS;
+	return errno == EACCES || errno == EPERM || errno == EROFS || errno == EXDEV;
 }
 
 static enum rc move_ticket(struct run *run, const char *file, int to, const char *as,

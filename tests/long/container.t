@@ -270,6 +270,26 @@ mounts = inside("cut -d\" \" -f5 /proc/self/mountinfo | while read where; do "
 same(sorted(mounts.stdout.split()), ["/dev/mqueue", "/dev/shm", "/spool"],
      "of all its mounts, files can be made in the spool, /dev/shm and the queues of /dev/mqueue alone")
 
+# What the operator's own check says in there.
+new_spool()
+give(SPOOL)
+verified = shell(run_command(arguments="verify --json"))
+same(verified.returncode, 0, "cloister verify: all holds")
+figure("cloister verify in the container", verified.stdout.count('"pass"'))
+
+# Documents that must not be touched: a mount of its own beneath in/, read-only.
+new_spool()
+(SPOOL / "in" / "archive" / "papers").mkdir(parents=True)
+(SPOOL / "pipelines").mkdir()
+(SPOOL / "pipelines" / "archive.yaml").write_text("originals: keep\n")
+give(SPOOL)
+shutil.copytree(SAMPLES / "letters", HOME / "papers")
+(HOME / "papers" / "torn.pdf").write_bytes(
+    (SAMPLES / "letters" / "harbour-letter.pdf").read_bytes()[:3000])
+fixed = shell(run_command(f"-v {HOME}/papers:/spool/in/archive/papers:ro"), 120)
+same(fixed.returncode, 75, "read-only documents: one that can neither be read nor moved is left")
+same(len(results()), 4, "and the others are read")
+
 # Models from outside; no others are read then.
 system = pathlib.Path("/usr/share/tesseract-ocr/5/tessdata")
 if system.is_dir():
@@ -294,4 +314,44 @@ apart = shell(run_command(" ".join(f"-v {HOME}/{part}:/spool/{part}"
                                    for part in ("in", "out", "state"))))
 same(apart.returncode, 78, "parts of the spool mounted one by one are refused")
 ok("must lie on one file system and mount" in apart.all, "and it says why", apart.all)
+
+# The units of samples/systemd under a systemd of their own.
+context = HOME / "context"
+shutil.copytree(ROOT / "samples" / "systemd", context / "units")
+shutil.copytree(SAMPLES, context / "documents")
+(context / "Containerfile").write_text("""FROM cloister
+USER 0
+RUN apt-get update -q && apt-get install -q -y --no-install-recommends systemd systemd-sysv dbus
+RUN useradd --system --home-dir /var/lib/cloister cloister
+COPY units /etc/systemd/system/
+COPY documents /documents
+ENTRYPOINT []
+CMD ["/lib/systemd/systemd"]
+""")
+works(f"podman build -t with-systemd {context}", "systemd is added to the image")
+started = shell("podman run -d --name booted --privileged --systemd=always --network none "
+                "with-systemd")
+
+
+def booted(script):
+    return shell(f"podman exec booted sh -c '{script}'").stdout.strip()
+
+
+if started.returncode or not wait_for(
+        lambda: booted("systemctl is-system-running") in ("running", "degraded"), 30, step=0.5):
+    skip("cloister.service under systemd", "systemd does not start in a container here")
+    done()
+booted("install -d -o cloister -g cloister /var/lib/cloister /var/lib/cloister/in && "
+       "cp -r /documents /var/lib/cloister/in/tesseract && "
+       "chown -R cloister: /var/lib/cloister/in && systemctl start cloister")
+same(booted("systemctl is-active cloister"), "active", "cloister.service: READY, so it has started")
+line = wait_for(lambda: (s := booted("systemctl show -P StatusText cloister")) and "pages/s" in s and s,
+                20, step=0.5)
+ok(line, "cloister.service: tells its status")
+wait_for(lambda: booted("systemctl is-active cloister") == "inactive", 240, step=1)
+same(booted("systemctl show cloister -P Result -P ExecMainStatus -P NRestarts").split(),
+     ["success", "0", "0"], "cloister.service: ends well")
+same(booted("find /var/lib/cloister/out -name document.json | wc -l"), str(len(documents)),
+     "cloister.service: has read the samples behind all its locks")
+figure("samples under systemd, with cloister.service", f"{len(documents)} documents")
 done()
