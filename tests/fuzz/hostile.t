@@ -252,7 +252,7 @@ for step in Steps(fast=4, full=46):
         check_bombs(spool)
     shutil.rmtree(spool.path)
 
-figure("hostile documents", f"{counts.pop('files')} damaged files of {len(files)} originals, "
-       f"{counts.pop('bombs', 0)} bombs, {counts.pop('sandbox')} forbidden system calls")
+figure("hostile documents", f"{counts.pop('files', 0)} damaged files of {len(files)} originals, "
+       f"{counts.pop('bombs', 0)} bombs, {counts.pop('sandbox', 0)} forbidden system calls")
 figure("hostile documents ended as", ", ".join(f"{what} {n}" for what, n in counts.most_common()))
 done()
