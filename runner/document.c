@@ -7,6 +7,7 @@
 #include "publish.h"
 #include "base/log.h"
 #include "base/name.h"
+#include "base/num.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,6 +21,18 @@
 
 #define RETRY_SECONDS 1
 
+/* Does folder "KEY.WORKER-N" belong to somebody else who is alive? That happens on a shared file
+ * system alone, when two machines have admitted one drop. */
+static bool is_at_work(const struct run *run, const char *attempt)
+{
+	const char *worker = attempt + KEY_SIZE, *dash = strrchr(worker, '-');
+	char name[WORKER_NAME_SIZE] = "";
+
+	if (dash && dash - worker < WORKER_NAME_SIZE)
+		memcpy(name, worker, (size_t)(dash - worker));
+	return strcmp(name, run->lease.name) && lease_alive(&run->lease, name);
+}
+
 /* Who else had an attempt at this document is dead. */
 void document_sweep_attempts(struct document *d, const char *but)
 {
@@ -29,7 +42,7 @@ void document_sweep_attempts(struct document *d, const char *but)
 
 	for (struct dirent *e; dir && (e = readdir(dir));)
 		if (!strncmp(e->d_name, d->token.key, length) && e->d_name[length] == '.' &&
-		    !(but && !strcmp(e->d_name, but)))
+		    !(but && !strcmp(e->d_name, but)) && !is_at_work(d->run, e->d_name))
 			durable_remove_tree(fd, e->d_name);
 	if (dir)
 		closedir(dir);
@@ -156,6 +169,15 @@ void document_fail(struct document *d, const struct err *why)
 	drop_token(d);
 }
 
+/* Before an attempt that failed is followed by the next. A file that is gone may have been finished by
+ * another machine: that shows when what we remember of the file system is older than a lease. */
+static time_t pause_after(const struct document *d, const struct err *why)
+{
+	if (strcmp(why->reason, "vanished"))
+		return RETRY_SECONDS;
+	return (time_t)min_u64(d->run->config->lease_seconds, DEFERRED_SECONDS_MAX);
+}
+
 void document_try_again(struct document *d, const struct err *why)
 {
 	struct token *t = &d->token;
@@ -181,7 +203,7 @@ void document_try_again(struct document *d, const struct err *why)
 		 t->result, why->reason, why->text);
 	d->closed = true;
 	end_attempt(d);
-	times[1].tv_sec = time(NULL) + RETRY_SECONDS;
+	times[1].tv_sec = time(NULL) + pause_after(d, why);
 	if (token_write(d->run->lease.dir, t, &err) != RC_OK ||
 	    utimensat(d->run->lease.dir, d->token_name, times, 0) ||
 	    durable_replace(d->run->lease.dir, d->token_name, d->run->spool->deferred, d->token_name,
@@ -319,6 +341,8 @@ static bool open_document(struct document *d)
 		earlier = index_find(&d->run->index, t->identity);
 		if (earlier)
 			document_gone(d);
+		else if (d->run->spool->shared)
+			document_try_again(d, &err);
 		else
 			document_fail(d, &err);
 		free(earlier);

@@ -10,12 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#ifndef RENAME_NOREPLACE
-#define RENAME_NOREPLACE (1 << 0)
-#endif
 
 static bool syncing(void)
 {
@@ -82,36 +77,59 @@ enum rc durable_replace(int from_dirfd, const char *from, int to_dirfd, const ch
 	return RC_OK;
 }
 
-enum rc durable_move(int from_dirfd, const char *from, int to_dirfd, const char *to,
-		     struct err *err)
+static bool same_file(int a_dirfd, const char *a, int b_dirfd, const char *b)
+{
+	struct stat st, other;
+
+	return !fstatat(a_dirfd, a, &st, AT_SYMLINK_NOFOLLOW) &&
+	       !fstatat(b_dirfd, b, &other, AT_SYMLINK_NOFOLLOW) && st.st_dev == other.st_dev &&
+	       st.st_ino == other.st_ino;
+}
+
+/* Without RENAME_NOREPLACE (NFS, FUSE). rename(2) itself refuses a folder that is not empty; for a file
+ * link(2) refuses an existing name, unless a move that was cut short has made it. 0, or -1 and errno. */
+static int move_in_steps(int from_dirfd, const char *from, int to_dirfd, const char *to)
 {
 	struct stat st;
 
-	if (!syscall(SYS_renameat2, from_dirfd, from, to_dirfd, to, RENAME_NOREPLACE))
-		return RC_OK;
-	if (errno == EEXIST || errno == ENOTEMPTY)
-		return err_set(err, RC_RETRY, "exists", "%s exists", to);
-	if (errno != EINVAL && errno != ENOSYS)
-		return err_errno(err, errno == ENOENT ? RC_FAILED : RC_RETRY,
-				 errno == ENOENT ? "vanished" : "rename-error", "rename %s to %s", from,
-				 to);
-	/* No RENAME_NOREPLACE here (NFS). rename(2) itself refuses a folder that is not empty; for a
-	 * file link(2) refuses an existing name. */
 	if (fstatat(from_dirfd, from, &st, AT_SYMLINK_NOFOLLOW))
-		return err_errno(err, RC_FAILED, "vanished", "stat %s", from);
-	if (S_ISREG(st.st_mode)) {
-		if (linkat(from_dirfd, from, to_dirfd, to, 0))
-			return errno == EEXIST ? err_set(err, RC_RETRY, "exists", "%s exists", to)
-					       : err_errno(err, RC_RETRY, "rename-error", "link %s to %s",
-							   from, to);
-		unlinkat(from_dirfd, from, 0);
+		return -1;
+	if (!S_ISREG(st.st_mode))
+		return renameat(from_dirfd, from, to_dirfd, to);
+	if (linkat(from_dirfd, from, to_dirfd, to, 0) &&
+	    (errno != EEXIST || !same_file(from_dirfd, from, to_dirfd, to)))
+		return -1;
+	unlinkat(from_dirfd, from, 0);
+	return 0;
+}
+
+/* A file system that sends its requests again can report an error for what was done the first time. */
+static bool renamed_all_the_same(int from_dirfd, const char *from, int to_dirfd, const char *to)
+{
+	int error = errno;
+	bool done = (error == ENOENT || error == EIO || error == ETIMEDOUT || error == ESTALE) &&
+		    !faccessat(to_dirfd, to, F_OK, AT_SYMLINK_NOFOLLOW) &&
+		    faccessat(from_dirfd, from, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT;
+
+	errno = error;
+	return done;
+}
+
+enum rc durable_move(int from_dirfd, const char *from, int to_dirfd, const char *to,
+		     struct err *err)
+{
+	int failed = renameat2(from_dirfd, from, to_dirfd, to, RENAME_NOREPLACE);
+
+	if (failed && (errno == EINVAL || errno == ENOSYS))
+		failed = move_in_steps(from_dirfd, from, to_dirfd, to);
+	if (!failed)
 		return RC_OK;
-	}
-	if (renameat(from_dirfd, from, to_dirfd, to))
-		return errno == EEXIST || errno == ENOTEMPTY
-			       ? err_set(err, RC_RETRY, "exists", "%s exists", to)
-			       : err_errno(err, RC_RETRY, "rename-error", "rename %s to %s", from, to);
-	return RC_OK;
+	/* Whose it is that lies there, the caller has to look. */
+	if (errno == EEXIST || errno == ENOTEMPTY ||
+	    renamed_all_the_same(from_dirfd, from, to_dirfd, to))
+		return err_set(err, RC_RETRY, "exists", "%s exists", to);
+	return err_errno(err, errno == ENOENT ? RC_FAILED : RC_RETRY,
+			 errno == ENOENT ? "vanished" : "rename-error", "move %s to %s", from, to);
 }
 
 int durable_mkdirs(int dirfd, const char *path, struct err *err)

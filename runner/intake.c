@@ -436,6 +436,8 @@ static void begin_admission(struct run *run, struct candidate *c)
 			     (unsigned long long)st.st_size >> 20,
 			     (unsigned long long)a->pipeline.limits.input_mebibytes);
 	if (rc == RC_OK) {
+		a->arrived_us = (uint64_t)st.st_ctim.tv_sec * 1000000 +
+				(uint64_t)st.st_ctim.tv_nsec / 1000;
 		a->token.bytes = (uint64_t)st.st_size;
 		a->token.mtime_ns = mtime_ns(&st);
 		a->token.priority = a->pipeline.priority;
@@ -505,7 +507,7 @@ static void give_token(struct run *run, struct admission *a)
 	struct err err;
 	int dir;
 
-	token_make_key(&a->token);
+	token_make_key(&a->token, a->arrived_us);
 	take_up_torn(in, &a->token, a->candidate.path);
 	token_name(&a->token, name);
 	dir = spool_ready_dir(run->spool, a->token.priority, a->token.pipeline, &err);

@@ -71,6 +71,7 @@ struct intake {
 		struct token token;
 		struct pipeline pipeline;
 		int fd;
+		uint64_t arrived_us;
 		struct sha256_ctx sha256;
 		uint64_t done;
 	} now;

@@ -141,7 +141,7 @@ void lease_beat(struct lease *l, double now)
 	l->next_beat = now + l->period;
 	if (write_beat(l, &err) == RC_OK)
 		return;
-	if (errno == ENOENT)
+	if (errno == ENOENT || errno == ESTALE)
 		die(EX_WORK_REMAINS, "this worker was declared dead by another one; stopping");
 	log_warn("heartbeat: %s", err.text);
 }

@@ -133,6 +133,10 @@ enum rc publish_result(struct run *run, int attempt, const struct token *t, char
 				    is_result_of(parent, name, "key", t->key))) {
 			rc = RC_OK;
 			*final = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
+		} else if (!strcmp(err->reason, "exists") &&
+			   faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW)) {
+			/* Another machine has just made it: it may be of this document. */
+			err_set(err, RC_RETRY, "stale", "out/%s cannot be seen yet", t->result);
 		}
 		free(name);
 		if (rc != RC_OK && strcmp(err->reason, "exists"))
@@ -238,23 +242,26 @@ static enum rc move_ticket(struct run *run, const char *file, int to, const char
 	return rc;
 }
 
-/* The last member takes the folder, with the manifest in it, along. */
-static void sweep_members(struct run *run, const char *file)
+void publish_sweep_members(struct run *run, const char *folder)
 {
-	char *folder, *base;
+	int fd = openat(run->spool->members, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	bool last = true;
-	DIR *dir;
-	int fd;
 
-	split(file, &folder, &base);
-	fd = openat(run->spool->members, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	dir = fd < 0 ? NULL : fdopendir(fd);
 	for (struct dirent *e; dir && last && (e = readdir(dir));)
 		last = e->d_name[0] == '.' || !strcmp(e->d_name, "archive.json");
 	if (dir)
 		closedir(dir);
 	if (dir && last)
 		durable_remove_tree(run->spool->members, folder);
+}
+
+static void sweep_members(struct run *run, const char *file)
+{
+	char *folder, *base;
+
+	split(file, &folder, &base);
+	publish_sweep_members(run, folder);
 	free(folder);
 	free(base);
 }

@@ -39,6 +39,9 @@ enum rc publish_failure(struct run *run, enum token_source source, const char *f
 			const char *result, json_t *why, const struct err *reason,
 			struct err *err);
 
+/* Remove state/members/FOLDER, with the manifest in it, when no member is left. */
+void publish_sweep_members(struct run *run, const char *folder);
+
 /* name, or name~N, for N = 2, 3, ...; the caller frees. */
 char *publish_name(const char *name, unsigned n);
 

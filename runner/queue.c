@@ -8,33 +8,6 @@
 
 #define AGEING_US (3600ull * 1000000)
 
-/* "20261121T201500.123456" to microseconds, and back. */
-static uint64_t stamp_read(const char *key)
-{
-	struct tm tm = { 0 };
-	unsigned us = 0;
-
-	if (sscanf(key, "%4d%2d%2dT%2d%2d%2d.%6u", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
-		   &tm.tm_min, &tm.tm_sec, &us) != 7)
-		BUG("key %s", key);
-	tm.tm_year -= 1900;
-	tm.tm_mon--;
-	return (uint64_t)timegm(&tm) * 1000000 + us;
-}
-
-static void entry_name(const struct queue_entry *e, char name[TOKEN_NAME_SIZE])
-{
-	time_t seconds = (time_t)(e->time / 1000000);
-	char stamp[16];
-	struct tm tm;
-
-	gmtime_r(&seconds, &tm);
-	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%S", &tm);
-	snprintf(name, TOKEN_NAME_SIZE, "%s.%06u-%016llx-%016llx.a%u", stamp,
-		 (unsigned)(e->time % 1000000), (unsigned long long)e->identity,
-		 (unsigned long long)e->path, e->attempt);
-}
-
 void queue_clear(struct queue *q)
 {
 	for (size_t i = 0; i < q->n_lanes; i++)
@@ -101,7 +74,7 @@ void queue_add(struct queue *q, unsigned priority, const char *pipeline, const c
 	       unsigned attempt)
 {
 	struct queue_lane *lane = find_lane(q, priority, pipeline);
-	struct queue_entry e = { .time = stamp_read(key),
+	struct queue_entry e = { .time = key_time(key),
 				 .identity = strtoull(key + 23, NULL, 16),
 				 .path = strtoull(key + 40, NULL, 16),
 				 .attempt = (uint16_t)attempt };
@@ -149,6 +122,8 @@ bool queue_next(struct queue *q, bool (*skip)(const struct queue_lane *lane, voi
 		char name[TOKEN_NAME_SIZE], unsigned *priority, char pipeline[65])
 {
 	struct queue_lane *best = NULL;
+	const struct queue_entry *e;
+	char key[KEY_SIZE];
 	struct timespec ts;
 	uint64_t now;
 
@@ -169,7 +144,9 @@ bool queue_next(struct queue *q, bool (*skip)(const struct queue_lane *lane, voi
 	}
 	if (!best)
 		return false;
-	entry_name(&best->entries[best->first++], name);
+	e = &best->entries[best->first++];
+	key_make(key, e->time, e->identity, e->path);
+	snprintf(name, TOKEN_NAME_SIZE, "%s.a%u", key, e->attempt);
 	*priority = best->priority;
 	snprintf(pipeline, 65, "%s", best->pipeline);
 	return true;

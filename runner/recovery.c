@@ -5,6 +5,7 @@
  */
 #include "run.h"
 #include "durable.h"
+#include "publish.h"
 #include "base/log.h"
 
 #include <dirent.h>
@@ -15,8 +16,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#define DEFERRED_SECONDS_MAX 60
 
 static bool load_token(const struct token_entry *entry, void *arg)
 {
@@ -109,6 +108,20 @@ size_t run_wake_deferred(struct run *run)
 	return left;
 }
 
+/* Of an archive whose last members were finished by two workers at a time, or unpacked once more by a
+ * machine that did not know that it had been. */
+static void sweep_members(struct run *run)
+{
+	int fd = openat(run->spool->members, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	for (struct dirent *e; dir && (e = readdir(dir));)
+		if (e->d_name[0] != '.')
+			publish_sweep_members(run, e->d_name);
+	if (dir)
+		closedir(dir);
+}
+
 /* tmp/KEY.WORKER-N */
 void run_sweep_attempts(struct run *run)
 {
@@ -133,4 +146,6 @@ void run_sweep_attempts(struct run *run)
 	}
 	if (dir)
 		closedir(dir);
+	if (run->gatekeeper)
+		sweep_members(run);
 }

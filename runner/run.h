@@ -66,11 +66,14 @@ void run_identity(const char *document_sha256, const struct pipeline *p, const s
 void run_claim(struct run *run);
 void run_ask_pages(struct run *run);
 
+/* No token is put off for longer. */
+#define DEFERRED_SECONDS_MAX 60
+
 /* recovery.c: everything that puts right what a crash, or another worker, left behind. */
 void run_load_tokens(struct run *run);    /* ready/ into the queue; as gatekeeper, all paths */
 void run_reap_workers(struct run *run);   /* tokens of dead workers back to ready/ */
 size_t run_wake_deferred(struct run *run);/* those that are due; returns how many are left */
-void run_sweep_attempts(struct run *run); /* as gatekeeper: folders in tmp/ without a token */
+void run_sweep_attempts(struct run *run); /* as gatekeeper: what is left of finished documents in tmp/ and members/ */
 
 /* The spool is out of room: stop taking on work until there is some. */
 void run_disk_full(struct run *run, const char *what);

@@ -6,6 +6,7 @@
 #include "durable.h"
 #include "pipeline.h"
 #include "base/log.h"
+#include "base/num.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,9 +15,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #define PROBE ".probe"
+
+/* statfs(2): NFS, SMB, SMB2, CIFS, Lustre, GPFS, Ceph, BeeGFS, AFS, 9P; FUSE may be any of them. */
+static const uint32_t network_file_systems[] = { 0x6969,     0x517b,     0xfe534d42, 0xff534d42,
+						 0x0bd00bd0, 0x47504653, 0x00c36400, 0x19830326,
+						 0x5346414f, 0x01021997, 0x65735546 };
+
+static bool is_shared(int fd)
+{
+	struct statfs fs;
+	bool found = false;
+
+	for (size_t i = 0; !fstatfs(fd, &fs) && i < ARRAY_SIZE(network_file_systems); i++)
+		found |= (uint32_t)fs.f_type == network_file_systems[i];
+	return found;
+}
 
 static enum rc open_part(int dirfd, const char *name, bool create, int *fd, struct err *err)
 {
@@ -88,6 +105,7 @@ enum rc spool_open(struct spool *s, const char *path, bool create, struct err *e
 		rc = open_part(*parts[i].parent, parts[i].name, create, parts[i].fd, err);
 	if (rc != RC_OK)
 		goto out;
+	s->shared = is_shared(s->state);
 	/* The drop box may be open to all; whoever can write state can forge results. */
 	if (fstat(s->state, &st) || (st.st_mode & S_IWOTH)) {
 		rc = err_set(err, RC_FATAL, "configuration",

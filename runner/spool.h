@@ -22,6 +22,10 @@
  *   KEY = time of arrival (UTC, microseconds) - identity - path
  *   20261121T201500.123456-0123456789abcdef-0123456789abcdef
  *
+ * The time is the file system's: when the file was last renamed or written to (ctime).  So whoever
+ * admits a drop gives it the same key, and where two machines did so without knowing of each other,
+ * the second finds its result there, or under its name, and lets it be.
+ *
  * identity = first 16 hex digits of SHA-256 over document, effective pipeline and model: equal for a
  * document that was dropped twice.  path = 16 hex digits of SHA-256 over the path beneath in/ (or
  * members/), so that the names of the tokens tell which files have been admitted.
@@ -44,6 +48,7 @@
 
 struct spool {
 	char *path; /* as given by the user */
+	bool shared; /* other machines may change it behind stale names and attributes that we see */
 	int root, in, out, failed, done, state, ready, active, deferred, hold, tmp, members;
 };
 
@@ -85,8 +90,12 @@ bool token_name_parse(const char *name, char key[KEY_SIZE], unsigned *attempt,
 /* Hash of a path as in a KEY: source and file together. */
 uint64_t token_path_hash(enum token_source source, const char *file);
 
-/* Fill t->key from the time now, t->identity, t->source and t->file. */
-void token_make_key(struct token *t);
+/* Parts of a key to a key, and its time (microseconds) back. */
+void key_make(char key[KEY_SIZE], uint64_t time_us, uint64_t identity, uint64_t path);
+uint64_t key_time(const char *key);
+
+/* Fill t->key from t->identity, t->source, t->file and, for what lies in in/, the time of arrival. */
+void token_make_key(struct token *t, uint64_t arrived_us);
 
 /* Read dirfd/name. RC_FAILED, reason "token", when it is torn or not one of ours (it is left where
  * it is); "vanished" when somebody else took it; "unreadable" when the system does not let us now.

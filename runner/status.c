@@ -64,12 +64,13 @@ static bool can_redraw(void)
 	return isatty(STDERR_FILENO) && term && *term && strcmp(term, "dumb");
 }
 
-void status_init(struct status *st, const struct spool *spool, const char *worker, bool quiet)
+void status_init(struct status *st, const struct spool *spool, int dir, const char *worker, bool quiet)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	*st = (struct status){ .spool = spool,
+			       .dir = dir,
 			       .worker = worker,
 			       .quiet = quiet,
 			       .terminal = !quiet && can_redraw(),
@@ -150,10 +151,13 @@ static void write_file(struct status *st, const char *name, const char *data, si
 {
 	struct err err;
 
-	if (durable_write(st->spool->state, name, data, len, false, &err) == RC_OK) {
+	/* Two workers that wrote to one half-made file would tear it. */
+	if (durable_write(st->dir, name, data, len, false, &err) == RC_OK &&
+	    durable_replace(st->dir, name, st->spool->state, name, &err) == RC_OK) {
 		st->write_failed = false;
 		return;
 	}
+	unlinkat(st->dir, name, 0);
 	if (!st->write_failed)
 		log_warn("status: %s", err.text);
 	st->write_failed = true;

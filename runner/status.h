@@ -35,6 +35,7 @@ struct run_counts {
 
 struct status {
 	const struct spool *spool;
+	int dir;              /* this worker's own folder, where the files are made */
 	const char *worker;
 	bool quiet;
 	bool terminal;        /* standard error is one that can redraw a line */
@@ -51,8 +52,8 @@ struct status {
 	char line[256];       /* of it, what is on the terminal; "" for nothing */
 };
 
-/* worker is borrowed. */
-void status_init(struct status *st, const struct spool *spool, const char *worker, bool quiet);
+/* worker and dir are borrowed. */
+void status_init(struct status *st, const struct spool *spool, int dir, const char *worker, bool quiet);
 /* Call about once a second and at the end; `active` and `recognisers` are arrays as above
  * (borrowed). Writes the files when something changed or 10 s have passed; redraws the progress
  * line on a terminal, logs one line a minute elsewhere, if there is news. */

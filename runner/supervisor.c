@@ -156,7 +156,7 @@ static enum rc set_up(struct run *run, struct err *err)
 		return rc;
 	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, mode);
 	intake_init(&run->intake, run);
-	status_init(&run->status, run->spool, run->lease.name, run->options->quiet);
+	status_init(&run->status, run->spool, run->lease.dir, run->lease.name, run->options->quiet);
 	try_gate(run);
 	run_reap_workers(run);
 	run_load_tokens(run);

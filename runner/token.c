@@ -75,18 +75,42 @@ uint64_t token_path_hash(enum token_source source, const char *file)
 	return h;
 }
 
-void token_make_key(struct token *t)
+uint64_t key_time(const char *key)
 {
-	struct timespec now;
-	struct tm tm;
-	char stamp[16];
+	struct tm tm = { 0 };
+	unsigned us = 0;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
+	if (sscanf(key, "%4d%2d%2dT%2d%2d%2d.%6u", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
+		   &tm.tm_min, &tm.tm_sec, &us) != 7)
+		BUG("key %s", key);
+	tm.tm_year -= 1900;
+	tm.tm_mon--;
+	return (uint64_t)timegm(&tm) * 1000000 + us;
+}
+
+void key_make(char key[KEY_SIZE], uint64_t time_us, uint64_t identity, uint64_t path)
+{
+	time_t seconds = (time_t)(time_us / 1000000);
+	char stamp[16];
+	struct tm tm;
+
+	gmtime_r(&seconds, &tm);
 	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%S", &tm);
-	snprintf(t->key, sizeof(t->key), "%.15s.%06u-%.16s-%016llx", stamp,
-		 (unsigned)(now.tv_nsec / 1000) % 1000000, t->identity,
-		 (unsigned long long)token_path_hash(t->source, t->file));
+	snprintf(key, KEY_SIZE, "%.15s.%06u-%016llx-%016llx", stamp, (unsigned)(time_us % 1000000),
+		 (unsigned long long)identity, (unsigned long long)path);
+}
+
+void token_make_key(struct token *t, uint64_t arrived_us)
+{
+	char identity[17];
+	const char *slash = strchr(t->file, '/');
+
+	snprintf(identity, sizeof(identity), "%.16s", t->identity);
+	/* A member has come with its archive, whose key its folder is called by. */
+	if (t->source == SOURCE_MEMBER && slash && is_time(t->file))
+		arrived_us = key_time(t->file) + strtoull(slash + 1, NULL, 10);
+	key_make(t->key, arrived_us, strtoull(identity, NULL, 16),
+		 token_path_hash(t->source, t->file));
 }
 
 void token_release(struct token *t)

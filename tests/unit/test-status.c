@@ -82,7 +82,7 @@ static void test_file(void **state)
 	json_t *json, *pages;
 
 	(void)state;
-	status_init(&st, &spool, "host.1.aa", true);
+	status_init(&st, &spool, spool.state, "host.1.aa", true);
 	counts = (struct run_counts){ .ready = 2,	 .active = 1,	    .done = 4,
 				      .flagged = 1,	 .failed = 1,	    .pages_ok = 9,
 				      .pages_blank = 2,  .pages_failed = 1, .pages_reused = 3,
@@ -110,7 +110,7 @@ static void test_file(void **state)
 static void test_rate(void **state)
 {
 	(void)state;
-	status_init(&st, &spool, "w", true);
+	status_init(&st, &spool, spool.state, "w", true);
 	counts.pages_ok = counts.pages_reused = 100;
 	tick(0.1);
 	for (int s = 1; s <= 20; s++) {
@@ -147,7 +147,7 @@ static void test_time_left(void **state)
 	json_t *value;
 
 	(void)state;
-	status_init(&st, &spool, "w", true);
+	status_init(&st, &spool, spool.state, "w", true);
 	tick(1); /* a document waits, no page was read: nobody can tell */
 	value = eta();
 	assert_true(json_is_null(value));
@@ -174,7 +174,7 @@ static void test_prometheus(void **state)
 	FILE *f;
 
 	(void)state;
-	status_init(&st, &spool, "w", true);
+	status_init(&st, &spool, spool.state, "w", true);
 	counts.done = 3;
 	counts.flagged = 1;
 	tick(1);
@@ -220,7 +220,7 @@ static void test_duration(void **state)
 static void on_terminal(void)
 {
 	setenv("TERM", "xterm", 1);
-	status_init(&st, &spool, "w", false);
+	status_init(&st, &spool, spool.state, "w", false);
 	counts.pages_ok = 123456;
 	tick(1);
 	log_warn("something happened");

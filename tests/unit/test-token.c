@@ -78,15 +78,28 @@ static void test_key(void **state)
 
 	(void)state;
 	strcpy(t.identity, HASH);
-	token_make_key(&t);
+	token_make_key(&t, 1795306500123456);
 	token_name(&t, name);
 	assert_true(token_name_parse(name, key, &attempt, &path));
 	assert_string_equal(key, t.key);
 	assert_memory_equal(key + 23, HASH, 16);
+	assert_true(key_time(key) == 1795306500123456);
 	assert_int_equal(attempt, 7);
 	assert_true(path == token_path_hash(SOURCE_MEMBER, "a/b.pdf"));
 	assert_true(path != token_path_hash(SOURCE_IN, "a/b.pdf"));
 	assert_true(path != token_path_hash(SOURCE_MEMBER, "a/B.pdf"));
+}
+
+/* A member has the time of its archive, and members the order that they have in it. */
+static void test_key_of_member(void **state)
+{
+	char file[] = KEY "/0003";
+	struct token t = { .source = SOURCE_MEMBER, .file = file };
+
+	(void)state;
+	strcpy(t.identity, HASH);
+	token_make_key(&t, 1795306500123456);
+	assert_true(key_time(t.key) == key_time(KEY) + 3);
 }
 
 static struct token sample(const char *file)
@@ -299,6 +312,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_key),
+		cmocka_unit_test(test_key_of_member),
 		cmocka_unit_test_setup_teardown(test_round_trip, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_torn, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_not_ours, set_up, tear_down),
