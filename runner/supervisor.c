@@ -161,6 +161,7 @@ static enum rc set_up(struct run *run, struct err *err)
 	run_reap_workers(run);
 	run_load_tokens(run);
 	run_sweep_attempts(run);
+	run->last_activity = loop_now();
 	return RC_OK;
 }
 
@@ -285,6 +286,10 @@ static bool drained(struct run *run)
 	if (run->documents || queue_length(&run->queue) || intake_waiting(&run->intake) ||
 	    run->counts.deferred || run->intake.more || run->intake.urgent ||
 	    lease_in_doubt(&run->lease))
+		return false;
+	/* Whoever admits documents may be about to: it looks for them as often as this. */
+	if (!run->gatekeeper && !run->draining &&
+	    loop_now() < run->last_activity + (double)run->config->rescan_seconds)
 		return false;
 	if (run->last_scan > run->last_activity || run->draining)
 		return true;
