@@ -3,8 +3,8 @@
  * unicode-data: what Unicode added since the libraries of Debian 12 (PCRE2: Unicode 14, utf8proc:
  * 15), and what it added since the normaliser of the reference implementation (Unicode 9).
  *
- * Found by asking the reference about every code point; tests/models/tokenizer-reference.py asks
- * it again.
+ * Found by asking the reference about every code point; tests/models/tokenizer-reference.py sweep
+ * compares them all.
  */
 #include "tokenizer/unicode-data.h"
 

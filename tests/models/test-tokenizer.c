@@ -163,8 +163,8 @@ static uint32_t random_below(uint32_t n)
 /* Every assigned code point among letters, spaces, quotes and digits; then many in random order. */
 static void make_points(struct buf *out)
 {
-	static const uint32_t mixed[] = {'a', 'A', ' ', '\n', '\r', '1', '\'', 's', 'L', 'l', '/',
-		'.', 0x301, 0x2b0, 0x4e2d, 0xa0, 0x1c5, 0x17f, 0x93c, 0x3000};
+	static const uint32_t mixed[] = {'a', 'A', ' ', '\n', '\r', '1', '\'', '\'', 's', 'L', 'l',
+		't', 'r', 'E', 'v', 'm', 'd', '/', '.', 0x301, 0x2b0, 0x4e2d, 0xa0, 0x1c5, 0x17f, 0x93c, 0x3000};
 
 	for (uint32_t c = 0; c < 0xe0200; c++) {
 		if (c == 0x32400)

@@ -3,6 +3,7 @@
 """The tokenizer beside the reference implementation (the `tokenizers` package of PyPI).
 
     tokenizer-reference.py compare FOLDER...   ids and decoded text over 20,000 strings and more
+    tokenizer-reference.py sweep FOLDER...     every code point of Unicode
     tokenizer-reference.py time FOLDER...      load, encode, decode, both in one run
     tokenizer-reference.py fixtures DIR [FOLDER...]   small vocabularies, and golden ids of all
 
@@ -165,21 +166,30 @@ def load(folder, plain):
 
 def compare_folder(folder, strings, mode):
     reference, whole = load(folder, mode == "plain")
-    equal = 0
+    equal = shown = 0
     for s, (ids, text) in zip(strings, run_tool(folder, mode, strings)):
         want = reference.encode(s.decode(errors="replace"), add_special_tokens=mode == "template").ids
         want_text = whole.decode(want, skip_special_tokens=False)
         if ids == want and text == want_text:
             equal += 1
-        elif equal > -1:
-            compare_folder.shown = getattr(compare_folder, "shown", 0) + 1
-            if compare_folder.shown < 10:
+        else:
+            shown += 1
+            if shown < 10:
                 print("  differs:", repr(s[:200]), ids[:40], want[:40], ascii(text[:80]), ascii(want_text[:80]))
     print(f"{folder}: {mode}: {len(strings)} strings, {equal} equal", flush=True)
     return equal == len(strings)
 
 
+def every_code_point():
+    """Each among letters, a mark and a digit, 64 of them in a string: classes and normalisation."""
+    points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    return ["".join(f"a{c}\u0334 B{c}1" for c in points[i : i + 64]).encode() for i in range(0, len(points), 64)]
+
+
 def compare(options):
+    if options.what == "sweep":
+        strings = every_code_point()
+        return 0 if all([compare_folder(folder, strings, "plain") for folder in options.folder]) else 1
     strings = make_strings(options.seed, options.count)
     ok = True
     for folder in options.folder:
@@ -319,10 +329,10 @@ def fixtures(options):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["compare", "time", "fixtures"])
+    parser.add_argument("what", choices=["compare", "sweep", "time", "fixtures"])
     parser.add_argument("folder", nargs="*")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int)
     options = parser.parse_intermixed_args()
     options.count = options.count or (1000 if options.what == "fixtures" else 20000)
-    sys.exit({"compare": compare, "time": measure, "fixtures": fixtures}[options.what](options))
+    sys.exit({"compare": compare, "sweep": compare, "time": measure, "fixtures": fixtures}[options.what](options))
