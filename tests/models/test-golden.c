@@ -4,6 +4,7 @@
  * (tests/golden/make-models.py): vision features, positions, logits of every step, greedy tokens.
  * In fp32 they agree to 1e-4; in bf16 we may be as far off as the reference's own bf16.
  */
+#include "image.h"
 #include "model.h"
 
 #include <dirent.h>
@@ -101,6 +102,42 @@ static void golden_close(struct golden *g)
 	weights_close(g->expected);
 	pool_close(g->pool);
 	free(g->folder);
+}
+
+/* Patches as the reference's processor makes them: the grid exactly, values to 1/255 of the range. */
+static void test_pixels(void **state)
+{
+	const struct tensor *grid;
+	struct golden g;
+	struct err err;
+
+	golden_open(&g, *state, NUMBER_F32);
+	grid = weights_find(g.expected, "grid");
+	for (size_t k = 0; grid && k < grid->shape[0]; k++) {
+		const struct tensor *source = expect(&g, "image.%zu", k), *want = expect(&g, "pixels.%zu", k);
+		struct image image = {(unsigned)source->shape[1], (unsigned)source->shape[0], (unsigned char *)source->data};
+		float *patches, step = 0;
+		unsigned rows, columns;
+		size_t off = 0;
+
+		for (unsigned c = 0; c < 3; c++)
+			step = fmaxf(step, 1 / (255 * g.model.config.image.std[c]));
+		if (image_patches(&g.model.config, &image, g.pool, &patches, &rows, &columns, &err) != RC_OK)
+			fail_msg("%s", err.text);
+		assert_int_equal(rows, integer(grid, 2 * k));
+		assert_int_equal(columns, integer(grid, 2 * k + 1));
+		for (size_t i = 0; i < want->size / sizeof(float); i++) {
+			float difference = fabsf(patches[i] - number_at(want, i));
+
+			if (!(difference < 1.01f * step))
+				fail_msg("%s: page %zu: value %zu is %g, not %g", g.folder, k, i, patches[i], number_at(want, i));
+			off += difference > 0.01f * step;
+		}
+		if (off)
+			fail_msg("%s: page %zu: %zu of %zu values are off by a level", g.folder, k, off, want->size / sizeof(float));
+		free(patches);
+	}
+	golden_close(&g);
 }
 
 static void check_vision(struct golden *g, double tolerance)
@@ -291,12 +328,13 @@ int main(void)
 	DIR *dir = opendir(root());
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
-	while (dir && count + 2 <= 64 && (e = readdir(dir)) != NULL) {
+	while (dir && count + 3 <= 64 && (e = readdir(dir)) != NULL) {
 		char *name;
 
 		if (e->d_name[0] == '.')
 			continue;
 		name = xstrdup(e->d_name);
+		tests[count++] = (struct CMUnitTest){xasprintf("%s pixels", name), test_pixels, NULL, NULL, name};
 		tests[count++] = (struct CMUnitTest){xasprintf("%s %s", name, fp32), test_fp32, NULL, NULL, name};
 		tests[count++] = (struct CMUnitTest){xasprintf("%s %s", name, bf16), test_bf16, NULL, NULL, name};
 	}
