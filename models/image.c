@@ -76,9 +76,10 @@ static double *exact_weights(struct line_filter *f, unsigned in, unsigned out, e
 		f->first[i] = (unsigned)low;
 		f->taps[i] = (unsigned)(high - low);
 		for (unsigned k = 0; k < f->taps[i]; k++)
-			sum += w[k] = shape(((double)k + (double)low - centre + 0.5) / stretch);
+			sum += w[k] = shape(((double)k + (double)low - centre + 0.5) * (1 / stretch));
+		/* Times the reciprocal, as Pillow has it: the last bit decides where a level is a tie. */
 		for (unsigned k = 0; sum != 0 && k < f->taps[i]; k++)
-			w[k] /= sum;
+			w[k] *= 1 / sum;
 	}
 	return weights;
 }

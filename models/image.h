@@ -4,8 +4,9 @@
  * processor makes them.
  *
  * Resizing is bit for bit what the reference does: Pillow's fixed-point resampling (src/libImaging/
- * Resample.c: 22 bits, two passes, 8 bits between them), or torchvision's on 8-bit tensors (ATen's
- * UpSampleKernel: the same with 16-bit coefficients). Sizes follow smart_resize of transformers'
+ * Resample.c up to Pillow 12: 22 bits, first across, then down, 8 bits between; Pillow 13 turns the
+ * passes round for some sizes, but no model was trained with it), or torchvision's on 8-bit tensors
+ * (ATen's UpSampleKernel: the same with 16-bit coefficients). Sizes follow smart_resize of transformers'
  * Qwen2-VL image processor: sides are multiples of patch x merge, the area within limits.
  */
 #ifndef MODELS_IMAGE_H
