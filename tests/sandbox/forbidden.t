@@ -136,8 +136,9 @@ def main():
                 counts = compare(tap, title, control, found, table)
                 refused += counts[0]
                 toothless += counts[1]
-    print("# %d forbidden acts refused; in %d of these the control shows that it was the sandbox"
-          % (refused, refused - toothless))
+    print("# figure: sandbox table: %d acts tried x %d kinds, alone and behind the supervisor, %d users: "
+          "%d refused, %d of them by the sandbox alone"
+          % (len(control), len(KINDS), len(users()), refused, refused - toothless))
     tap.end()
 
 
