@@ -5,7 +5,7 @@
 #include "fuzz.h"
 
 #include "decode.h"
-#include "image.h"
+#include "decode/image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "image.h"
+#include "decode/image.h"
 
 #include <stdio.h>
 #include <stdlib.h>
