@@ -44,7 +44,7 @@ class Machine:
         up = self.spool.path / f"{self.name}.up"
         up.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc",
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc",
              "sh", "-c", BOOT, "sh", self.name, OPTIONS, self.spool.root, self.view, up],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         atexit.register(self.die)
@@ -158,6 +158,8 @@ def play(step, total, counts):
     begun = time.monotonic()
     wait_for(lambda: not spool.left() and not spool.tokens(), 120, 0.2)
     print(f"# step {step.number}: all read {time.monotonic() - begun:.0f} s after the last arrival")
+    # A worker that died with its machine is only known to be dead when its lease has run out.
+    wait_for(lambda: not os.listdir(spool.root / "state" / "tmp"), 3 * LEASE, 0.2)
     found = []
     for machine in machines:  # one that was evicted as a zombie has ended with 75
         code = machine.end(signal.SIGTERM)

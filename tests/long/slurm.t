@@ -67,7 +67,7 @@ class Node:
     def __init__(self, folder, name):
         self.name = name
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc",
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc",
              "sh", "-c", BOOT, "sh", name, folder], stdin=subprocess.DEVNULL)
         atexit.register(lambda: (self.process.kill(), self.process.wait()))
         if not wait_for(lambda: (folder / f"{name}.up").exists() or self.process.poll() is not None) \
