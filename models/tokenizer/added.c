@@ -14,7 +14,8 @@
 
 static int compare(const void *a, const void *b)
 {
-	const struct added *x = *(const struct added *const *)a, *y = *(const struct added *const *)b;
+	const struct added *x = *(const struct added *const *)a,
+			   *y = *(const struct added *const *)b;
 	unsigned char first_x = (unsigned char)*x->text, first_y = (unsigned char)*y->text;
 
 	if (first_x != first_y)
@@ -81,11 +82,11 @@ static bool is_class(const char *s, size_t at, unsigned char class)
 static bool stands_alone(const char *s, size_t len, size_t start, size_t stop)
 {
 	return (!start || !is_class(s, utf8_back(s, start), CLASS_WORD)) &&
-		(stop == len || !is_class(s, stop, CLASS_WORD));
+	       (stop == len || !is_class(s, stop, CLASS_WORD));
 }
 
 bool added_next(const struct matcher *m, const char *s, size_t len, size_t *at, size_t done,
-	struct added_match *match)
+		struct added_match *match)
 {
 	while (*at < len) {
 		const struct added *a = match_at(m, s + *at, len - *at);

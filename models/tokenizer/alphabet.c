@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#define FIRST_FREE 0x100
+#define FIRST_FREE   0x100
 #define ALPHABET_END 0x144
 
 static uint16_t character_of[256];

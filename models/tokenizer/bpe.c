@@ -7,8 +7,8 @@
  * by (rank, place) over a linked list of pieces, n log n for a hostile word of megabytes; a
  * candidate whose pieces have changed is passed over.
  *
- * Words that were merged before are remembered in a table without lists: of two in one slot the later
- * stays.
+ * Words that were merged before are remembered in a table without lists: of two in one slot the
+ * later stays.
  */
 #include "tokenizer/internal.h"
 
@@ -92,7 +92,8 @@ bool merges_add(struct tokenizer *t, uint32_t a, uint32_t b, uint32_t id)
 }
 
 /* The merge of id[0] and id[1]. */
-static inline void look_up(const struct tokenizer *t, const uint32_t *id, uint32_t *rank, uint32_t *into)
+static inline void look_up(const struct tokenizer *t, const uint32_t *id, uint32_t *rank,
+			   uint32_t *into)
 {
 	const struct merge *m = merge_of(t, id[0], id[1]);
 
@@ -188,7 +189,8 @@ static void merge_long(struct tokenizer *t, const char *s, size_t len, struct to
 	}
 	for (size_t i = 0; i < len; i++)
 		b->piece[i] = (struct piece){t->byte_token[(unsigned char)s[i]],
-			i ? (uint32_t)i - 1 : NO_TOKEN, i + 1 < len ? (uint32_t)i + 1 : NO_TOKEN};
+					     i ? (uint32_t)i - 1 : NO_TOKEN,
+					     i + 1 < len ? (uint32_t)i + 1 : NO_TOKEN};
 	b->count = 0;
 	for (size_t i = 0; i < len; i++)
 		consider(t, b, (uint32_t)i);

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GPT2_REGEX "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define GPT2_REGEX                                                                                 \
+	"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define PATH_BYTES  160
 #define CONTENT_MAX 4096
 #define AROUND_MAX  64
@@ -43,10 +44,11 @@ static enum rc refuse(const struct place *place, const char *field, const char *
 	return RC_FATAL;
 }
 
-static void place_set(struct place *place, const char *file, struct err *err, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+static void place_set(struct place *place, const char *file, struct err *err, const char *format,
+		      ...) __attribute__((format(printf, 4, 5)));
 
-static void place_set(struct place *place, const char *file, struct err *err, const char *format, ...)
+static void place_set(struct place *place, const char *file, struct err *err, const char *format,
+		      ...)
 {
 	va_list ap;
 
@@ -65,19 +67,20 @@ static enum rc known_fields(const struct place *place, json_t *object, const cha
 
 	if (!json_is_object(object))
 		return refuse(place, "", "an object expected");
-	json_object_foreach(object, key, value) {
+	json_object_foreach(object, key, value)
+	{
 		char word[64];
 		int len = snprintf(word, sizeof(word), " %s ", key);
 
-		if (strcmp(key, "type") && (len >= (int)sizeof(word) || strchr(key, ' ') ||
-			!strstr(known, word)))
+		if (strcmp(key, "type") &&
+		    (len >= (int)sizeof(word) || strchr(key, ' ') || !strstr(known, word)))
 			return refuse(place, "", "field \"%.60s\" is not known", key);
 	}
 	return RC_OK;
 }
 
 static enum rc get_bool(const struct place *place, json_t *object, const char *key, bool otherwise,
-	bool *out)
+			bool *out)
 {
 	json_t *value = json_object_get(object, key);
 
@@ -137,7 +140,8 @@ enum rc config_normalizer(struct tokenizer *t, json_t *object, const char *file,
 		rc = get_list(&place, object, "normalizers", &list);
 	if (rc)
 		return rc;
-	json_array_foreach(list, i, item) {
+	json_array_foreach(list, i, item)
+	{
 		place_set(&place, file, err, "normalizer.normalizers[%zu]", i);
 		rc = normalizer_one(t, &place, item);
 		if (rc)
@@ -146,13 +150,13 @@ enum rc config_normalizer(struct tokenizer *t, json_t *object, const char *file,
 	return RC_OK;
 }
 
-static enum rc add_split(struct tokenizer *t, const struct place *place, const char *regex, size_t len,
-	enum split_keep keep)
+static enum rc add_split(struct tokenizer *t, const struct place *place, const char *regex,
+			 size_t len, enum split_keep keep)
 {
 	if (t->split_count == SPLITS_MAX)
 		return refuse(place, "", "more than %d splits", SPLITS_MAX);
 	return split_new(&t->split[t->split_count++], regex, len, keep, SPLIT_BEST,
-		"tokenizer.json: pre_tokenizer", place->err);
+			 "tokenizer.json: pre_tokenizer", place->err);
 }
 
 static enum rc split_keep_of(const struct place *place, json_t *object, enum split_keep *keep)
@@ -169,7 +173,7 @@ static enum rc split_keep_of(const struct place *place, json_t *object, enum spl
 		*keep = invert ? SPLIT_KEEP_MATCHES : SPLIT_KEEP_GAPS;
 	else
 		return refuse(place, "behavior", "\"%.60s\" is not supported",
-			behavior ? behavior : "");
+			      behavior ? behavior : "");
 	return RC_OK;
 }
 
@@ -190,7 +194,7 @@ static enum rc pre_split(struct tokenizer *t, const struct place *place, json_t 
 		return refuse(place, "pattern", "{\"Regex\": ...} or {\"String\": ...} expected");
 	if (regex)
 		return add_split(t, place, json_string_value(regex), json_string_length(regex),
-			keep);
+				 keep);
 	buf_init(&escaped, CONTENT_MAX);
 	for (const char *c = json_string_value(string); *c; c++) {
 		if (strchr("\\[](){}^$|.*+?&-", *c))
@@ -242,7 +246,8 @@ enum rc config_pre_tokenizer(struct tokenizer *t, json_t *object, const char *fi
 		rc = get_list(&place, object, "pretokenizers", &list);
 	if (rc)
 		return rc;
-	json_array_foreach(list, i, item) {
+	json_array_foreach(list, i, item)
+	{
 		place_set(&place, file, err, "pre_tokenizer.pretokenizers[%zu]", i);
 		if (bytes)
 			return refuse(&place, "", "something behind ByteLevel is not supported");
@@ -260,15 +265,17 @@ enum rc config_pre_tokenizer(struct tokenizer *t, json_t *object, const char *fi
 }
 
 /* The ids of one special token of a template. */
-static enum rc template_ids(struct tokenizer *t, const struct place *place, json_t *special, json_t *name,
-	struct token_ids *out)
+static enum rc template_ids(struct tokenizer *t, const struct place *place, json_t *special,
+			    json_t *name, struct token_ids *out)
 {
-	json_t *ids = json_object_get(json_object_get(special, json_string_value(name)), "ids"), *id;
+	json_t *ids = json_object_get(json_object_get(special, json_string_value(name)), "ids"),
+	       *id;
 	size_t i;
 
 	if (!json_is_string(name) || !json_is_array(ids))
 		return refuse(place, "special_tokens", "a name of the template is missing");
-	json_array_foreach(ids, i, id) {
+	json_array_foreach(ids, i, id)
+	{
 		json_int_t value = json_is_integer(id) ? json_integer_value(id) : -1;
 
 		if (value < 0 || (size_t)value >= t->size || !t->token[value].len)
@@ -291,7 +298,8 @@ static enum rc post_template(struct tokenizer *t, const struct place *place, jso
 		rc = get_list(place, object, "single", &single);
 	if (rc)
 		return rc;
-	json_array_foreach(single, i, item) {
+	json_array_foreach(single, i, item)
+	{
 		token = json_object_get(item, "SpecialToken");
 		if (json_object_get(item, "Sequence") && !text)
 			text = true;
@@ -299,14 +307,16 @@ static enum rc post_template(struct tokenizer *t, const struct place *place, jso
 			return refuse(place, "single", "item %zu is not supported", i);
 		else
 			rc = template_ids(t, place, json_object_get(object, "special_tokens"),
-				json_object_get(token, "id"), text ? &t->after : &t->before);
+					  json_object_get(token, "id"),
+					  text ? &t->after : &t->before);
 		if (rc)
 			return rc;
 	}
 	return text ? RC_OK : refuse(place, "single", "the text has no place in it");
 }
 
-enum rc config_post_processor(struct tokenizer *t, json_t *object, const char *file, struct err *err)
+enum rc config_post_processor(struct tokenizer *t, json_t *object, const char *file,
+			      struct err *err)
 {
 	struct place place;
 	bool template = false;
@@ -331,7 +341,7 @@ enum rc config_post_processor(struct tokenizer *t, json_t *object, const char *f
 		/* ByteLevel corrects offsets alone. */
 		if (!strcmp(type_of(item), "ByteLevel"))
 			rc = known_fields(&place, item,
-				" add_prefix_space trim_offsets use_regex ");
+					  " add_prefix_space trim_offsets use_regex ");
 		else if (strcmp(type_of(item), "TemplateProcessing"))
 			rc = refuse_type(&place, item);
 		else if (template)
@@ -366,8 +376,8 @@ enum rc config_decoder(json_t *object, const char *file, struct err *err)
 }
 
 /* Its id is the one that the vocabulary has for its text, or one that is free. */
-static enum rc added_id(struct tokenizer *t, const struct place *place, json_t *id, const char *text,
-	size_t len, uint32_t *out)
+static enum rc added_id(struct tokenizer *t, const struct place *place, json_t *id,
+			const char *text, size_t len, uint32_t *out)
 {
 	json_int_t value = json_is_integer(id) ? json_integer_value(id) : -1;
 	uint32_t listed;
@@ -384,7 +394,7 @@ static enum rc added_id(struct tokenizer *t, const struct place *place, json_t *
 
 /* A copy; of a `normalized` one as normalised text has it, as which the reference shows it too. */
 static char *added_text(const struct tokenizer *t, bool normalized, const char *s, size_t len,
-	size_t *out_len)
+			size_t *out_len)
 {
 	struct buf text;
 
@@ -401,7 +411,7 @@ static enum rc added_one(struct tokenizer *t, const struct place *place, json_t 
 	struct added *added = &t->added[t->added_count];
 	size_t len;
 	enum rc rc = known_fields(place, object,
-		" id content single_word lstrip rstrip normalized special ");
+				  " id content single_word lstrip rstrip normalized special ");
 
 	if (!rc)
 		rc = get_bool(place, object, "special", false, &added->special);
@@ -418,7 +428,8 @@ static enum rc added_one(struct tokenizer *t, const struct place *place, json_t 
 	len = json_string_length(content);
 	if (!json_is_string(content) || !len || len > CONTENT_MAX)
 		return refuse(place, "content", "1 to %d bytes expected", CONTENT_MAX);
-	added->text = added_text(t, added->normalized, json_string_value(content), len, &added->len);
+	added->text =
+		added_text(t, added->normalized, json_string_value(content), len, &added->len);
 	t->added_count++;
 	rc = added_id(t, place, json_object_get(object, "id"), added->text, added->len, &added->id);
 	if (rc)
@@ -439,7 +450,8 @@ enum rc config_added_tokens(struct tokenizer *t, json_t *list, const char *file,
 	if (!json_is_array(list) || json_array_size(list) > ADDED_MAX)
 		return refuse(&place, "", "a list of at most %u expected", ADDED_MAX);
 	t->added = xcalloc(json_array_size(list) + 1, sizeof(*t->added));
-	json_array_foreach(list, i, item) {
+	json_array_foreach(list, i, item)
+	{
 		place_set(&place, file, err, "added_tokens[%zu]", i);
 		rc = added_one(t, &place, item);
 		if (rc)

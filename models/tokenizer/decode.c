@@ -38,7 +38,7 @@ bool tokenizer_eos(const struct tokenizer *t, uint32_t *id)
 }
 
 void token_stream_push(struct token_stream *stream, const struct tokenizer *t, uint32_t id,
-	struct buf *out)
+		       struct buf *out)
 {
 	size_t len = 0, used = 0, rest;
 	const char *bytes = tokenizer_bytes(t, id, &len);
@@ -66,8 +66,8 @@ void token_stream_end(struct token_stream *stream, struct buf *out)
 	stream->len = 0;
 }
 
-void tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, size_t count, bool skip_special,
-	struct buf *out)
+void tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, size_t count,
+		      bool skip_special, struct buf *out)
 {
 	struct token_stream stream = {0};
 

@@ -63,7 +63,7 @@ static enum rc encode_added(struct encoding *, const struct matcher *, const cha
 
 /* What lies between added tokens. */
 static enum rc encode_between(struct encoding *e, const struct matcher *found, const char *s,
-	size_t len)
+			      size_t len)
 {
 	struct tokenizer *t = e->t;
 	struct buf normal;
@@ -100,7 +100,7 @@ static enum rc encode_added(struct encoding *e, const struct matcher *m, const c
 }
 
 enum rc tokenizer_encode(struct tokenizer *t, const char *text, size_t len, unsigned flags,
-	struct token_ids *out, struct err *err)
+			 struct token_ids *out, struct err *err)
 {
 	struct encoding e = {t, flags, out, err};
 	size_t before = out->count;

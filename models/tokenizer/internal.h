@@ -14,11 +14,11 @@
 #define NO_TOKEN UINT32_MAX
 
 /* More than any vocabulary has; what a hostile file may make us allocate follows from these. */
-#define TOKENS_MAX       (1u << 22)
-#define TOKEN_BYTES_MAX  (1u << 16)
-#define ADDED_MAX        (1u << 16)
-#define FILE_MAX         ((size_t)512 << 20)
-#define TEXT_MAX         ((size_t)256 << 20)
+#define TOKENS_MAX	(1u << 22)
+#define TOKEN_BYTES_MAX (1u << 16)
+#define ADDED_MAX	(1u << 16)
+#define FILE_MAX	((size_t)512 << 20)
+#define TEXT_MAX	((size_t)256 << 20)
 
 /* An entry of the vocabulary. `bytes` is into tokenizer.bytes. */
 struct token {
@@ -103,7 +103,7 @@ struct added_match {
 
 /* The first match at or after *at, which moves behind it. `done`: what earlier ones took. */
 bool added_next(const struct matcher *, const char *s, size_t len, size_t *at, size_t done,
-	struct added_match *);
+		struct added_match *);
 
 /* bpe.c: merges_grow() before the first merge. */
 void merges_grow(struct tokenizer *);

@@ -33,16 +33,45 @@ struct member {
 	struct span value;
 };
 
-enum { TOP_VERSION, TOP_TRUNCATION, TOP_PADDING, TOP_ADDED, TOP_NORMALIZER, TOP_PRE, TOP_POST,
-	TOP_DECODER, TOP_MODEL, TOP_COUNT };
-static const char *const top_names[] = {"version", "truncation", "padding", "added_tokens",
-	"normalizer", "pre_tokenizer", "post_processor", "decoder", "model"};
+enum {
+	TOP_VERSION,
+	TOP_TRUNCATION,
+	TOP_PADDING,
+	TOP_ADDED,
+	TOP_NORMALIZER,
+	TOP_PRE,
+	TOP_POST,
+	TOP_DECODER,
+	TOP_MODEL,
+	TOP_COUNT
+};
+static const char *const top_names[] = {"version",	  "truncation", "padding",
+					"added_tokens",	  "normalizer", "pre_tokenizer",
+					"post_processor", "decoder",	"model"};
 
-enum { MODEL_TYPE, MODEL_DROPOUT, MODEL_UNK, MODEL_PREFIX, MODEL_SUFFIX, MODEL_FUSE,
-	MODEL_FALLBACK, MODEL_IGNORE, MODEL_VOCAB, MODEL_MERGES, MODEL_COUNT };
-static const char *const model_names[] = {"type", "dropout", "unk_token",
-	"continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback",
-	"ignore_merges", "vocab", "merges"};
+enum {
+	MODEL_TYPE,
+	MODEL_DROPOUT,
+	MODEL_UNK,
+	MODEL_PREFIX,
+	MODEL_SUFFIX,
+	MODEL_FUSE,
+	MODEL_FALLBACK,
+	MODEL_IGNORE,
+	MODEL_VOCAB,
+	MODEL_MERGES,
+	MODEL_COUNT
+};
+static const char *const model_names[] = {"type",
+					  "dropout",
+					  "unk_token",
+					  "continuing_subword_prefix",
+					  "end_of_word_suffix",
+					  "fuse_unk",
+					  "byte_fallback",
+					  "ignore_merges",
+					  "vocab",
+					  "merges"};
 
 static enum rc refuse(const struct load *l, const char *path, const char *what)
 {
@@ -64,7 +93,7 @@ static enum rc scan_result(struct scan *s)
 
 /* The spans of the members of an object, which has no others than `names`. */
 static enum rc find_members(const struct load *l, struct span object, const char *path,
-	const char *const *names, size_t count, struct span *values)
+			    const char *const *names, size_t count, struct span *values)
 {
 	bool first = true;
 	struct scan s;
@@ -79,8 +108,8 @@ static enum rc find_members(const struct load *l, struct span object, const char
 			if (strlen(names[i]) == key.len && !memcmp(names[i], key.s, key.len))
 				break;
 		if (i == count)
-			scan_fail(&s, "field \"%.*s\" is not known",
-				(int)min_u64(key.len, 60), key.s);
+			scan_fail(&s, "field \"%.*s\" is not known", (int)min_u64(key.len, 60),
+				  key.s);
 		else if (values[i].s)
 			scan_fail(&s, "field \"%s\" a second time", names[i]);
 		else if (scan_value(&s, &value))
@@ -105,10 +134,10 @@ static enum rc parse(const struct load *l, struct span span, const char *path, j
 static enum rc expect(const struct load *l, struct span span, const char *path, const char *same)
 {
 	if (!span.s || (span.len == 4 && !memcmp(span.s, "null", 4)) ||
-		(span.len == strlen(same) && !memcmp(span.s, same, span.len)))
+	    (span.len == strlen(same) && !memcmp(span.s, same, span.len)))
 		return RC_OK;
-	return err_set(l->err, RC_FATAL, "tokenizer", "%s: %s: %.*s is not supported", l->file, path,
-		(int)min_u64(span.len, 60), span.s);
+	return err_set(l->err, RC_FATAL, "tokenizer", "%s: %s: %.*s is not supported", l->file,
+		       path, (int)min_u64(span.len, 60), span.s);
 }
 
 static enum rc model_flags(const struct load *l, const struct span *model)
@@ -128,8 +157,8 @@ static enum rc model_flags(const struct load *l, const struct span *model)
 		rc = expect(l, model[MODEL_FALLBACK], "model.byte_fallback", "false");
 	if (rc)
 		return rc;
-	l->t->ignore_merges = model[MODEL_IGNORE].len == 4 &&
-		!memcmp(model[MODEL_IGNORE].s, "true", 4);
+	l->t->ignore_merges =
+		model[MODEL_IGNORE].len == 4 && !memcmp(model[MODEL_IGNORE].s, "true", 4);
 	/* unk_token and fuse_unk have no meaning: every byte has a token. */
 	return l->t->ignore_merges ? RC_OK
 				   : expect(l, model[MODEL_IGNORE], "model.ignore_merges", "false");
@@ -199,7 +228,7 @@ static enum rc byte_tokens(const struct load *l)
 		buf_release(&name);
 		if (!found)
 			return err_set(l->err, RC_FATAL, "tokenizer",
-				"%s: model.vocab: no token for byte 0x%02x", l->file, byte);
+				       "%s: model.vocab: no token for byte 0x%02x", l->file, byte);
 	}
 	return RC_OK;
 }
@@ -240,7 +269,7 @@ static bool add_merge(struct scan *s, struct tokenizer *t, const struct buf *bot
 	uint32_t a, b, id;
 
 	if (!strings_find(&t->names, both->data, split, &a) ||
-		!strings_find(&t->names, both->data + split, both->len - split, &b))
+	    !strings_find(&t->names, both->data + split, both->len - split, &b))
 		return scan_fail(s, "[%zu]: a part that is not in model.vocab", t->merge_count);
 	if (!strings_find(&t->names, both->data, both->len, &id))
 		return scan_fail(s, "[%zu]: its result is not in model.vocab", t->merge_count);
@@ -261,7 +290,7 @@ static enum rc read_merges(const struct load *l, struct span merges)
 	scan_at(l, &s, merges, "model.merges");
 	scan_open(&s, '[');
 	while (scan_more(&s, '[', &first) && read_merge(&s, &both, &split) &&
-		add_merge(&s, l->t, &both, split))
+	       add_merge(&s, l->t, &both, split))
 		continue;
 	scan_finish(&s);
 	buf_release(&both);
@@ -301,7 +330,8 @@ static enum rc place_added(const struct load *l)
 			t->token[a->id].special = a->special;
 		else if (t->token[a->id].len)
 			return err_set(l->err, RC_FATAL, "tokenizer",
-				"%s: added_tokens[%zu].id: %u a second time", l->file, i, a->id);
+				       "%s: added_tokens[%zu].id: %u a second time", l->file, i,
+				       a->id);
 		else
 			token_set(t, a->id, a->text, a->len, a->special);
 	}
@@ -349,7 +379,7 @@ static enum rc load(const struct load *l)
 
 	if (valid != l->len)
 		return err_set(l->err, RC_FATAL, "tokenizer", "%s: not UTF-8 (byte %zu)", l->file,
-			valid);
+			       valid);
 	rc = find_members(l, (struct span){l->json, l->len}, "", top_names, TOP_COUNT, member);
 	if (!rc && !member[TOP_MODEL].s)
 		rc = refuse(l, "model", "missing");
@@ -363,7 +393,7 @@ static enum rc load(const struct load *l)
 }
 
 enum rc tokenizer_parse(struct tokenizer **out, const char *json, size_t len, const char *name,
-	struct err *err)
+			struct err *err)
 {
 	struct tokenizer *t = xcalloc(1, sizeof(*t));
 	struct load l = {t, json, name, len, err};
@@ -399,7 +429,8 @@ void tokenizer_free(struct tokenizer *t)
 }
 
 /* The whole file, to be unmapped; an absent one is RC_OK with data NULL where it may be. */
-static enum rc map_file(const char *path, bool optional, const char **data, size_t *len, struct err *err)
+static enum rc map_file(const char *path, bool optional, const char **data, size_t *len,
+			struct err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
@@ -407,13 +438,14 @@ static enum rc map_file(const char *path, bool optional, const char **data, size
 
 	*data = NULL;
 	if (fd < 0)
-		return optional && errno == ENOENT ? RC_OK
-						   : err_errno(err, RC_FATAL, "tokenizer", "%s", path);
+		return optional && errno == ENOENT
+			       ? RC_OK
+			       : err_errno(err, RC_FATAL, "tokenizer", "%s", path);
 	if (fstat(fd, &st)) {
 		rc = err_errno(err, RC_FATAL, "tokenizer", "%s", path);
 	} else if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (uint64_t)st.st_size > FILE_MAX) {
-		rc = err_set(err, RC_FATAL, "tokenizer",
-			"%s: not a file of 1 to %zu bytes", path, FILE_MAX);
+		rc = err_set(err, RC_FATAL, "tokenizer", "%s: not a file of 1 to %zu bytes", path,
+			     FILE_MAX);
 	} else {
 		*len = (size_t)st.st_size;
 		*data = mmap(NULL, *len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
@@ -442,16 +474,18 @@ static enum rc read_config(struct tokenizer *t, json_t *config, const char *path
 		return err_set(err, RC_FATAL, "tokenizer", "%s: an object expected", path);
 	if (eos && !json_is_null(eos)) {
 		if (!content || (!tokenizer_find(t, content, &t->eos) &&
-			!strings_find(&t->names, content, strlen(content), &t->eos)))
+				 !strings_find(&t->names, content, strlen(content), &t->eos)))
 			return err_set(err, RC_FATAL, "tokenizer",
-				"%s: eos_token: not a token of tokenizer.json", path);
+				       "%s: eos_token: not a token of tokenizer.json", path);
 	}
-	json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, token) {
+	json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, token)
+	{
 		content = content_of(token);
-		if (!content || !tokenizer_find(t, content, &id) || (uint64_t)id != strtoull(key, NULL, 10))
+		if (!content || !tokenizer_find(t, content, &id) ||
+		    (uint64_t)id != strtoull(key, NULL, 10))
 			return err_set(err, RC_FATAL, "tokenizer",
-				"%s: added_tokens_decoder.%.20s: not so in tokenizer.json", path,
-				key);
+				       "%s: added_tokens_decoder.%.20s: not so in tokenizer.json",
+				       path, key);
 	}
 	return RC_OK;
 }

@@ -27,8 +27,8 @@
 #define STACK_MIN   65536
 #define STACK_MAX   (32u << 20)
 
-#define WHITE_SPACE                                                                               \
-	"\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"        \
+#define WHITE_SPACE                                                                                \
+	"\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"         \
 	"\\x{202f}\\x{205f}\\x{3000}"
 
 struct pattern {
@@ -44,7 +44,7 @@ struct translation {
 	struct buf out;
 	bool in_class;
 	unsigned depth, insensitive; /* open groups; the one that is (?i:, or 0 */
-	char previous;               /* the letter before, in (?i: */
+	char previous;		     /* the letter before, in (?i: */
 	const char *refused;
 };
 
@@ -54,7 +54,8 @@ static bool refuse(struct translation *t, const char *what)
 	return false;
 }
 
-static void set(struct translation *t, bool negative, const char *name, size_t len, const char *numbers)
+static void set(struct translation *t, bool negative, const char *name, size_t len,
+		const char *numbers)
 {
 	if (!t->in_class)
 		buf_adds(&t->out, negative ? "[^" : "[");
@@ -70,7 +71,7 @@ static void set(struct translation *t, bool negative, const char *name, size_t l
 static bool property(struct translation *t, bool negative)
 {
 	static const char known[] = " L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po"
-		" S Sm Sc Sk So Z Zs Zl Zp ";
+				    " S Sm Sc Sk So Z Zs Zl Zp ";
 	const char *close = memchr(t->s, '}', (size_t)(t->end - t->s));
 	char name[6];
 	size_t len;
@@ -267,8 +268,9 @@ static enum rc compile(struct pattern *p, const struct buf *text, struct err *er
 		return err_set(err, RC_FATAL, "tokenizer", "%s: no memory", p->place);
 	pcre2_set_newline(context, PCRE2_NEWLINE_LF);
 	p->code = pcre2_compile((PCRE2_SPTR)text->data, text->len,
-		PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE, &error,
-		&offset, context);
+				PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C |
+					PCRE2_NO_AUTO_CAPTURE,
+				&error, &offset, context);
 	pcre2_compile_context_free(context);
 	if (!p->code) {
 		pcre2_get_error_message(error, message, sizeof(message));
@@ -288,7 +290,7 @@ static enum rc compile(struct pattern *p, const struct buf *text, struct err *er
 }
 
 enum rc pattern_new(struct pattern **out, const char *regex, size_t len, const char *place,
-	struct err *err)
+		    struct err *err)
 {
 	struct translation t = {.s = regex, .end = regex + len};
 	struct pattern *p = xcalloc(1, sizeof(*p));
@@ -304,8 +306,8 @@ enum rc pattern_new(struct pattern **out, const char *regex, size_t len, const c
 		token(&t);
 	if (t.refused)
 		rc = err_set(err, RC_FATAL, "tokenizer",
-			"%s: %s is not supported (byte %zu of the expression)", place, t.refused,
-			(size_t)(t.s - regex));
+			     "%s: %s is not supported (byte %zu of the expression)", place,
+			     t.refused, (size_t)(t.s - regex));
 	else if (t.out.overflow)
 		rc = err_set(err, RC_FATAL, "tokenizer", "%s: too large", place);
 	else
@@ -331,12 +333,12 @@ void pattern_free(struct pattern *p)
 }
 
 enum rc pattern_find(struct pattern *p, const char *s, size_t len, size_t from, size_t *start,
-	size_t *stop, bool *found, struct err *err)
+		     size_t *stop, bool *found, struct err *err)
 {
 	PCRE2_UCHAR message[128];
 	const PCRE2_SIZE *offsets;
 	int rc = pcre2_match(p->code, (PCRE2_SPTR)s, len, from, PCRE2_NO_UTF_CHECK, p->data,
-		p->context);
+			     p->context);
 
 	*found = rc >= 0;
 	if (rc == PCRE2_ERROR_NOMATCH)

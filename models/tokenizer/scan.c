@@ -8,14 +8,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEPTH_MAX   64
+#define DEPTH_MAX    64
 #define STRING_BYTES ((size_t)1 << 20)
 
 void scan_init(struct scan *s, struct span span, const char *begin, const char *file,
-	const char *path, struct err *err)
+	       const char *path, struct err *err)
 {
-	*s = (struct scan){.at = span.s, .end = span.s + span.len, .begin = begin, .file = file,
-		.path = path, .err = err};
+	*s = (struct scan){.at = span.s,
+			   .end = span.s + span.len,
+			   .begin = begin,
+			   .file = file,
+			   .path = path,
+			   .err = err};
 	buf_init(&s->text, STRING_BYTES);
 }
 
@@ -43,7 +47,7 @@ bool scan_fail(struct scan *s, const char *format, ...)
 char scan_peek(struct scan *s)
 {
 	while (s->at < s->end &&
-		(*s->at == ' ' || *s->at == '\n' || *s->at == '\t' || *s->at == '\r'))
+	       (*s->at == ' ' || *s->at == '\n' || *s->at == '\t' || *s->at == '\r'))
 		s->at++;
 	return s->at < s->end ? *s->at : 0;
 }
@@ -137,7 +141,8 @@ static bool scan_escape(struct scan *s)
 	s->at += 4;
 	if (c >= 0xd800 && c < 0xe000) {
 		low = s->end - s->at >= 6 && s->at[0] == '\\' && s->at[1] == 'u'
-			? hex4(s->at + 2, s->end) : -1;
+			      ? hex4(s->at + 2, s->end)
+			      : -1;
 		if (c >= 0xdc00 || low < 0xdc00 || low > 0xdfff)
 			return scan_fail(s, "half of a surrogate pair");
 		s->at += 6;
@@ -202,7 +207,7 @@ bool scan_number(struct scan *s, uint32_t max, uint32_t *out)
 			return scan_fail(s, "number over %u", max);
 	}
 	if (s->at == from || (*from == '0' && s->at > from + 1) ||
-		(s->at < s->end && (*s->at == '.' || *s->at == 'e' || *s->at == 'E')))
+	    (s->at < s->end && (*s->at == '.' || *s->at == 'e' || *s->at == 'E')))
 		return scan_fail(s, "whole number from 0 to %u expected", max);
 	*out = (uint32_t)value;
 	return true;

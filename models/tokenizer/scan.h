@@ -30,7 +30,7 @@ struct scan {
 };
 
 void scan_init(struct scan *, struct span, const char *begin, const char *file, const char *path,
-	struct err *);
+	       struct err *);
 void scan_release(struct scan *);
 
 /* Fill the error with the place, and return false. */

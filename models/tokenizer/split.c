@@ -14,7 +14,7 @@ struct split {
 };
 
 enum rc split_new(struct split **out, const char *regex, size_t len, enum split_keep keep,
-	enum split_by by, const char *place, struct err *err)
+		  enum split_by by, const char *place, struct err *err)
 {
 	struct split *split = xcalloc(1, sizeof(*split));
 	enum rc rc = RC_OK;
@@ -52,7 +52,7 @@ static bool step(const char *s, size_t len, size_t *at)
 }
 
 bool split_next(struct split *split, const char *s, size_t len, struct split_at *at, size_t *start,
-	size_t *stop, enum rc *rc, struct err *err)
+		size_t *stop, enum rc *rc, struct err *err)
 {
 	*rc = RC_OK;
 	if (split->words) {
@@ -78,7 +78,8 @@ bool split_next(struct split *split, const char *s, size_t len, struct split_at 
 		}
 		if (at->ended)
 			return false;
-		*rc = pattern_find(split->pattern, s, len, at->from, &at->start, &at->stop, &found, err);
+		*rc = pattern_find(split->pattern, s, len, at->from, &at->start, &at->stop, &found,
+				   err);
 		if (*rc)
 			return false;
 		at->waiting = found;

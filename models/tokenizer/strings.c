@@ -3,8 +3,8 @@
  * strings: open addressing with linear probing over indices into an array of entries; the bytes of
  * all strings lie one behind the other. At most half of the slots are taken.
  *
- * Strings made to collide make a hostile file slow to load, by its own size and no more than that of
- * TOKENS_MAX; the time of a start is what its author may spend.
+ * Strings made to collide make a hostile file slow to load, by its own size and no more than that
+ * of TOKENS_MAX; the time of a start is what its author may spend.
  */
 #include "tokenizer/strings.h"
 #include "base/err.h"

@@ -21,11 +21,12 @@
 
 struct tokenizer;
 
-/* tokenizer.json of `folder`, and its tokenizer_config.json for the end token where there is one. */
+/* tokenizer.json of `folder`, and its tokenizer_config.json for the end token where there is one.
+ */
 enum rc tokenizer_open(struct tokenizer **, const char *folder, struct err *);
 /* The same from memory; `name` is what errors call the file. */
 enum rc tokenizer_parse(struct tokenizer **, const char *json, size_t len, const char *name,
-	struct err *);
+			struct err *);
 void tokenizer_free(struct tokenizer *);
 
 /* A growing array of ids; zero-initialised it is empty. */
@@ -48,7 +49,7 @@ enum {
 
 /* Append the ids of text. Bytes that are not UTF-8 count as U+FFFD, one a maximal subpart. */
 enum rc tokenizer_encode(struct tokenizer *, const char *text, size_t len, unsigned flags,
-	struct token_ids *out, struct err *);
+			 struct token_ids *out, struct err *);
 
 /* Ids are below this; there may be gaps. A model's matrix often has more rows: never emit those. */
 size_t tokenizer_size(const struct tokenizer *);
@@ -62,7 +63,7 @@ bool tokenizer_eos(const struct tokenizer *, uint32_t *id);
 
 /* Append the text of ids; bytes that are not UTF-8 as U+FFFD, unknown ids as nothing. */
 void tokenizer_decode(const struct tokenizer *, const uint32_t *ids, size_t count,
-	bool skip_special, struct buf *out);
+		      bool skip_special, struct buf *out);
 
 /* The same token by token: a character that is not whole yet is kept back. Starts zeroed. */
 struct token_stream {
@@ -71,7 +72,7 @@ struct token_stream {
 };
 
 void token_stream_push(struct token_stream *, const struct tokenizer *, uint32_t id,
-	struct buf *out);
+		       struct buf *out);
 /* What is left; the stream is as new afterwards. */
 void token_stream_end(struct token_stream *, struct buf *out);
 

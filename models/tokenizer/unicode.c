@@ -25,14 +25,23 @@ static unsigned char classes[CODE_POINTS];
 static pthread_once_t classes_once = PTHREAD_ONCE_INIT;
 
 static const struct unicode_range spaces[] = {
-	{0x9, 0xd}, {0x20, 0x20}, {0x85, 0x85}, {0xa0, 0xa0}, {0x1680, 0x1680}, {0x2000, 0x200a},
-	{0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}, {0},
+	{0x9, 0xd},
+	{0x20, 0x20},
+	{0x85, 0x85},
+	{0xa0, 0xa0},
+	{0x1680, 0x1680},
+	{0x2000, 0x200a},
+	{0x2028, 0x2029},
+	{0x202f, 0x202f},
+	{0x205f, 0x205f},
+	{0x3000, 0x3000},
+	{0},
 };
 
 /* Alphabetic by Other_Alphabetic alone, and Join_Control. */
 static const struct unicode_range words[] = {
-	{0x200c, 0x200d}, {0x24b6, 0x24e9}, {0x1f130, 0x1f149}, {0x1f150, 0x1f169},
-	{0x1f170, 0x1f189}, {0},
+	{0x200c, 0x200d},   {0x24b6, 0x24e9},	{0x1f130, 0x1f149},
+	{0x1f150, 0x1f169}, {0x1f170, 0x1f189}, {0},
 };
 
 /* Hangul vowels and finals join what stands before them, and are no marks. */
@@ -49,9 +58,9 @@ static unsigned char class_of_category(const char *category)
 {
 	switch (category[0]) {
 	case 'L':
-		return CLASS_WORD | (category[1] == 'l'   ? CLASS_LOWER
+		return CLASS_WORD | (category[1] == 'l'				? CLASS_LOWER
 				     : category[1] == 'u' || category[1] == 't' ? CLASS_UPPER
-									       : CLASS_OTHER);
+										: CLASS_OTHER);
 	case 'M':
 		return CLASS_WORD | CLASS_MARK | CLASS_JOINS;
 	case 'N':
@@ -72,7 +81,7 @@ static bool decomposes_for_good(uint32_t c)
 	if (property->decomp_seqindex == UINT16_MAX || property->decomp_type)
 		return false;
 	count = utf8proc_decompose_char((utf8proc_int32_t)c, out, ARRAY_SIZE(out),
-		UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, NULL);
+					UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, NULL);
 	if (count < 1 || count > (utf8proc_ssize_t)ARRAY_SIZE(out))
 		return false;
 	count = utf8proc_normalize_utf32(out, count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
@@ -244,7 +253,7 @@ static void normalise(struct buf *out, const char *s, size_t len)
 
 		i += utf8_get(s + i, &c);
 		n = utf8proc_decompose_char((utf8proc_int32_t)c, parts, ARRAY_SIZE(parts),
-			UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, NULL);
+					    UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, NULL);
 		if (n < 1 || n > DECOMPOSED_MAX)
 			BUG("decomposition of U+%04X", c);
 		for (utf8proc_ssize_t k = 0; k < n; k++)
@@ -252,7 +261,7 @@ static void normalise(struct buf *out, const char *s, size_t len)
 	}
 	canonical_order(points, count);
 	composed = utf8proc_normalize_utf32(points, (utf8proc_ssize_t)count,
-		UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+					    UTF8PROC_STABLE | UTF8PROC_COMPOSE);
 	for (utf8proc_ssize_t i = 0; i < composed; i++) {
 		utf8proc_uint8_t bytes[4];
 		utf8proc_ssize_t n = utf8proc_encode_char(points[i], bytes);

@@ -14,14 +14,14 @@
 
 /* A character is in at most one of the first six. */
 enum {
-	CLASS_UPPER = 1,  /* Lu, Lt */
-	CLASS_LOWER = 2,  /* Ll */
-	CLASS_OTHER = 4,  /* Lm, Lo */
-	CLASS_MARK = 8,   /* M */
-	CLASS_NUMBER = 16,/* N */
-	CLASS_SPACE = 32, /* White_Space */
-	CLASS_WORD = 64,  /* \w: Alphabetic, M, Nd, Pc */
-	CLASS_JOINS = 128,/* NFC may change it, or join it to what stands before it */
+	CLASS_UPPER = 1,   /* Lu, Lt */
+	CLASS_LOWER = 2,   /* Ll */
+	CLASS_OTHER = 4,   /* Lm, Lo */
+	CLASS_MARK = 8,	   /* M */
+	CLASS_NUMBER = 16, /* N */
+	CLASS_SPACE = 32,  /* White_Space */
+	CLASS_WORD = 64,   /* \w: Alphabetic, M, Nd, Pc */
+	CLASS_JOINS = 128, /* NFC may change it, or join it to what stands before it */
 	CLASS_LETTER = CLASS_UPPER | CLASS_LOWER | CLASS_OTHER,
 };
 

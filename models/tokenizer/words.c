@@ -20,32 +20,32 @@
 
 struct word_rules {
 	const char *regex;
-	bool cased;           /* o200k */
+	bool cased;	      /* o200k */
 	unsigned char letter; /* what a run of letters is made of */
 	unsigned char digits; /* at most so many */
-	bool slash;           /* '/' may follow signs */
+	bool slash;	      /* '/' may follow signs */
 };
 
-#define SUFFIX "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define SPACES "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define SUFFIX	"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define SPACES	"|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define CAPITAL "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define SMALL "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LEAD "[^\\r\\n\\p{L}\\p{N}]?"
+#define SMALL	"[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define LEAD	"[^\\r\\n\\p{L}\\p{N}]?"
 
 static const struct word_rules known[] = {
 	/* Qwen2, 2.5, 3 */
 	{SUFFIX "|" LEAD "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" SPACES, false,
-		CLASS_LETTER, 1, false},
+	 CLASS_LETTER, 1, false},
 	/* Qwen3.5 */
 	{SUFFIX "|" LEAD "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" SPACES,
-		false, CLASS_LETTER | CLASS_MARK, 1, false},
+	 false, CLASS_LETTER | CLASS_MARK, 1, false},
 	/* Llama 3 */
 	{SUFFIX "|" LEAD "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" SPACES, false,
-		CLASS_LETTER, 3, false},
+	 CLASS_LETTER, 3, false},
 	/* o200k: Phi-4 */
 	{LEAD CAPITAL "*" SMALL "+" SUFFIX "?|" LEAD CAPITAL "+" SMALL "*" SUFFIX
-		"?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACES, true,
-		CLASS_LETTER | CLASS_MARK, 3, true},
+		      "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACES,
+	 true, CLASS_LETTER | CLASS_MARK, 3, true},
 };
 
 const struct word_rules *words_known(const char *regex, size_t len)
@@ -108,7 +108,7 @@ static size_t suffix(const struct text *t, size_t at)
 }
 
 #define CAPITALS (CLASS_UPPER | CLASS_OTHER | CLASS_MARK)
-#define SMALLS   (CLASS_LOWER | CLASS_OTHER | CLASS_MARK)
+#define SMALLS	 (CLASS_LOWER | CLASS_OTHER | CLASS_MARK)
 
 /*
  * CAPITAL* SMALL+ at `at`; 0: no match. When no small letter follows the capitals, the run of them
@@ -182,8 +182,8 @@ static size_t space(const struct text *t, size_t at)
 size_t words_next(const struct word_rules *rules, const char *s, size_t at, size_t len)
 {
 	const struct text t = {s, len, unicode_classes()};
-	unsigned char signs_not = CLASS_SPACE | CLASS_NUMBER |
-		(rules->cased ? CLASS_LETTER : rules->letter);
+	unsigned char signs_not =
+		CLASS_SPACE | CLASS_NUMBER | (rules->cased ? CLASS_LETTER : rules->letter);
 	size_t end, n, from;
 	unsigned char class;
 

@@ -19,9 +19,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define GOLDEN    "tests/golden/tokenizer/"
+#define GOLDEN	  "tests/golden/tokenizer/"
 #define MUTATIONS 400 /* of each vocabulary */
-#define SEED      1
+#define SEED	  1
 
 static char *read_file(const char *path, size_t *len)
 {
@@ -67,7 +67,8 @@ static const struct {
 	{"\"dropout\":null", "\"dropout\":0.1", "model.dropout: 0.1"},
 	{"\"byte_fallback\":false", "\"byte_fallback\":true", "model.byte_fallback: true"},
 	{"\"ignore_merges\":false", "\"ignore_merges\":1", "model.ignore_merges: 1"},
-	{"\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\"", "model.end_of_word_suffix"},
+	{"\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\"",
+	 "model.end_of_word_suffix"},
 	{"\"!\":0,", "", "model.vocab: no token for byte 0x21"},
 	{"\"!\":0,", "\"!\":1,", "model.vocab: id 1 a second time"},
 	{"\"!\":0,", "\"!\":0,\"!\":4000,", "model.vocab: the token of id 4000 a second time"},
@@ -87,30 +88,36 @@ static const struct {
 	{"\"merges\":[[", "\"merges\":[7,[", "model.merges: '[' expected"},
 	{"\"merges\":[", "\"merge\":[", "\"merge\" is not known"},
 	{"\"normalizer\":{\"type\":\"NFC\"}", "\"normalizer\":{\"type\":\"NFKC\"}",
-		"normalizer.type: \"NFKC\""},
+	 "normalizer.type: \"NFKC\""},
 	{"\"normalizer\":{\"type\":\"NFC\"}", "\"normalizer\":{\"type\":\"NFC\",\"strip\":1}",
-		"normalizer: field \"strip\""},
+	 "normalizer: field \"strip\""},
 	{"\"behavior\":\"Isolated\"", "\"behavior\":\"MergedWithNext\"",
-		"pre_tokenizer.pretokenizers[0].behavior: \"MergedWithNext\""},
+	 "pre_tokenizer.pretokenizers[0].behavior: \"MergedWithNext\""},
 	{"\"invert\":false", "\"invert\":0", "pretokenizers[0].invert: true or false"},
 	{"\"Regex\":\"(?i:", "\"Regex\":\"(?m:", "pre_tokenizer: a group that is not known"},
 	{"\"Regex\":\"(?i:", "\"Regex\":\"\\\\w(?i:", "pre_tokenizer: an escape that is not known"},
 	{"\"Regex\":\"(?i:", "\"Regex\":\"[a&&b](?i:", "pre_tokenizer: '&&' in brackets"},
 	{"\"Regex\":\"(?i:", "\"Regex\":\"(((?i:", "pre_tokenizer: missing closing parenthesis"},
 	{"\"Regex\":\"(?i:", "\"Regexp\":\"(?i:", "pretokenizers[0].pattern"},
-	{"{\"type\":\"ByteLevel\"", "{\"type\":\"Metaspace\"", "pre_tokenizer.pretokenizers[1].type"},
+	{"{\"type\":\"ByteLevel\"", "{\"type\":\"Metaspace\"",
+	 "pre_tokenizer.pretokenizers[1].type"},
 	{"\"use_regex\":", "\"use_regexp\":", "field \"use_regexp\""},
-	{"\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"WordPiece\"", "decoder.type"},
-	{"\"post_processor\":null", "\"post_processor\":{\"type\":\"Bert\"}", "post_processor.type"},
-	{"\"post_processor\":null", "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":"
-		"[{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[999999]}}}",
-		"post_processor.special_tokens: no token"},
+	{"\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"WordPiece\"",
+	 "decoder.type"},
+	{"\"post_processor\":null", "\"post_processor\":{\"type\":\"Bert\"}",
+	 "post_processor.type"},
+	{"\"post_processor\":null",
+	 "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":"
+	 "[{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[999999]}}}",
+	 "post_processor.special_tokens: no token"},
 	{"\"special\":true", "\"special\":3", "added_tokens[2].special"},
 	{"\"content\":\"<|im_end|>\"", "\"content\":\"<|im_start|>\"", "added_tokens["},
 	{"\"content\":\"<|im_end|>\"", "\"content\":\"\"", "].content: 1 to"},
 	{"\"content\":\"<|im_end|>\"", "\"content\":\"a\"", "but model.vocab has it as"},
-	{"\"added_tokens\":[{\"id\":", "\"added_tokens\":[{\"id\":99999999999", "added_tokens[0].id"},
-	{"\"added_tokens\":[{", "\"added_tokens\":[{\"id\":1,", "added_tokens: duplicate object key"},
+	{"\"added_tokens\":[{\"id\":", "\"added_tokens\":[{\"id\":99999999999",
+	 "added_tokens[0].id"},
+	{"\"added_tokens\":[{", "\"added_tokens\":[{\"id\":1,",
+	 "added_tokens: duplicate object key"},
 };
 
 static void test_faults_are_named(void **state)
@@ -180,7 +187,7 @@ static void test_folders(void **state)
 	expect_config(folder, "{\"eos_token\":[]}", "tokenizer_config.json: eos_token");
 	expect_config(folder, "[]", "tokenizer_config.json: an object");
 	expect_config(folder, "{\"added_tokens_decoder\":{\"5\":{\"content\":\"<|im_end|>\"}}}",
-		"added_tokens_decoder.5");
+		      "added_tokens_decoder.5");
 	for (int i = 0; i < 2; i++) {
 		path = xasprintf("%s/%s", folder, i ? "tokenizer.json" : "tokenizer_config.json");
 		unlink(path);
@@ -210,8 +217,9 @@ static size_t random_place(size_t len)
 
 static void mutate(char *s, size_t *len)
 {
-	static const char *const words[] = {"null", "[]", "{}", "\"", "99999999", "-1", "true", "[[",
-		"\\u0000", "(?<!a*", "{9999}", "*", "\\", ",", "}", "]"};
+	static const char *const words[] = {"null", "[]", "{}",	     "\"",     "99999999", "-1",
+					    "true", "[[", "\\u0000", "(?<!a*", "{9999}",   "*",
+					    "\\",   ",",  "}",	     "]"};
 	size_t at = random_place(*len), n, to;
 	const char *word;
 
@@ -239,7 +247,8 @@ static void mutate(char *s, size_t *len)
 
 static bool try_one(const char *json, size_t len)
 {
-	static const char text[] = "Hello don't WORLD \xe4\xbd\xa0\xe5\xa5\xbd 123\r\n\t e\xcc\x81<|im_end|>\xff";
+	static const char text[] =
+		"Hello don't WORLD \xe4\xbd\xa0\xe5\xa5\xbd 123\r\n\t e\xcc\x81<|im_end|>\xff";
 	struct token_ids ids = {0};
 	struct tokenizer *t;
 	struct buf out;
@@ -254,7 +263,8 @@ static bool try_one(const char *json, size_t len)
 		return false;
 	}
 	buf_init(&out, 1 << 16);
-	if (!tokenizer_encode(t, text, sizeof(text) - 1, ENCODE_ADDED | ENCODE_TEMPLATE, &ids, &err))
+	if (!tokenizer_encode(t, text, sizeof(text) - 1, ENCODE_ADDED | ENCODE_TEMPLATE, &ids,
+			      &err))
 		tokenizer_decode(t, ids.id, ids.count, true, &out);
 	for (size_t i = 0; i < ids.count; i++)
 		assert_true(ids.id[i] < tokenizer_size(t));
@@ -289,7 +299,7 @@ static void test_mutations(void **state)
 		free(path);
 	}
 	print_message("# figure: mutated tokenizer.json: %zu, %zu of them accepted, no crash\n",
-		MUTATIONS * ARRAY_SIZE(names), accepted);
+		      MUTATIONS * ARRAY_SIZE(names), accepted);
 }
 
 int main(void)

@@ -128,7 +128,7 @@ static void compare_splits(struct split *a, struct split *b, const char *s, size
 			break;
 		if (start_a != start_b || stop_a != stop_b)
 			fail_msg("byte %zu: by hand to %zu, by PCRE2 from %zu to %zu", start_a,
-				stop_a, start_b, stop_b);
+				 stop_a, start_b, stop_b);
 		end = stop_a;
 	}
 	assert_int_equal(end, len);
@@ -163,8 +163,10 @@ static uint32_t random_below(uint32_t n)
 /* Every assigned code point among letters, spaces, quotes and digits; then many in random order. */
 static void make_points(struct buf *out)
 {
-	static const uint32_t mixed[] = {'a', 'A', ' ', '\n', '\r', '1', '\'', '\'', 's', 'L', 'l',
-		't', 'r', 'E', 'v', 'm', 'd', '/', '.', 0x301, 0x2b0, 0x4e2d, 0xa0, 0x1c5, 0x17f, 0x93c, 0x3000};
+	static const uint32_t mixed[] = {'a',	 'A',  ' ',   '\n',  '\r',  '1',   '\'',
+					 '\'',	 's',  'L',   'l',   't',   'r',   'E',
+					 'v',	 'm',  'd',   '/',   '.',   0x301, 0x2b0,
+					 0x4e2d, 0xa0, 0x1c5, 0x17f, 0x93c, 0x3000};
 
 	for (uint32_t c = 0; c < 0xe0200; c++) {
 		if (c == 0x32400)
@@ -192,8 +194,10 @@ static void test_words_as_by_regex(void **state)
 		"?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
 		"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
 		"?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-		"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{"
-		"M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}"
+		"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}"
+		"\\p{"
+		"M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{"
+		"Lo}"
 		"\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}| "
 		"?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
 	};
@@ -211,10 +215,12 @@ static void test_words_as_by_regex(void **state)
 
 		print_message("# %s\n", names[i]);
 		assert_non_null(words_known(regexes[i], len));
-		assert_int_equal(split_new(&hand, regexes[i], len, SPLIT_KEEP_ALL, SPLIT_BEST, "",
-			&err), RC_OK);
-		assert_int_equal(split_new(&regex, regexes[i], len, SPLIT_KEEP_ALL, SPLIT_REGEX,
-			"", &err), RC_OK);
+		assert_int_equal(
+			split_new(&hand, regexes[i], len, SPLIT_KEEP_ALL, SPLIT_BEST, "", &err),
+			RC_OK);
+		assert_int_equal(
+			split_new(&regex, regexes[i], len, SPLIT_KEEP_ALL, SPLIT_REGEX, "", &err),
+			RC_OK);
 		compare_splits(hand, regex, points.data, points.len);
 		split_free(hand);
 		split_free(regex);
@@ -223,7 +229,7 @@ static void test_words_as_by_regex(void **state)
 }
 
 static void check_text(struct tokenizer *t, const char *s, unsigned flags, size_t count,
-	uint32_t first)
+		       uint32_t first)
 {
 	struct token_ids ids = {0};
 	struct buf text;
@@ -269,7 +275,8 @@ static void test_text_is_only_text(void **state)
 static void test_stream(void **state)
 {
 	static const char bytes[] = "a\xf0\x9f\x98\x80\xf0\x9f\x98z\xed\xa0\x80\xc0\xaf\xe2\x82";
-	static const char want[] = "a\xf0\x9f\x98\x80\xef\xbf\xbdz\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+	static const char want[] =
+		"a\xf0\x9f\x98\x80\xef\xbf\xbdz\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
 		"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd";
 	struct tokenizer *t = open_or_fail(GOLDEN "o200k");
 	struct token_stream stream = {0};
@@ -303,8 +310,9 @@ static void test_stream(void **state)
 /* Texts of a megabyte, each the worst for some part; together they take a second or so. */
 static void test_nothing_quadratic(void **state)
 {
-	static const char *const units[] = {"a", "ab", "1", " ", "\n ", "<|", "\xcc\x81\xcc\xa3", "'",
-		"\xe4\xb8\xad", "-", "A", "\xff", "<|im_start|>", "the "};
+	static const char *const units[] = {
+		"a", "ab",	     "1", " ", "\n ",  "<|",	       "\xcc\x81\xcc\xa3",
+		"'", "\xe4\xb8\xad", "-", "A", "\xff", "<|im_start|>", "the "};
 	static const char *const names[] = {"qwen2", "o200k", "odd"};
 	size_t len = 1 << 20;
 	char *s = xmalloc(len);
@@ -322,7 +330,7 @@ static void test_nothing_quadratic(void **state)
 			for (size_t k = 0; k < len; k++)
 				s[k] = units[i][k % strlen(units[i])];
 			assert_int_equal(tokenizer_encode(t, s, len, ENCODE_ADDED, &ids, &err),
-				RC_OK);
+					 RC_OK);
 			token_ids_release(&ids);
 		}
 		tokenizer_free(t);

@@ -133,9 +133,10 @@ static int tool_main(const char *folder, const char *mode)
 	}
 	if (tokenizer_open(&t, folder, &err))
 		die(EX_CONFIGURATION, "%s", err.text);
-	tool_print(t, &in, !strcmp(mode, "ids")   ? ENCODE_ADDED
-			   : strcmp(mode, "plain") ? ENCODE_ADDED | ENCODE_TEMPLATE
-						   : 0);
+	tool_print(t, &in,
+		   !strcmp(mode, "ids")	   ? ENCODE_ADDED
+		   : strcmp(mode, "plain") ? ENCODE_ADDED | ENCODE_TEMPLATE
+					   : 0);
 	tokenizer_free(t);
 	release_strings(&in);
 	return 0;
