@@ -24,6 +24,8 @@ enum {
 	STRIP = STRIP_BLOCKS * BLOCK,
 	ROWS = 512,
 	INT8_DEPTH = 8, /* tiles of a strip unpacked at a time */
+	INT8_DEPTH_FEW = 2,
+	FEW_ROWS = 16,
 };
 
 /* The depth in units of the product: bf16 tiles, or fp32 numbers. */
@@ -72,6 +74,16 @@ static void round_rows(void *arg, size_t i, unsigned thread)
 	memset(to + a->linear->in, 0, (depth_of(a->linear) * TILE_DEPTH - a->linear->in) * sizeof(*to));
 }
 
+/* The depth of a product, so that W stays in the cache for all rows; unpacking few should not stall. */
+static size_t cut_of(const struct apply *a, size_t rows)
+{
+	if (a->linear->number == NUMBER_F32)
+		return a->linear->in;
+	if (a->linear->number == NUMBER_INT8)
+		return rows <= FEW_ROWS ? INT8_DEPTH_FEW : INT8_DEPTH;
+	return a->product->depth;
+}
+
 /* sums[rows][STRIP] = x[first..] strip */
 static void sum_strip(const struct apply *a, size_t strip, size_t first, size_t rows, size_t blocks, float *sums,
 		      uint16_t *unpacked)
@@ -79,7 +91,7 @@ static void sum_strip(const struct apply *a, size_t strip, size_t first, size_t 
 	const struct linear *l = a->linear;
 	size_t depth = depth_of(l), unit = unit_size(l);
 	const char *w = (const char *)l->weight + strip * STRIP_BLOCKS * depth * unit;
-	size_t cut = l->number == NUMBER_F32 ? depth : l->number == NUMBER_INT8 ? INT8_DEPTH : a->product->depth;
+	size_t cut = cut_of(a, rows);
 
 	for (size_t d = 0; d < depth; d += cut) {
 		const char *from = w + d * blocks * unit;

@@ -30,7 +30,16 @@ size_t number_size(enum number);
 const char *number_name(enum number);
 
 /* bf16 <-> fp32; to nearest, ties to even; a NaN stays one. */
-float bf16_to_f32(uint16_t);
+static inline float bf16_to_f32(uint16_t b)
+{
+	union {
+		uint32_t bits;
+		float f;
+	} u = { .bits = (uint32_t)b << 16 };
+
+	return u.f;
+}
+
 uint16_t bf16_from_f32(float);
 float f16_to_f32(uint16_t);
 

@@ -10,6 +10,7 @@
 
 #include "base/num.h"
 #include "kernels/product.h"
+#include "kernels/rows.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ struct pack {
 	struct linear *linear;
 	const struct matrix *parts;
 	size_t count;
-	char *scratch;       /* of each thread: 16 rows of [padded] numbers */
+	const struct rows *row;
+	char *scratch;       /* of each thread: 16 rows of [padded] numbers, and one in fp32 */
 	size_t padded;       /* depth in numbers */
 	size_t scratch_size;
 };
@@ -37,49 +39,38 @@ static const char *row_of(const struct pack *p, size_t row, enum number *number)
 	return (const char *)p->parts[part].data + row * p->parts[part].columns * number_size(*number);
 }
 
-static float number_at(const char *row, enum number number, size_t i)
+static void row_to_f32(const char *row, enum number number, size_t n, float *out)
 {
 	uint16_t half;
-	float f;
 
 	if (number == NUMBER_F32) {
-		memcpy(&f, row + i * sizeof(f), sizeof(f));
-		return f;
-	}
-	memcpy(&half, row + i * sizeof(half), sizeof(half));
-	return number == NUMBER_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
-}
-
-static void row_to_f32(const struct pack *p, const char *row, enum number number, float *out)
-{
-	if (number == NUMBER_F32) {
-		memcpy(out, row, p->linear->in * sizeof(*out));
+		memcpy(out, row, n * sizeof(*out));
 		return;
 	}
-	for (size_t i = 0; i < p->linear->in; i++)
-		out[i] = number_at(row, number, i);
-}
-
-static void row_to_bf16(const struct pack *p, const char *row, enum number number, uint16_t *out)
-{
-	if (number == NUMBER_BF16) {
-		memcpy(out, row, p->linear->in * sizeof(*out));
-		return;
+	for (size_t i = 0; i < n; i++) {
+		memcpy(&half, row + i * sizeof(half), sizeof(half));
+		out[i] = number == NUMBER_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
 	}
-	for (size_t i = 0; i < p->linear->in; i++)
-		out[i] = bf16_from_f32(number_at(row, number, i));
 }
 
-static void row_to_int8(const struct pack *p, const char *row, enum number number, size_t index, int8_t *out)
+/* To the nearest, ties to even: adding 1.5 * 2^23 leaves the integer in the low bits. */
+static float row_to_int8(const float *x, size_t n, int8_t *out)
 {
+	const float round = 12582912.0f;
 	float largest = 0, scale;
 
-	for (size_t i = 0; i < p->linear->in; i++)
-		largest = fmaxf(largest, fabsf(number_at(row, number, i)));
+	for (size_t i = 0; i < n; i++)
+		largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
 	scale = largest / 127;
-	p->linear->scale[index] = scale;
-	for (size_t i = 0; i < p->linear->in; i++)
-		out[i] = scale > 0 ? (int8_t)lrintf(fminf(fmaxf(number_at(row, number, i) / scale, -127), 127)) : 0;
+	for (size_t i = 0; i < n && scale > 0; i++) {
+		union {
+			float f;
+			int32_t bits;
+		} shifted = { .f = x[i] / scale + round };
+
+		out[i] = (int8_t)shifted.bits;
+	}
+	return scale;
 }
 
 /* 16 rows of numbers, at `stride` bytes, into tiles or fp32 units at every `step` bytes. */
@@ -105,8 +96,8 @@ static void lay_int8(const int8_t *rows, size_t stride, size_t tiles, int8_t *to
 {
 	for (size_t t = 0; t < tiles; t++, to += step, rows += TILE_DEPTH) {
 		for (size_t n = 0; n < BLOCK; n++) {
-			for (size_t k = 0; k < TILE_DEPTH; k++)
-				to[k * BLOCK + n] = rows[n * stride + k];
+			for (size_t quad = 0; quad < TILE_DEPTH / 4; quad++)
+				memcpy(to + (quad * BLOCK + n) * 4, rows + n * stride + quad * 4, 4);
 		}
 	}
 }
@@ -121,6 +112,7 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 	size_t depth = l->number == NUMBER_F32 ? p->padded : p->padded / TILE_DEPTH;
 	size_t unit = l->number == NUMBER_F32 ? BLOCK : TILE;
 	char *scratch = p->scratch + thread * p->scratch_size;
+	float *wide = (float *)(scratch + BLOCK * p->padded * size);
 	char *to = (char *)l->weight + (strip * STRIP_BLOCKS * depth + block % STRIP_BLOCKS) * unit * size;
 
 	memset(scratch, 0, p->scratch_size);
@@ -129,12 +121,15 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 		enum number number;
 		const char *row = row_of(p, first + r, &number);
 
-		if (l->number == NUMBER_F32)
-			row_to_f32(p, row, number, out);
-		else if (l->number == NUMBER_BF16)
-			row_to_bf16(p, row, number, out);
-		else
-			row_to_int8(p, row, number, first + r, out);
+		if (number == l->number) {
+			memcpy(out, row, l->in * size);
+			continue;
+		}
+		row_to_f32(row, number, l->in, l->number == NUMBER_F32 ? out : wide);
+		if (l->number == NUMBER_BF16)
+			p->row->bf16(wide, out, l->in);
+		else if (l->number == NUMBER_INT8)
+			l->scale[first + r] = row_to_int8(wide, l->in, out);
 	}
 	if (l->number == NUMBER_F32)
 		lay_f32((float *)scratch, p->padded, depth, (float *)to, beside * unit);
@@ -152,7 +147,7 @@ static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct e
 	p->padded = l->in;
 	if (l->number != NUMBER_F32)
 		p->padded = (l->in + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH;
-	p->scratch_size = (BLOCK * p->padded * number_size(l->number) + 63) / 64 * 64;
+	p->scratch_size = (p->padded * (BLOCK * number_size(l->number) + sizeof(float)) + 63) / 64 * 64;
 	if (!checked_mul(blocks * BLOCK, p->padded, &size) || !checked_mul(size, number_size(l->number), &size) ||
 	    !checked_add(size, GRAIN - 1, &rounded))
 		return err_set(err, RC_FATAL, "memory", "a weight of %zu x %zu is too large", l->out, l->in);
@@ -175,7 +170,7 @@ static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct e
 enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *const *biases, size_t count,
 		    enum number number, struct pool *pool, struct err *err)
 {
-	struct pack p = { .linear = l, .parts = parts, .count = count };
+	struct pack p = { .linear = l, .parts = parts, .count = count, .row = rows_of_level() };
 	bool biased = false;
 	size_t row = 0;
 

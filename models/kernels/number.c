@@ -32,11 +32,6 @@ static float float_of(uint32_t bits)
 	return f;
 }
 
-float bf16_to_f32(uint16_t b)
-{
-	return float_of((uint32_t)b << 16);
-}
-
 uint16_t bf16_from_f32(float f)
 {
 	uint32_t bits;

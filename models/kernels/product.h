@@ -32,7 +32,7 @@ struct product {
 		     size_t blocks, float *y, size_t y_stride, bool add);
 	void (*f32)(const float *x, size_t x_stride, size_t rows, const float *w, size_t depth,
 		    size_t blocks, float *y, size_t y_stride, bool add);
-	/* int8 tiles ([16 pairs][2][16 columns]) to bf16 tiles: exact. */
+	/* int8 tiles ([8 quads][16 columns][4]) to bf16 tiles: exact. */
 	void (*unpack)(const int8_t *w, size_t tiles, uint16_t *out);
 	size_t depth; /* bf16 tiles a call should have, so that 4 blocks of W stay in the nearest cache */
 };

@@ -6,7 +6,7 @@
 #ifdef __x86_64__
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512")
 #define LANES 16
-#define ROWS 5
+#define ROWS 6
 #define BLOCKS 4
 #define OWN_BF16
 #pragma GCC optimize("O3")
@@ -16,7 +16,7 @@
 
 INLINE void micro_pairs(const uint16_t *restrict x, size_t x_stride, const uint16_t *restrict w, size_t step,
 			size_t depth, float *restrict y, size_t y_stride, bool add, const int rows,
-			const int columns)
+			const int columns, const uint16_t *next)
 {
 	__m512 sum[ROWS][COLUMNS];
 
@@ -34,6 +34,9 @@ INLINE void micro_pairs(const uint16_t *restrict x, size_t x_stride, const uint1
 #pragma GCC unroll 16
 			for (int c = 0; c < columns; c++)
 				factor[c] = _mm512_loadu_si512(w + c * TILE + pair * 2 * BLOCK);
+#pragma GCC unroll 16
+			for (int c = 0; next && c < columns; c++)
+				__builtin_prefetch(next + d * step + c * TILE + pair * 2 * BLOCK, 0, 2);
 #pragma GCC unroll 16
 			for (int r = 0; r < rows; r++) {
 				__m512i xr = _mm512_set1_epi32(*(const int *)(x + r * x_stride + pair * 2));

@@ -5,6 +5,10 @@
  *
  * A micro-kernel keeps ROWS x COLUMNS vectors of y in registers. A bf16 number is the upper half of
  * its fp32, so the numbers at even depth are moved up and those at odd depth masked.
+ *
+ * With a few rows a micro-kernel may fetch what follows its W in memory, which the next call will most
+ * likely read: what the CPU fetches of its own accord pauses while W is used again. With many rows
+ * there is time to wait.
  */
 #include "kernels/product.h"
 #include "kernels/vector.h"
@@ -12,12 +16,15 @@
 #define WIDE (BLOCK / LANES) /* vectors in a block */
 #define COLUMNS (BLOCKS * WIDE)
 
+enum { AHEAD_ROWS = 64 };
+
 INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16_t *restrict w, size_t step,
 		       size_t depth, float *restrict y, size_t y_stride, bool add, const int rows,
-		       const int columns)
+		       const int columns, const uint16_t *next)
 {
 	vf sum[ROWS][COLUMNS];
 
+	(void)next;
 #pragma GCC unroll 16
 	for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 16
@@ -59,10 +66,12 @@ INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16
 }
 
 INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *restrict w, size_t step, size_t depth,
-		      float *restrict y, size_t y_stride, bool add, const int rows, const int columns)
+		      float *restrict y, size_t y_stride, bool add, const int rows, const int columns,
+		      const float *next)
 {
 	vf sum[ROWS][COLUMNS];
 
+	(void)next;
 #pragma GCC unroll 16
 	for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 16
@@ -92,26 +101,43 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
 	}
 }
 
-/* From run-time sizes to the micro-kernels of constant size: ROWS rows while there are, then less. */
-#define DRIVE(NAME, NUMBER, UNIT, MICRO)                                                             \
-	INLINE void NAME##_columns(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w,     \
-				   size_t step, size_t depth, float *y, size_t y_stride, bool add,      \
-				   const int columns)                                                   \
-	{                                                                                              \
-		for (; rows >= ROWS; rows -= ROWS, x += ROWS * x_stride, y += ROWS * y_stride)           \
-			MICRO(x, x_stride, w, step, depth, y, y_stride, add, ROWS, columns);             \
-		for (; rows > 0; rows--, x += x_stride, y += y_stride)                                  \
-			MICRO(x, x_stride, w, step, depth, y, y_stride, add, 1, columns);                \
-	}                                                                                              \
-	static void NAME(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w, size_t depth, \
-			 size_t blocks, float *y, size_t y_stride, bool add)                             \
-	{                                                                                              \
-		size_t step = blocks * UNIT;                                                           \
-                                                                                                       \
-		for (; blocks >= BLOCKS; blocks -= BLOCKS, w += BLOCKS * UNIT, y += BLOCKS * BLOCK)      \
-			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, COLUMNS);    \
-		for (; blocks > 0; blocks--, w += UNIT, y += BLOCK)                                     \
-			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, WIDE);       \
+/*
+ * From run-time sizes to the micro-kernels of constant size: ROWS rows while there are, then the
+ * rest. One row alone needs no fetching ahead.
+ */
+#define REST(N, MICRO)                                                                                       \
+	case N:                                                                                              \
+		if (N < ROWS)                                                                                \
+			MICRO(x, x_stride, w, step, depth, y, y_stride, add, N < ROWS ? N : 1, columns,      \
+			      N > 1 ? next : NULL);                                                           \
+		break;
+#define DRIVE(NAME, NUMBER, UNIT, MICRO)                                                                     \
+	INLINE void NAME##_columns(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w,           \
+				   size_t step, size_t depth, float *y, size_t y_stride, bool add,           \
+				   const int columns)                                                        \
+	{                                                                                                    \
+		const NUMBER *next = rows <= AHEAD_ROWS ? w + depth * step : NULL;                           \
+                                                                                                             \
+		for (; rows >= ROWS; rows -= ROWS, x += ROWS * x_stride, y += ROWS * y_stride)               \
+			MICRO(x, x_stride, w, step, depth, y, y_stride, add, ROWS, columns,                  \
+			      next);                                                                         \
+		switch (rows) {                                                                              \
+			REST(5, MICRO)                                                                       \
+			REST(4, MICRO)                                                                       \
+			REST(3, MICRO)                                                                       \
+			REST(2, MICRO)                                                                       \
+			REST(1, MICRO)                                                                       \
+		}                                                                                            \
+	}                                                                                                    \
+	static void NAME(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w, size_t depth,       \
+			 size_t blocks, float *y, size_t y_stride, bool add)                                 \
+	{                                                                                                    \
+		size_t step = blocks * UNIT;                                                                 \
+                                                                                                             \
+		for (; blocks >= BLOCKS; blocks -= BLOCKS, w += BLOCKS * UNIT, y += BLOCKS * BLOCK)          \
+			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, COLUMNS);        \
+		for (; blocks > 0; blocks--, w += UNIT, y += BLOCK)                                          \
+			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, WIDE);           \
 	}
 
 #ifndef OWN_BF16
@@ -121,19 +147,19 @@ DRIVE(product_f32, float, BLOCK, micro_f32)
 
 static void unpack_int8(const int8_t *restrict w, size_t tiles, uint16_t *restrict out)
 {
-	for (size_t i = 0; i < tiles * (TILE_DEPTH / 2); i++, w += 2 * BLOCK, out += 2 * BLOCK) {
-#pragma GCC unroll 4
-		for (int v = 0; v < WIDE; v++) {
-			typedef int8_t bytes __attribute__((vector_size(LANES)));
-			bytes even, odd;
-			vu both;
+	for (size_t i = 0; i < tiles * (TILE_DEPTH / 4) * WIDE; i++, w += 4 * LANES) {
+		/* Vector i % WIDE of quad i / WIDE: two pairs, BLOCK columns apart from each other. */
+		uint16_t *to = out + i / WIDE * 4 * BLOCK + i % WIDE * 2 * LANES;
+		vi four = (vi)load_bits(w);
+		vf even = __builtin_convertvector(four << 24 >> 24, vf), odd = __builtin_convertvector(four << 16 >> 24, vf);
+		vu low = (vu)even >> 16 | (vu)odd, high;
 
-			memcpy(&even, w + v * LANES, sizeof(even));
-			memcpy(&odd, w + BLOCK + v * LANES, sizeof(odd));
-			both = (vu)__builtin_convertvector(__builtin_convertvector(even, vi), vf) >> 16;
-			both |= (vu)__builtin_convertvector(__builtin_convertvector(odd, vi), vf);
-			memcpy(out + v * LANES * 2, &both, sizeof(both));
-		}
+		even = __builtin_convertvector(four << 8 >> 24, vf);
+		odd = __builtin_convertvector(four >> 24, vf);
+		high = (vu)even >> 16 | (vu)odd;
+		__builtin_prefetch(w + 4096);
+		memcpy(to, &low, sizeof(low));
+		memcpy(to + 2 * BLOCK, &high, sizeof(high));
 	}
 }
 
