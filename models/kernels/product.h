@@ -34,6 +34,8 @@ struct product {
 		    size_t blocks, float *y, size_t y_stride, bool add);
 	/* int8 tiles ([8 quads][16 columns][4]) to bf16 tiles: exact. */
 	void (*unpack)(const int8_t *w, size_t tiles, uint16_t *out);
+	/* Multiply and add as bf16() does, in registers alone; returns how many operations. For bench. */
+	double (*spin)(size_t rounds);
 	size_t depth; /* bf16 tiles a call should have, so that 4 blocks of W stay in the nearest cache */
 };
 

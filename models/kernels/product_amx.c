@@ -134,7 +134,23 @@ static void unpack_int8(const int8_t *w, size_t tiles, uint16_t *out)
 	product_avx512.unpack(w, tiles, out);
 }
 
+static double spin(size_t rounds)
+{
+	configure(TILE_ROWS);
+	tile_zero(4);
+	tile_zero(5);
+	tile_zero(6);
+	tile_zero(7);
+	for (size_t i = 0; i < rounds; i++) {
+		tile_dot(0, 4, 6);
+		tile_dot(1, 4, 7);
+		tile_dot(2, 5, 6);
+		tile_dot(3, 5, 7);
+	}
+	return (double)rounds * 4 * TILE_ROWS * TILE * 2;
+}
+
 const struct product product_amx = {
-	.bf16 = product_tiles, .f32 = product_f32, .unpack = unpack_int8, .depth = 16,
+	.bf16 = product_tiles, .f32 = product_f32, .unpack = unpack_int8, .spin = spin, .depth = 16,
 };
 #endif

@@ -57,7 +57,26 @@ INLINE void micro_pairs(const uint16_t *restrict x, size_t x_stride, const uint1
 
 DRIVE(product_pairs, uint16_t, TILE, micro_pairs)
 
+/* All sums stay 0: they are returned so that they must be computed. */
+static double spin(size_t rounds)
+{
+	enum { CHAINS = 12 };
+	static volatile int factor = 0x3f003f00;
+	float last = 0;
+	__m512 sum[CHAINS] = { { 0 } };
+	__m512bh x = (__m512bh)_mm512_set1_epi32(factor);
+
+	for (size_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 16
+		for (int c = 0; c < CHAINS; c++)
+			sum[c] = _mm512_dpbf16_ps(sum[c], x, x);
+	}
+	for (int c = 0; c < CHAINS; c++)
+		last += sum[c][0];
+	return (double)rounds * CHAINS * BLOCK * 4 + (double)last;
+}
+
 const struct product product_avx512_bf16 = {
-	.bf16 = product_pairs, .f32 = product_f32, .unpack = unpack_int8, .depth = 8,
+	.bf16 = product_pairs, .f32 = product_f32, .unpack = unpack_int8, .spin = spin, .depth = 8,
 };
 #endif

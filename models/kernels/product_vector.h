@@ -136,6 +136,9 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
                                                                                                              \
 		for (; blocks >= BLOCKS; blocks -= BLOCKS, w += BLOCKS * UNIT, y += BLOCKS * BLOCK)          \
 			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, COLUMNS);        \
+		for (; BLOCKS > 2 && blocks >= 2; blocks -= 2, w += 2 * UNIT, y += 2 * BLOCK)                \
+			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add,                  \
+				       BLOCKS > 2 ? 2 * WIDE : WIDE);                                        \
 		for (; blocks > 0; blocks--, w += UNIT, y += BLOCK)                                          \
 			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, WIDE);           \
 	}
@@ -164,7 +167,25 @@ static void unpack_int8(const int8_t *restrict w, size_t tiles, uint16_t *restri
 }
 
 #ifndef OWN_BF16
+/* All sums stay 0: they are returned so that they must be computed. */
+static double spin(size_t rounds)
+{
+	enum { CHAINS = 12 };
+	static volatile float factor = 0.5f;
+	float last = 0;
+	vf sum[CHAINS] = { { 0 } }, x = splat(factor);
+
+	for (size_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 16
+		for (int c = 0; c < CHAINS; c++)
+			sum[c] += sum[c] * x;
+	}
+	for (int c = 0; c < CHAINS; c++)
+		last += sum[c][0];
+	return (double)rounds * CHAINS * LANES * 2 + (double)last;
+}
+
 const struct product PRODUCT = {
-	.bf16 = product_bf16, .f32 = product_f32, .unpack = unpack_int8, .depth = DEPTH,
+	.bf16 = product_bf16, .f32 = product_f32, .unpack = unpack_int8, .spin = spin, .depth = DEPTH,
 };
 #endif

@@ -33,37 +33,33 @@ INLINE void store_some(float *p, vf v, size_t n)
 	memcpy(p, &v, n == LANES ? sizeof(v) : n * sizeof(*p));
 }
 
+INLINE vf larger(vf a, vf b)
+{
+	return choose(a > b, a, b);
+}
+
+/* Each lane beside that `distance` (a power of two) away. */
+INLINE vf exchange(vf v, int distance)
+{
+	static const int32_t lanes[16] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+
+	return __builtin_shuffle(v, (vi)load_bits(lanes) ^ distance);
+}
+
 INLINE float total(vf v)
 {
-	float a[LANES];
-
-	store(a, v);
 #pragma GCC unroll 4
-	for (int half = LANES / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
-		for (int i = 0; i < half; i++)
-			a[i] += a[i + half];
-	}
-	return a[0];
+	for (int distance = LANES / 2; distance > 0; distance /= 2)
+		v += exchange(v, distance);
+	return v[0];
 }
 
 INLINE float maximum(vf v)
 {
-	float a[LANES];
-
-	store(a, v);
 #pragma GCC unroll 4
-	for (int half = LANES / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
-		for (int i = 0; i < half; i++)
-			a[i] = a[i] > a[i + half] ? a[i] : a[i + half];
-	}
-	return a[0];
-}
-
-INLINE vf larger(vf a, vf b)
-{
-	return choose(a > b, a, b);
+	for (int distance = LANES / 2; distance > 0; distance /= 2)
+		v = larger(v, exchange(v, distance));
+	return v[0];
 }
 
 static void row_bf16(const float *x, uint16_t *out, size_t n)
