@@ -212,21 +212,36 @@ static void row_rotate(float *x, const float *cosine, const float *sine, size_t 
 	}
 }
 
+/* Four at once: as fast as memory can be read (bench.c counts on that). */
 static float row_largest(const float *x, size_t n)
 {
-	vf most = splat(-INFINITY), nan = splat(0.0f);
+	vf most[4];
+	vi nan[4] = { { 0 } };
+	size_t i = 0;
 
-	for (size_t i = 0; i < n; i += LANES) {
+	for (int k = 0; k < 4; k++)
+		most[k] = splat(-INFINITY);
+	for (; i + 4 * LANES <= n; i += 4 * LANES) {
+#pragma GCC unroll 4
+		for (int k = 0; k < 4; k++) {
+			vf v = load(x + i + k * LANES);
+
+			most[k] = larger(v, most[k]);
+			nan[k] |= v != v;
+		}
+	}
+	for (; i < n; i += LANES) {
 		vf v = load_beside(x + i, some(n, i), x[i]);
 
-		most = larger(v, most);
-		nan = (vf)((vi)nan | (v != v));
+		most[0] = larger(v, most[0]);
+		nan[0] |= v != v;
 	}
-	for (int i = 0; i < LANES; i++) {
-		if (((vi)nan)[i])
+	nan[0] |= nan[1] | nan[2] | nan[3];
+	for (int lane = 0; lane < LANES; lane++) {
+		if (nan[0][lane])
 			return NAN;
 	}
-	return maximum(most);
+	return maximum(larger(larger(most[0], most[1]), larger(most[2], most[3])));
 }
 
 static double row_sum_exp(const float *x, float minus, size_t n)
