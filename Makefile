@@ -81,7 +81,8 @@ LIB := $(BUILD)/libcloister.a
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 MODELS_LIB := $(BUILD)/libmodels.a
 MODELS_UNIT := $(patsubst tests/models/%.c,$(BUILD)/tests/models/%,$(MODELS_UNIT_SRC))
-TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC))
+TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC)) \
+	$(patsubst tests/tools/preload/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRC))
 
 # The slow ones first, so that the cores are busy to the end.
@@ -157,6 +158,11 @@ $(BUILD)/tests/tools/%: tests/tools/%.c $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_common)) -o $@ $^ \
 		$(call pkg,libs,$(PACKAGES_common)) -lm
+
+# Preloaded: no sanitizer, and no checks that would call what it stands in for.
+$(BUILD)/tests/tools/%.so: tests/tools/preload/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O1 -g $(WARNINGS) -U_FORTIFY_SOURCE -shared -fPIC -o $@ $< -ldl
 
 # A pipeline file that its group could write is refused, as a clone under umask 002 has them.
 $(BUILD)/pipelines/%.yaml: pipelines/%.yaml

@@ -594,8 +594,10 @@ enum rc pipeline_load(struct pipeline *p, const char *name, const char *file, st
 	p->file = xstrdup(file);
 	buf_init(&text, FILE_BYTES_MAX);
 	rc = trusted_read(file, geteuid(), &text, "pipeline", err);
-	if (rc == RC_RETRY)
+	if (rc == RC_RETRY && !strcmp(err->reason, "absent")) {
+		strcpy(err->reason, "pipeline");
 		rc = RC_FAILED;
+	}
 	if (rc)
 		goto out;
 	given = read_yaml(text.data ? text.data : "", text.len, false, &marks, &f);

@@ -142,9 +142,11 @@ static void on_stderr(void *arg)
 		log_debug("%s[%d] says: %.*s", c->name, (int)c->pid, (int)n, chunk);
 }
 
-static void nonblocking(int fd)
+static bool nonblocking(int fd)
 {
-	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && !fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
 enum rc child_start(struct child *c, struct loop *loop, const struct child_spec *spec,
@@ -158,7 +160,8 @@ enum rc child_start(struct child *c, struct loop *loop, const struct child_spec 
 			     .loop = loop };
 	if (spec->n_fds > 128)
 		BUG("%zu descriptors for %s", spec->n_fds, spec->name);
-	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(error, O_CLOEXEC)) {
+	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(error, O_CLOEXEC) ||
+	    !nonblocking(in[1]) || !nonblocking(out[0]) || !nonblocking(error[0])) {
 		rc = err_errno(err, RC_RETRY, "system", "make a pipe for %s", spec->name);
 		goto out;
 	}
@@ -183,10 +186,7 @@ enum rc child_start(struct child *c, struct loop *loop, const struct child_spec 
 	c->in = in[1];
 	c->out = out[0];
 	c->err = error[0];
-	nonblocking(c->in);
 	fcntl(c->in, F_SETPIPE_SZ, PIPE_BYTES); /* as many requests as fit */
-	nonblocking(c->out);
-	nonblocking(c->err);
 	in[1] = out[0] = error[0] = -1;
 	lines_init(&c->lines, c->out, spec->max_line);
 	buf_init(&c->tail, TAIL_MAX);
@@ -230,13 +230,17 @@ bool child_send(struct child *c, json_t *json)
 	char *text = airlock_dump(json);
 	size_t len = strlen(text);
 	struct buf line;
+	ssize_t n = -1;
 	bool sent;
 
 	buf_init(&line, len + 1);
 	buf_add(&line, text, len);
 	buf_addc(&line, '\n');
-	sent = c->in >= 0 && has_room(c, line.len) &&
-	       write(c->in, line.data, line.len) == (ssize_t)line.len;
+	if (c->in >= 0 && has_room(c, line.len))
+		do
+			n = write(c->in, line.data, line.len);
+		while (n < 0 && errno == EINTR);
+	sent = n == (ssize_t)line.len;
 	buf_release(&line);
 	free(text);
 	json_decref(json);

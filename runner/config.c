@@ -151,7 +151,7 @@ enum rc config_load(struct config *c, const char *spool_path, struct err *err)
 	if (rc == RC_OK)
 		rc = parse(c, file, &text, err);
 	else
-		rc = rc == RC_RETRY ? RC_OK : RC_FATAL;
+		rc = strcmp(err->reason, "absent") ? RC_FATAL : RC_OK;
 	if (rc != RC_OK)
 		config_release(c);
 	buf_release(&text);

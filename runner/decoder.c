@@ -110,9 +110,12 @@ bool decoder_grant(struct document *d, struct document_slot *slot)
 	case RC_OK:
 		slot->needs = 0;
 		d->deadline = page_deadline(d);
-		child_send(&d->decoder, json_pack("{s:i}", "go", (int)slot->page));
+		if (!child_send(&d->decoder, json_pack("{s:i}", "go", (int)slot->page)))
+			log_debug("decoder of %s does not read", d->token.result);
 		return true;
 	case RC_RETRY:
+		if (strcmp(err.reason, "busy"))
+			run_disk_full(d->run, err.text);
 		return false;
 	default:
 		/* It waits for an answer that will not come: a fresh one does the other pages. */

@@ -178,6 +178,21 @@ static time_t pause_after(const struct document *d, const struct err *why)
 	return (time_t)min_u64(d->run->config->lease_seconds, DEFERRED_SECONDS_MAX);
 }
 
+bool document_holds(const struct run *run, const char *token_name)
+{
+	for (const struct document *d = run->documents; d; d = d->next)
+		if (!d->closed && !strcmp(d->token_name, token_name))
+			return true;
+	return false;
+}
+
+/* The token stays where it is for now (run_take_back_strays). */
+static void leave_stray(struct document *d, const struct err *err)
+{
+	log_warn("token %s: %s", d->token_name, err->text);
+	d->run->strays++;
+}
+
 void document_try_again(struct document *d, const struct err *why)
 {
 	struct token *t = &d->token;
@@ -204,11 +219,12 @@ void document_try_again(struct document *d, const struct err *why)
 	d->closed = true;
 	end_attempt(d);
 	times[1].tv_sec = time(NULL) + pause_after(d, why);
+	err_set(&err, RC_RETRY, "system", "its time cannot be set");
 	if (token_write(d->run->lease.dir, t, &err) != RC_OK ||
 	    utimensat(d->run->lease.dir, d->token_name, times, 0) ||
 	    durable_replace(d->run->lease.dir, d->token_name, d->run->spool->deferred, d->token_name,
 			    &err) != RC_OK)
-		log_warn("token %s: %s", d->token_name, err.text);
+		leave_stray(d, &err);
 	else
 		d->run->counts.deferred++;
 }
@@ -230,7 +246,7 @@ void document_give_back(struct document *d)
 	ready = spool_ready_dir(d->run->spool, t->priority, t->pipeline, &err);
 	if (ready < 0 ||
 	    durable_replace(d->run->lease.dir, d->token_name, ready, name, &err) != RC_OK)
-		log_warn("token %s: %s", d->token_name, err.text);
+		leave_stray(d, &err);
 	else if (!path_set_has(&d->run->parked, token_path_hash(t->source, t->file)))
 		queue_add(&d->run->queue, t->priority, t->pipeline, t->key, t->attempt);
 	if (ready >= 0)
@@ -299,14 +315,15 @@ void document_acknowledge(struct document *d)
 }
 
 /* An earlier attempt got as far as publishing: only the rest is left to do. */
-static bool was_published(struct document *d)
+static enum rc was_published(struct document *d, struct err *err)
 {
-	d->final = publish_find(d->run, &d->token, "key", d->token.key);
+	enum rc rc = publish_find(d->run, &d->token, "key", d->token.key, &d->final, err);
+
 	if (!d->final)
-		return false;
+		return rc;
 	d->phase = DOC_WRITTEN;
 	unpacking_recover(d);
-	return true;
+	return RC_OK;
 }
 
 bool document_changed(struct document *d)
@@ -350,7 +367,7 @@ static bool open_document(struct document *d)
 	}
 	if (d->fd < 0) {
 		if (!strcmp(err.reason, "system"))
-			document_give_back(d);
+			document_wait(d, err.text);
 		else
 			document_fail(d, &err);
 		return false;
@@ -416,13 +433,19 @@ struct document *document_begin(struct run *run, const char *token_name)
 	if (rc != RC_OK) {
 		if (!strcmp(err.reason, "token"))
 			intake_torn(run, run->lease.dir, token_name);
-		else
-			log_warn("%s", err.text); /* it stays claimed until this run ends */
+		else if (strcmp(err.reason, "vanished"))
+			leave_stray(d, &err);
 		goto over;
 	}
-	rc = run_pipeline(run, d->token.pipeline, d->token.ticket, &d->pipeline, &err);
-	if (was_published(d))
+	rc = was_published(d, &err);
+	if (rc == RC_OK)
+		rc = run_pipeline(run, d->token.pipeline, d->token.ticket, &d->pipeline, &err);
+	if (d->final)
 		return d; /* even if its pipeline is gone */
+	if (rc == RC_RETRY) {
+		document_wait(d, err.text);
+		goto over;
+	}
 	if (rc != RC_OK) {
 		document_fail(d, &err);
 		goto over;
@@ -483,10 +506,11 @@ double document_turn(struct document *d, double now)
 
 bool document_idle(const struct document *d)
 {
-	if (d->phase == DOC_WRITING || d->phase == DOC_UNPACKING || d->decoding)
+	if (d->phase == DOC_WRITING || d->phase == DOC_UNPACKING ||
+	    (d->decoding && !d->decoding->needs))
 		return false;
-	for (size_t i = 0; i < d->n_slots; i++)
-		if (d->slots[i].use != SLOT_FREE)
+	for (size_t i = 0; i < d->n_slots; i++) /* one that waits for room may wait for long */
+		if (d->slots[i].use != SLOT_FREE && !d->slots[i].needs)
 			return false;
 	return true;
 }

@@ -106,6 +106,9 @@ bool document_idle(const struct document *d);
  * admitted anew. Asked before anything is published. */
 bool document_changed(struct document *d);
 
+/* Does a document hold this token of ours? */
+bool document_holds(const struct run *run, const char *token_name);
+
 /* Ends of an attempt. Each closes the document. */
 void document_fail(struct document *d, const struct err *why);      /* to failed/ */
 void document_try_again(struct document *d, const struct err *why); /* explained failure: deferred */

@@ -60,10 +60,14 @@ enum rc durable_write(int dirfd, const char *name, const void *data, size_t len,
 		rc = err_errno(err, RC_RETRY, "write-error", "close %s", name);
 	if (rc == RC_OK && renameat(dirfd, part, dirfd, name))
 		rc = err_errno(err, RC_RETRY, "write-error", "rename %s into place", name);
-	if (rc != RC_OK)
+	if (rc != RC_OK) {
+		int error = errno; /* the caller may ask what it was */
+
 		unlinkat(dirfd, part, 0);
-	else if (sync)
+		errno = error;
+	} else if (sync) {
 		durable_sync(dirfd, name);
+	}
 	return rc;
 }
 

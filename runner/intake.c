@@ -7,6 +7,7 @@
 #include "child.h"
 #include "durable.h"
 #include "publish.h"
+#include "base/lines.h"
 #include "base/log.h"
 #include "base/name.h"
 
@@ -25,6 +26,7 @@
 #define TURN_SECONDS      0.02
 #define TICKET_BYTES_MAX  (64u << 10)
 #define TICKET_SECONDS    5
+#define MANIFEST_BYTES_MAX (1u << 30)
 
 /* Open addressing; a removed member leaves its slot to whoever follows in the same run. */
 static size_t path_slot(const struct path_set *s, uint64_t path)
@@ -132,13 +134,18 @@ int intake_open(int dirfd, const char *file, struct err *err)
 		else if (errno == ELOOP || errno == ENXIO)
 			err_set(err, RC_FAILED, "not-a-regular-file",
 				"a symbolic link, FIFO or device is not read");
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+		else if (errno_passes(errno))
 			err_errno(err, RC_RETRY, "system", "open");
 		else
 			err_errno(err, RC_FAILED, "unreadable", "open");
 		return -1;
 	}
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st)) {
+		err_errno(err, RC_RETRY, "system", "stat");
+		close(fd);
+		return -1;
+	}
+	if (!S_ISREG(st.st_mode)) {
 		err_set(err, RC_FAILED, "not-a-regular-file",
 			"only regular files are read, this is something else");
 		close(fd);
@@ -270,7 +277,9 @@ static enum rc read_ticket(struct run *run, const char *file, json_t **ticket, s
 	if (fd < 0) {
 		bool none = !strcmp(opened.reason, "vanished") || errno == ENAMETOOLONG;
 
-		rc = none ? RC_OK : err_set(err, RC_FAILED, "ticket", "%s: %s", name, opened.text);
+		rc = none ? RC_OK
+			  : err_set(err, strcmp(opened.reason, "system") ? RC_FAILED : RC_RETRY, "ticket",
+				    "%s: %s", name, opened.text);
 		goto out;
 	}
 	fds[0] = (struct child_fd){ fd, DECODE_DOCUMENT_FD };
@@ -345,7 +354,8 @@ static enum rc refuse_fixed(struct run *run, const struct admission *a, struct e
 
 	if (a->pipeline.originals != ORIGINALS_KEEP &&
 	    faccessat(run->spool->in, folder, W_OK | X_OK, AT_EACCESS))
-		rc = err_errno(err, RC_FAILED, "unwritable", "its folder cannot be written");
+		rc = err_errno(err, errno == EACCES || errno == EROFS ? RC_FAILED : RC_RETRY, "unwritable",
+			       "its folder cannot be written");
 	free(folder);
 	return rc;
 }
@@ -371,8 +381,10 @@ static enum rc begin_member(struct run *run, struct admission *a, struct err *er
 {
 	const char *slash = strchr(a->token.file, '/'); /* scan_folder() sees to that */
 	char *manifest = xasprintf("%.*s/archive.json", (int)(slash - a->token.file), a->token.file);
-	int fd = openat(run->spool->members, manifest, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	json_t *json = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
+	size_t len;
+	char *text = read_whole(run->spool->members, manifest, MANIFEST_BYTES_MAX, &len);
+	int error = errno;
+	json_t *json = text ? json_loadb(text, len, 0, NULL) : NULL;
 	json_t *member = json_object_get(json_object_get(json, "files"), slash + 1);
 	const char *pipeline = json_string_value(json_object_get(json, "pipeline"));
 	const char *result = json_string_value(json_object_get(member, "result"));
@@ -380,8 +392,8 @@ static enum rc begin_member(struct run *run, struct admission *a, struct err *er
 	struct buf decoded;
 
 	buf_init(&decoded, 1 << 16);
-	if (fd < 0 && errno != ENOENT)
-		rc = err_errno(err, RC_RETRY, "system", "open state/members/%s", manifest);
+	if (!text && (errno = error) != ENOENT)
+		rc = err_errno(err, RC_RETRY, "system", "read state/members/%s", manifest);
 	else if (!pipeline || !result || !name_decode(&decoded, result, strlen(result))) {
 		err_set(err, RC_FAILED, "archive", "the manifest %s does not tell about it", manifest);
 	} else {
@@ -393,8 +405,7 @@ static enum rc begin_member(struct run *run, struct admission *a, struct err *er
 		a->token.archive = json_incref(json_object_get(member, "archive"));
 		rc = run_pipeline(run, pipeline, a->token.ticket, &a->pipeline, err);
 	}
-	if (fd >= 0)
-		close(fd);
+	free(text);
 	buf_release(&decoded);
 	json_decref(json);
 	free(manifest);
@@ -414,7 +425,9 @@ static void begin_admission(struct run *run, struct candidate *c)
 	a->token.file = xstrdup(c->file);
 	sha256_init(&a->sha256);
 	a->fd = intake_open(folder, c->file, &err);
-	if (a->fd < 0 || fstat(a->fd, &st)) {
+	if (a->fd >= 0 && fstat(a->fd, &st)) {
+		rc = err_errno(&err, RC_RETRY, "system", "stat \"%s\"", c->file);
+	} else if (a->fd < 0) {
 		rc = RC_FAILED;
 		if (!strcmp(err.reason, "vanished")) {
 			log_warn("document \"%s\" vanished before it was read", c->file);
@@ -463,8 +476,8 @@ static bool hash_piece(struct admission *a, struct err *err)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			err_errno(err, RC_FAILED, "read-error", "read at byte %llu",
-				  (unsigned long long)a->done);
+			err_errno(err, errno_passes(errno) ? RC_RETRY : RC_FAILED, "read-error",
+				  "read at byte %llu", (unsigned long long)a->done);
 			return true;
 		}
 		if (n == 0)
@@ -487,6 +500,7 @@ static bool changed_meanwhile(const struct admission *a)
 static bool is_kept(struct run *run, const struct admission *a)
 {
 	char key[17], *earlier;
+	struct err err;
 	bool kept;
 
 	if (a->pipeline.originals != ORIGINALS_KEEP || a->token.source != SOURCE_IN)
@@ -494,7 +508,9 @@ static bool is_kept(struct run *run, const struct admission *a)
 	intake_kept_key(&a->token, key);
 	if (index_has(&run->index, key))
 		return true;
-	earlier = publish_find(run, &a->token, "identity", a->token.identity);
+	/* Not seen now, it is found when it has a token: by its key, or as a duplicate. */
+	if (publish_find(run, &a->token, "identity", a->token.identity, &earlier, &err) != RC_OK)
+		log_warn("%s", err.text);
 	kept = earlier;
 	free(earlier);
 	return kept;

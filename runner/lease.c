@@ -45,7 +45,10 @@ static void boot_id(char id[40])
 		id[36] = '\0';
 }
 
-/* Field 22 of /proc/PID/stat (proc(5)); 0 when there is no such process. The name in field 2 may
+#define UNKNOWN_TIME (~0ull)
+
+/* Field 22 of /proc/PID/stat (proc(5)); 0 when there is no such process, UNKNOWN_TIME when it cannot be
+ * read: nobody must be taken for dead because we are out of descriptors. The name in field 2 may
  * hold anything, so counting starts behind its last ')'. */
 static unsigned long long start_time(int pid)
 {
@@ -58,11 +61,13 @@ static unsigned long long start_time(int pid)
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
+		return errno == ENOENT ? 0 : UNKNOWN_TIME;
 	n = read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		value = n < 0 && errno == ESRCH ? 0 : UNKNOWN_TIME;
 	close(fd);
 	if (n <= 0)
-		return 0;
+		return value;
 	text[n] = '\0';
 	p = strrchr(text, ')');
 	for (int field = 2; p && field < 22; field++)
@@ -180,13 +185,14 @@ static bool read_beat(int dir, struct heartbeat *beat)
 /* What we can tell at once of a process that ran where we can look for it. */
 static enum fate { ALIVE, GONE, UNKNOWN } look_here(const struct heartbeat *beat)
 {
+	unsigned long long now = start_time(beat->pid);
 	char boot[40];
 
 	boot_id(boot);
-	if (strcmp(boot, beat->boot) || !strcmp(boot, "unknown") || beat->pidns != own_pidns() ||
+	if (now == UNKNOWN_TIME || beat->starttime == UNKNOWN_TIME || strcmp(boot, beat->boot) || !strcmp(boot, "unknown") || beat->pidns != own_pidns() ||
 	    !beat->pidns)
 		return UNKNOWN;
-	return start_time(beat->pid) == beat->starttime ? ALIVE : GONE;
+	return now == beat->starttime ? ALIVE : GONE;
 }
 
 static bool holds_tokens(int worker)

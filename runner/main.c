@@ -5,7 +5,9 @@
 #include "base/log.h"
 #include "commands.h"
 
+#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 int main(int argc, char **argv)
 {
@@ -14,6 +16,7 @@ int main(int argc, char **argv)
 	int code;
 
 	log_init("cloister", LOG_INFO);
+	json_set_alloc_funcs(xmalloc, free); /* a value that is missing must not go unnoticed */
 	code = options_parse(argc, argv, &command, &options);
 	if (code < 0) {
 		log_init("cloister", options.verbose ? LOG_DEBUG

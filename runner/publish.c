@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "publish.h"
 #include "durable.h"
+#include "base/lines.h"
 #include "base/log.h"
 #include "base/name.h"
 
@@ -18,6 +19,7 @@
 
 #define NAMES_MAX  100000
 #define SUFFIX_MAX 16
+#define RESULT_BYTES_MAX (1u << 30)
 
 /* NAME, its last part cut to `max` bytes, before its suffix and not within a character. */
 static char *shorten(const char *name, size_t max)
@@ -68,42 +70,64 @@ static void split(const char *path, char **dir, char **base)
 	*base = xstrdup(slash ? slash + 1 : path);
 }
 
-/* Does FILE in folder NAME of dirfd have this value for the member? */
-static bool tells(int dirfd, const char *name, const char *file, const char *member,
-		  const char *value)
-{
-	char *path = xasprintf("%s/%s", name, file);
-	int fd = openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	json_t *json = fd < 0 ? NULL : json_loadfd(fd, 0, NULL);
-	const char *found = json_string_value(json_object_get(json, member));
-	bool same = found && !strcmp(found, value);
+enum answer { NO, YES, UNKNOWN };
 
+/* Does FILE in folder NAME of dirfd have this value for the member? UNKNOWN, and errno, when the system
+ * does not let us look. */
+static enum answer tells(int dirfd, const char *name, const char *file, const char *member,
+			 const char *value)
+{
+	char *path = xasprintf("%s/%s", name, file), *text;
+	const char *found = NULL;
+	json_t *json = NULL;
+	enum answer answer;
+	size_t len;
+
+	text = read_whole(dirfd, path, RESULT_BYTES_MAX, &len);
+	answer = text || errno == ENOENT || errno == ENOTDIR || errno == EINVAL ? NO : UNKNOWN;
+	if (text)
+		json = json_loadb(text, len, 0, NULL);
+	found = json_string_value(json_object_get(json, member));
+	if (found && !strcmp(found, value))
+		answer = YES;
 	json_decref(json);
-	if (fd >= 0)
-		close(fd);
+	free(text);
 	free(path);
-	return same;
+	return answer;
 }
 
-static bool is_result_of(int dirfd, const char *name, const char *member, const char *value)
+static enum answer is_result_of(int dirfd, const char *name, const char *member, const char *value)
 {
-	return tells(dirfd, name, "document.json", member, value) ||
-	       tells(dirfd, name, "archive.json", member, value);
+	enum answer answer = tells(dirfd, name, "document.json", member, value);
+
+	return answer == NO ? tells(dirfd, name, "archive.json", member, value) : answer;
 }
 
-char *publish_find(struct run *run, const struct token *t, const char *member, const char *value)
+enum rc publish_find(struct run *run, const struct token *t, const char *member,
+		     const char *value, char **found, struct err *err)
 {
-	char *dir, *base, *found = NULL;
+	enum answer answer = NO;
+	enum rc rc = RC_OK;
+	char *dir, *base;
 	int fd;
 
+	*found = NULL;
 	split(t->result, &dir, &base);
 	fd = openat(run->spool->out, *dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	for (unsigned n = 1; fd >= 0 && !found && n < NAMES_MAX; n++) {
+	if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
+		rc = err_errno(err, RC_RETRY, "system", "look for out/%s", t->result);
+	for (unsigned n = 1; fd >= 0 && answer == NO && n < NAMES_MAX; n++) {
 		char *name = publish_name(base, n);
 		bool there = !faccessat(fd, name, F_OK, AT_SYMLINK_NOFOLLOW);
 
-		if (there && is_result_of(fd, name, member, value))
-			found = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
+		if (there)
+			answer = is_result_of(fd, name, member, value);
+		else if (errno != ENOENT)
+			answer = UNKNOWN;
+		if (answer == YES)
+			*found = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
+		if (answer == UNKNOWN)
+			rc = err_errno(err, RC_RETRY, "system", "look into out/%s", t->result);
 		free(name);
 		if (!there)
 			break;
@@ -112,7 +136,7 @@ char *publish_find(struct run *run, const struct token *t, const char *member, c
 		close(fd);
 	free(dir);
 	free(base);
-	return found;
+	return rc;
 }
 
 enum rc publish_result(struct run *run, int attempt, const struct token *t, char **final,
@@ -129,9 +153,15 @@ enum rc publish_result(struct run *run, int attempt, const struct token *t, char
 		char *name = publish_name(base, n);
 
 		rc = durable_move(attempt, "out", parent, name, err);
-		if (rc == RC_OK || (!strcmp(err->reason, "exists") &&
-				    is_result_of(parent, name, "key", t->key))) {
-			rc = RC_OK;
+		if (rc != RC_OK && !strcmp(err->reason, "exists")) {
+			enum answer answer = is_result_of(parent, name, "key", t->key);
+
+			if (answer == UNKNOWN)
+				err_errno(err, RC_RETRY, "system", "look into out/%s", t->result);
+			if (answer == YES)
+				rc = RC_OK;
+		}
+		if (rc == RC_OK) {
 			*final = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
 		} else if (!strcmp(err->reason, "exists") &&
 			   faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW)) {
@@ -149,21 +179,27 @@ enum rc publish_result(struct run *run, int attempt, const struct token *t, char
 	return rc;
 }
 
-void publish_sync(struct run *run, const char *final)
+/* Sync the folder that FILE beneath root lies, or lay, in. */
+static void sync_folder_of(int root, const char *file)
 {
 	char *dir, *base;
 	int fd;
 
-	split(final, &dir, &base);
-	fd = openat(run->spool->out, *dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 && errno != ENOENT) /* somebody may have collected the whole folder already */
-		die(EX_WORK_REMAINS, "open out/%s to sync it: %s", dir, strerror(errno));
+	split(file, &dir, &base);
+	fd = openat(root, *dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 && errno != ENOENT) /* somebody may have taken the whole folder away already */
+		die(EX_WORK_REMAINS, "open the folder of %s to sync it: %s", file, strerror(errno));
 	if (fd >= 0) {
-		durable_sync(fd, dir);
+		durable_sync(fd, file);
 		close(fd);
 	}
 	free(dir);
 	free(base);
+}
+
+void publish_sync(struct run *run, const char *final)
+{
+	sync_folder_of(run->spool->out, final);
 }
 
 /* Folder DIR beneath root, made when missing. Where a document lies under the name of a folder on
@@ -192,7 +228,9 @@ static int open_beneath(int root, const char *dir, struct err *err)
 	return fd;
 }
 
-/* Move fromdir/file to the same place beneath `to`, under a name that is free. */
+/* Move fromdir/file to the same place beneath `to`, under a name that is free. The new folder is
+ * synced; its caller syncs the old one (sync_folder_of), before the token goes: a token that is gone for
+ * good beside an original that came back would have it read a second time. */
 static enum rc move_beneath(int fromdir, const char *file, int to, const char *as,
 			    struct err *err)
 {
@@ -210,6 +248,8 @@ static enum rc move_beneath(int fromdir, const char *file, int to, const char *a
 		if (rc == RC_OK || strcmp(err->reason, "exists"))
 			break;
 	}
+	if (rc == RC_OK)
+		durable_sync(parent, as);
 	if (parent >= 0)
 		close(parent);
 	free(dir);
@@ -231,8 +271,12 @@ static enum rc move_ticket(struct run *run, const char *file, int to, const char
 	enum rc rc = RC_OK;
 	struct stat st;
 
-	if (!fstatat(run->spool->in, ticket, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
+	if (fstatat(run->spool->in, ticket, &st, AT_SYMLINK_NOFOLLOW)) {
+		if (errno != ENOENT && errno != ENAMETOOLONG)
+			rc = err_errno(err, RC_RETRY, "system", "stat in/%s", ticket);
+	} else if (S_ISREG(st.st_mode)) {
 		rc = move_beneath(run->spool->in, ticket, to, ticket_as, err);
+	}
 	if (rc != RC_OK && (is_forbidden() || !strcmp(err->reason, "vanished"))) {
 		log_warn("ticket of %s: %s", file, err->text);
 		rc = RC_OK;
@@ -272,6 +316,8 @@ bool publish_is_original(struct run *run, const struct token *t, bool *there)
 	struct stat st;
 
 	*there = !fstatat(folder, t->file, &st, AT_SYMLINK_NOFOLLOW);
+	if (!*there && errno != ENOENT && errno != ENOTDIR)
+		return *there = true; /* as far as we can see: moving it will tell */
 	return *there && S_ISREG(st.st_mode) && (uint64_t)st.st_size == t->bytes &&
 	       (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec == t->mtime_ns;
 }
@@ -284,6 +330,7 @@ enum rc publish_original(struct run *run, const struct token *t, enum originals_
 
 	if (t->source == SOURCE_MEMBER) {
 		unlinkat(run->spool->members, t->file, 0);
+		sync_folder_of(run->spool->members, t->file);
 		sweep_members(run, t->file);
 		return rc;
 	}
@@ -307,6 +354,8 @@ enum rc publish_original(struct run *run, const struct token *t, enum originals_
 		if (rc != RC_OK && !strcmp(err->reason, "vanished"))
 			rc = RC_OK;
 	}
+	if (rc == RC_OK)
+		sync_folder_of(run->spool->in, t->file);
 	if (rc != RC_OK && is_forbidden()) {
 		log_error("original of out/%s stays in in/: %s", t->result, err->text);
 		path_set_add(&run->intake.stuck, token_path_hash(t->source, t->file));
@@ -317,25 +366,30 @@ enum rc publish_original(struct run *run, const struct token *t, enum originals_
 
 /* What lies in failed/ under a name: nothing; a reason of ours alone, because an attempt died
  * before it moved the document; both; or something of another document. */
-enum failed_place { PLACE_FREE, PLACE_BEGUN, PLACE_DONE, PLACE_TAKEN };
+enum failed_place { PLACE_FREE, PLACE_BEGUN, PLACE_DONE, PLACE_TAKEN, PLACE_UNKNOWN };
 
 static enum failed_place look_in_failed(int parent, const char *name, const char *why_name,
 					const char *key)
 {
-	bool document = !faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW);
-	int fd = openat(parent, why_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	bool document = !faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW), ours;
 	const char *old_key;
 	json_t *old;
-	bool ours;
+	size_t len;
+	char *text;
 
-	if (fd < 0)
+	if (!document && errno != ENOENT)
+		return PLACE_UNKNOWN;
+	text = read_whole(parent, why_name, RESULT_BYTES_MAX, &len);
+	if (!text && errno != ENOENT)
+		return errno == EINVAL || errno == ELOOP ? PLACE_TAKEN : PLACE_UNKNOWN;
+	if (!text)
 		return document ? PLACE_TAKEN : PLACE_FREE;
-	old = json_loadfd(fd, 0, NULL);
+	old = json_loadb(text, len, 0, NULL);
 	old_key = json_string_value(json_object_get(old, "key"));
 	/* What was never admitted has no key: a reason without its document may be taken over. */
 	ours = key && old_key ? !strcmp(key, old_key) : !key && !old_key && !document;
 	json_decref(old);
-	close(fd);
+	free(text);
 	return !ours ? PLACE_TAKEN : document ? PLACE_DONE : PLACE_BEGUN;
 }
 
@@ -348,6 +402,8 @@ static enum failed_place put_in_failed(int parent, const char *name, json_t *why
 	enum failed_place place = look_in_failed(parent, name, why_name, key);
 
 	*rc = RC_OK;
+	if (place == PLACE_UNKNOWN)
+		*rc = err_errno(err, RC_RETRY, "system", "look into failed/%s", name);
 	if (place == PLACE_FREE || place == PLACE_BEGUN) {
 		char *text = json_dumps(why, JSON_INDENT(2));
 
@@ -362,6 +418,7 @@ static enum failed_place put_in_failed(int parent, const char *name, json_t *why
 				unlinkat(parent, why_name, 0);
 		}
 		durable_sync(parent, "failed");
+		sync_folder_of(from, file);
 	}
 	free(why_name);
 	return place;

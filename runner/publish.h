@@ -19,9 +19,10 @@ enum rc publish_result(struct run *run, int attempt, const struct token *t, char
 		       struct err *err);
 /* Sync the folder that out/FINAL lies in: from here on the result is acknowledged. */
 void publish_sync(struct run *run, const char *final);
-/* Path beneath out/ where a result of t's name lies that has this value for the member "key" or
- * "identity", or NULL. The caller frees. */
-char *publish_find(struct run *run, const struct token *t, const char *member, const char *value);
+/* *found = the path beneath out/ where a result of t's name lies that has this value for the member
+ * "key" or "identity", or NULL; the caller frees. RC_RETRY when nobody can tell now. */
+enum rc publish_find(struct run *run, const struct token *t, const char *member,
+		     const char *value, char **found, struct err *err);
 
 /* Is the file that the token names still the one that was admitted? Somebody may have renamed
  * another over it. */

@@ -3,7 +3,7 @@
  * Putting right what a crash or another worker left behind.  There is no recovery tool: this runs at
  * every start and then now and then (promise 9).
  */
-#include "run.h"
+#include "document.h"
 #include "durable.h"
 #include "publish.h"
 #include "base/log.h"
@@ -28,7 +28,7 @@ static bool load_token(const struct token_entry *entry, void *arg)
 	return true;
 }
 
-void run_load_tokens(struct run *run)
+bool run_load_tokens(struct run *run)
 {
 	unsigned states = 1u << TOKEN_READY;
 	struct err err;
@@ -38,7 +38,10 @@ void run_load_tokens(struct run *run)
 		intake_forget_tokens(&run->intake);
 	}
 	queue_clear(&run->queue);
-	spool_walk_tokens(run->spool, states, load_token, run, &err);
+	run->tokens_known = spool_walk_tokens(run->spool, states, load_token, run, &err) == RC_OK;
+	if (!run->tokens_known)
+		log_warn("%s; trying again", err.text);
+	return run->tokens_known;
 }
 
 /* From wherever it lies back to ready/, attempts unchanged. false: it is still there. */
@@ -78,8 +81,32 @@ void run_reap_workers(struct run *run)
 	if (!lease_reap(&run->lease, loop_now(), orphan, run) || !run->gatekeeper)
 		return;
 	/* The dead may have left attempts at documents that are finished. */
-	run_load_tokens(run);
-	run_sweep_attempts(run);
+	if (run_load_tokens(run))
+		run_sweep_attempts(run);
+}
+
+/* A token that could not be moved when its document was given up, for lack of room or descriptors,
+ * stays in our folder. Now it may go. */
+void run_take_back_strays(struct run *run)
+{
+	int fd = openat(run->lease.dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	run->strays = 0;
+	for (struct dirent *e; (e = readdir(dir));) {
+		char key[KEY_SIZE];
+		unsigned attempt;
+
+		if (token_name_parse(e->d_name, key, &attempt, NULL) &&
+		    !document_holds(run, e->d_name))
+			run->strays += !make_ready(run, fd, e->d_name);
+	}
+	closedir(dir);
 }
 
 size_t run_wake_deferred(struct run *run)

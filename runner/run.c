@@ -37,15 +37,19 @@ static bool is_current(struct run *run, const struct cached_pipeline *c)
 	return current;
 }
 
-static const struct pipeline *load(struct run *run, const char *name, struct err *err)
+static enum rc load(struct run *run, const char *name, const struct pipeline **loaded,
+		    struct err *err)
 {
 	struct cached_pipeline *c = NULL;
+	enum rc rc;
 
 	for (size_t i = 0; i < run->n_pipelines && !c; i++)
 		if (!strcmp(run->pipelines[i].name, name))
 			c = &run->pipelines[i];
-	if (c && is_current(run, c))
-		return &c->pipeline;
+	if (c && is_current(run, c)) {
+		*loaded = &c->pipeline;
+		return RC_OK;
+	}
 	if (c) {
 		pipeline_release(&c->pipeline);
 		free(c->name);
@@ -55,26 +59,28 @@ static const struct pipeline *load(struct run *run, const char *name, struct err
 		xrealloc(run->pipelines, (run->n_pipelines + 1) * sizeof(*run->pipelines));
 	c = &run->pipelines[run->n_pipelines];
 	*c = (struct cached_pipeline){ 0 };
-	if (spool_load_pipeline(run->spool, name, &c->pipeline, err) != RC_OK) {
+	rc = spool_load_pipeline(run->spool, name, &c->pipeline, err);
+	if (rc != RC_OK) {
 		pipeline_release(&c->pipeline);
-		return NULL;
+		return rc;
 	}
 	if (stat(c->pipeline.file, &c->st))
 		c->st = (struct stat){ 0 }; /* gone again already: never current */
 	c->name = xstrdup(name);
 	run->n_pipelines++;
-	return &c->pipeline;
+	*loaded = &c->pipeline;
+	return RC_OK;
 }
 
 enum rc run_pipeline(struct run *run, const char *name, const json_t *ticket, struct pipeline *p,
 		     struct err *err)
 {
-	const struct pipeline *loaded = load(run, name, err);
-	enum rc rc = RC_OK;
+	const struct pipeline *loaded;
+	enum rc rc = load(run, name, &loaded, err);
 
 	*p = (struct pipeline){ 0 };
-	if (!loaded)
-		return RC_FAILED;
+	if (rc != RC_OK)
+		return rc;
 	pipeline_copy(p, loaded);
 	if (ticket)
 		rc = pipeline_apply_ticket(p, ticket, err);

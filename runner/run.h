@@ -40,9 +40,11 @@ struct run {
 	struct document *documents; /* being worked on */
 	struct path_set parked; /* documents that are left for another run, by their paths */
 	bool gatekeeper;  /* this worker admits documents; one a spool does */
+	bool tokens_known; /* the last look at them, and at what was dropped, saw all */
 	bool draining;    /* no new pages, no new documents */
 	bool stop;        /* now */
 	bool disk_full;   /* pause until there is room */
+	unsigned strays;  /* tokens of ours that could not be moved on, and that no document holds */
 	int signal;       /* that asked for it, or 0 */
 	int gate_fd;
 	double next_scan, next_reap, next_deferred, next_disk_look, last_activity;
@@ -70,10 +72,12 @@ void run_ask_pages(struct run *run);
 #define DEFERRED_SECONDS_MAX 60
 
 /* recovery.c: everything that puts right what a crash, or another worker, left behind. */
-void run_load_tokens(struct run *run);    /* ready/ into the queue; as gatekeeper, all paths */
+bool run_load_tokens(struct run *run);    /* ready/ into the queue; as gatekeeper, all paths */
 void run_reap_workers(struct run *run);   /* tokens of dead workers back to ready/ */
 size_t run_wake_deferred(struct run *run);/* those that are due; returns how many are left */
 void run_sweep_attempts(struct run *run); /* as gatekeeper: what is left of finished documents in tmp/ and members/ */
+
+void run_take_back_strays(struct run *run);
 
 /* The spool is out of room: stop taking on work until there is some. */
 void run_disk_full(struct run *run, const char *what);

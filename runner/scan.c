@@ -5,6 +5,7 @@
  * inotify hints cut the wait short: they ask for a scan, and tell which names were renamed in.
  */
 #include "run.h"
+#include "durable.h"
 #include "publish.h"
 #include "base/log.h"
 
@@ -136,6 +137,14 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
+	bool empty = true;
+
+	if (!dir && errno_passes(errno)) {
+		s->run->tokens_known = false; /* looked at again soon */
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
 	if (!dir || depth > DEPTH_MAX) {
 		pass_over(s, path, dir ? "it lies too deep" : strerror(errno));
 		if (dir)
@@ -146,7 +155,8 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 	}
 	if (s->source == SOURCE_IN)
 		watch_folder(&s->run->intake, fd, path);
-	for (struct dirent *e; !s->run->intake.more && (e = readdir(dir));) {
+	errno = 0;
+	for (struct dirent *e; !s->run->intake.more && (e = readdir(dir)); errno = 0) {
 		size_t used = strlen(path), length = strlen(e->d_name);
 		char file[PATH_BYTES_MAX + 256 + 2];
 		struct stat st;
@@ -154,6 +164,7 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 
 		if (skip_name(s, e->d_name))
 			continue;
+		empty = false;
 		if (used + length + 1 > PATH_BYTES_MAX) {
 			pass_over(s, path, "what lies in it has paths that are too long");
 			continue;
@@ -178,6 +189,11 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 		else
 			see_other(s, file, hash);
 	}
+	if (errno)
+		s->run->tokens_known = false;
+	/* All members are finished; who finished the last could not see that. */
+	else if (s->source == SOURCE_MEMBER && depth == 1 && empty && !s->run->intake.more)
+		durable_remove_tree(parent, name);
 	closedir(dir);
 }
 

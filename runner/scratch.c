@@ -33,7 +33,8 @@ static void remove_marked(int where, const char *name, int fd)
 	if (dir)
 		closedir(dir);
 	unlinkat(fd, MARK, 0);
-	unlinkat(where, name, AT_REMOVEDIR);
+	if (unlinkat(where, name, AT_REMOVEDIR)) /* something is left: it is for the next sweep */
+		(void)!mknodat(fd, MARK, S_IFREG | 0600, 0);
 }
 
 /* Ours are told by name and by the mark in them; a living run holds a lock on the folder, taken before
@@ -167,6 +168,15 @@ void scratch_drop_folder(struct scratch *s, unsigned folder, struct slot *slots,
 	durable_remove_tree(s->fd, name);
 }
 
+/* There would not be room even if nobody else used any. */
+static bool too_big(const struct scratch *s, uint64_t bytes, int error)
+{
+	struct statvfs room;
+
+	return error == EFBIG || (!fstatvfs(s->fd, &room) &&
+				  bytes > (uint64_t)room.f_blocks * room.f_frsize);
+}
+
 enum rc scratch_reserve(struct scratch *s, struct slot *slot, uint64_t bytes, struct err *err)
 {
 	scratch_free(s, slot);
@@ -177,8 +187,9 @@ enum rc scratch_reserve(struct scratch *s, struct slot *slot, uint64_t bytes, st
 
 		(void)!ftruncate(slot->fd, 0);
 		errno = error;
-		if (s->used)
-			return err_errno(err, RC_RETRY, "busy", "room for a page file");
+		if (s->used || !too_big(s, bytes, error))
+			return err_errno(err, RC_RETRY, s->used ? "busy" : "system",
+					 "room for a page file in %s", s->path);
 		return err_errno(err, RC_FAILED, "limit:scratch-mebibytes",
 				 "a page image of %llu MiB does not fit into %s",
 				 (unsigned long long)(bytes >> 20), s->path);

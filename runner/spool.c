@@ -195,10 +195,16 @@ enum rc spool_load_pipeline(const struct spool *s, const char *name, struct pipe
 		char *file = xasprintf("%s/%s.yaml", folders[i], name);
 		enum rc rc = RC_RETRY;
 
-		if (!access(file, F_OK))
+		int there = access(file, F_OK);
+
+		if (!there)
 			rc = pipeline_load(p, name, file, err);
+		else if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+			rc = err_errno(err, RC_RETRY, "system", "look for %s", file);
+		else
+			rc = RC_FAILED;
 		free(file);
-		if (rc != RC_RETRY)
+		if (!there || rc == RC_RETRY) /* not seen is not the same as not there */
 			return rc;
 	}
 	return err_set(err, RC_FAILED, "unknown-pipeline",

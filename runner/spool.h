@@ -127,7 +127,8 @@ struct token_entry {
 };
 
 /* Call visit for every token of the states in `states` (bits 1 << enum token_state) until it returns
- * false. Names that are not tokens are skipped. Tokens may move while it walks. */
+ * false. Names that are not tokens are skipped. Tokens may move while it walks. RC_RETRY when it could
+ * not see all of them. */
 enum rc spool_walk_tokens(const struct spool *s, unsigned states,
 			  bool (*visit)(const struct token_entry *entry, void *arg), void *arg,
 			  struct err *err);

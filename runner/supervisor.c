@@ -72,7 +72,13 @@ static void on_signal(void *arg)
 	struct signals *s = arg;
 	struct signalfd_siginfo info;
 
-	if (read(s->fd, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGHUP)
+	ssize_t n = read(s->fd, &info, sizeof(info));
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n != sizeof(info))
+		info.ssi_signo = SIGTERM; /* one came, and cannot be read: the one to be sure of */
+	if (info.ssi_signo == SIGHUP)
 		return; /* pipelines are read again when their file changes; there is nothing to do */
 	s->run->signal = (int)info.ssi_signo;
 	if (s->run->draining) {
@@ -159,8 +165,8 @@ static enum rc set_up(struct run *run, struct err *err)
 	status_init(&run->status, run->spool, run->lease.dir, run->lease.name, run->options->quiet);
 	try_gate(run);
 	run_reap_workers(run);
-	run_load_tokens(run);
-	run_sweep_attempts(run);
+	if (run_load_tokens(run))
+		run_sweep_attempts(run);
 	run->last_activity = loop_now();
 	return RC_OK;
 }
@@ -196,11 +202,19 @@ static void scan_when_due(struct run *run, double now)
 		return;
 	try_gate(run);
 	/* Tokens come and go behind our back: other workers', held and released ones. */
-	run_load_tokens(run);
+	if (!run_load_tokens(run)) {
+		/* A document whose token was not seen would be admitted a second time. */
+		in->urgent = false;
+		in->rescan = true;
+		run->next_rescan = run->next_scan = now + SCAN_PAUSE_SECONDS;
+		return;
+	}
 	if (run->gatekeeper)
 		intake_scan(run);
 	else
 		in->rescan = in->urgent = false;
+	if (!run->tokens_known)
+		in->rescan = true;
 	run->last_scan = now;
 	/* At most a tenth of the time. */
 	run->next_rescan = now + fmax(SCAN_PAUSE_SECONDS, 10 * (loop_now() - now));
@@ -284,7 +298,7 @@ static void show(struct run *run, double now)
 static bool drained(struct run *run)
 {
 	if (run->documents || queue_length(&run->queue) || intake_waiting(&run->intake) ||
-	    run->counts.deferred || run->intake.more || run->intake.urgent ||
+	    !run->tokens_known || run->strays || run->counts.deferred || run->intake.more || run->intake.urgent ||
 	    lease_in_doubt(&run->lease))
 		return false;
 	/* Whoever admits documents may be about to: it looks for them as often as this. */
@@ -343,6 +357,8 @@ static void work(struct run *run)
 		}
 		if (now >= run->next_deferred) {
 			run->counts.deferred = run_wake_deferred(run);
+			if (run->strays && !run->disk_full)
+				run_take_back_strays(run);
 			run->next_deferred = now + 1;
 		}
 		look_at_disk(run, now);

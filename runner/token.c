@@ -4,6 +4,7 @@
  */
 #include "spool.h"
 #include "durable.h"
+#include "base/lines.h"
 #include "base/name.h"
 #include "base/num.h"
 
@@ -203,30 +204,21 @@ static bool unpack(struct token *t, json_t *json)
 
 enum rc token_read(int dirfd, const char *name, struct token *t, struct err *err)
 {
-	char *text = NULL;
 	json_t *json = NULL;
-	struct stat st;
-	ssize_t n = -1;
-	int fd;
 	enum rc rc = RC_OK;
+	size_t len;
+	char *text;
 
 	*t = (struct token){ 0 };
 	if (!token_name_parse(name, t->key, &t->attempt, NULL))
 		return err_set(err, RC_FAILED, "token", "%.80s is not the name of a token", name);
-	fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
+	text = read_whole(dirfd, name, TOKEN_MAX, &len);
+	if (!text && errno != EINVAL && errno != EFBIG)
 		return err_errno(err, RC_FAILED, errno == ENOENT ? "vanished" : "unreadable",
-				 "open token %s", name);
-	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size <= TOKEN_MAX) {
-		text = xmalloc((size_t)st.st_size + 1);
-		n = read(fd, text, (size_t)st.st_size);
-	}
-	close(fd);
-	if (n < 0 && text)
-		rc = err_errno(err, RC_FAILED, "unreadable", "read token %s", name);
-	if (n > 0)
-		json = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, NULL);
-	if (rc == RC_OK && (!json || !unpack(t, json))) {
+				 "read token %s", name);
+	if (text)
+		json = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	if (!json || !unpack(t, json)) {
 		token_release(t);
 		rc = err_set(err, RC_FAILED, "token", "token %s cannot be read", name);
 	}
@@ -255,6 +247,7 @@ struct walk {
 	bool (*visit)(const struct token_entry *entry, void *arg);
 	void *arg;
 	bool stopped;
+	int error; /* what kept us from seeing all */
 };
 
 /* Visit the entries of one folder; `each` gets every name that is not hidden. */
@@ -266,13 +259,19 @@ static void each_name(int parent, const char *name,
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
 	if (!dir) {
+		/* Lanes and workers come and go. */
+		if (errno != ENOENT && errno != ENOTDIR)
+			w->error = errno;
 		if (fd >= 0)
 			close(fd);
 		return;
 	}
-	for (struct dirent *e; !w->stopped && (e = readdir(dir));)
+	errno = 0;
+	for (struct dirent *e; !w->stopped && (e = readdir(dir)); errno = 0)
 		if (e->d_name[0] != '.')
 			each(fd, e->d_name, w, ctx);
+	if (errno && !w->stopped)
+		w->error = errno;
 	closedir(dir);
 }
 
@@ -313,7 +312,6 @@ enum rc spool_walk_tokens(const struct spool *s, unsigned states,
 	struct walk w = { .visit = visit, .arg = arg };
 	struct token_entry deferred = { .state = TOKEN_DEFERRED }, hold = { .state = TOKEN_HOLD };
 
-	(void)err;
 	for (unsigned p = 0; p < PRIORITIES && (states & 1u << TOKEN_READY); p++) {
 		char name[2] = { (char)('0' + p), '\0' };
 
@@ -325,5 +323,6 @@ enum rc spool_walk_tokens(const struct spool *s, unsigned states,
 		each_name(s->deferred, ".", visit_token, &w, &deferred);
 	if (states & 1u << TOKEN_HOLD)
 		each_name(s->hold, ".", visit_token, &w, &hold);
-	return RC_OK;
+	errno = w.error;
+	return w.error ? err_errno(err, RC_RETRY, "system", "look through the tokens") : RC_OK;
 }

@@ -119,6 +119,7 @@ int main(int argc, char **argv)
 	enum rc rc;
 
 	log_init("cloister-write", LOG_INFO);
+	json_set_alloc_funcs(xmalloc, free); /* a value that is missing must not go unnoticed */
 	options_parse(&o, argc, argv);
 	if (o.probe)
 		return probe_main(o.probe, enter_sandbox, &o);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What other programs and libraries say becomes one line too. */
 static void fill(struct err *err, const char *reason, const char *format, va_list ap)
@@ -43,11 +44,26 @@ enum rc err_errno(struct err *err, enum rc rc, const char *reason, const char *f
 	return rc;
 }
 
+bool errno_passes(int error)
+{
+	static const int passing[] = { EMFILE, ENFILE, ENOMEM, EINTR, EAGAIN, ENOSPC, EDQUOT };
+
+	for (size_t i = 0; i < ARRAY_SIZE(passing); i++)
+		if (error == passing[i])
+			return true;
+	return false;
+}
+
 static void *checked(void *p, unsigned long size)
 {
-	if (!p && size)
-		die(EX_BUG, "out of memory asking for %lu bytes", size);
-	return p;
+	char line[96];
+
+	if (p || !size)
+		return p;
+	/* die() would ask for memory to say so. */
+	snprintf(line, sizeof(line), "error cloister: out of memory asking for %lu bytes\n", size);
+	(void)!write(STDERR_FILENO, line, strlen(line));
+	_exit(EX_BUG);
 }
 
 void *xmalloc(unsigned long size)
@@ -77,7 +93,7 @@ char *xasprintf(const char *format, ...)
 
 	va_start(ap, format);
 	if (vasprintf(&s, format, ap) < 0)
-		die(EX_BUG, "out of memory formatting a string");
+		checked(NULL, 1);
 	va_end(ap);
 	return s;
 }

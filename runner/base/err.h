@@ -10,6 +10,8 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#include <stdbool.h>
+
 enum rc {
 	RC_OK = 0,
 	RC_RETRY = 1,  /* nothing changed; the same call may succeed later */
@@ -42,6 +44,9 @@ enum rc err_set(struct err *err, enum rc rc, const char *reason, const char *for
 /* As err_set(), with ": strerror(errno)" appended. */
 enum rc err_errno(struct err *err, enum rc rc, const char *reason, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
+
+/* Does this error tell of the state of the machine, which may pass, and not of the file? */
+bool errno_passes(int error);
 
 /* Log the message and exit with `code`. */
 void die(enum exit_code code, const char *format, ...)

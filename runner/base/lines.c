@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/lines.h"
+#include "base/err.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define READ_CHUNK 65536
@@ -62,6 +67,40 @@ enum lines_status lines_next(struct lines *l, char **line, size_t *len)
 			l->eof = true;
 		buf_add(&l->in, chunk, (size_t)n);
 	}
+}
+
+char *read_whole(int dirfd, const char *name, size_t max, size_t *len)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	char *data = NULL;
+	struct stat st;
+	ssize_t n = -1;
+	size_t size;
+	int error;
+
+	*len = 0;
+	if (fd < 0 || fstat(fd, &st))
+		goto out;
+	errno = !S_ISREG(st.st_mode) ? EINVAL : (uintmax_t)st.st_size > max ? EFBIG : 0;
+	if (errno)
+		goto out;
+	size = (size_t)st.st_size;
+	data = xmalloc(size + 1);
+	do {
+		n = read(fd, data + *len, size - *len);
+		*len += n > 0 ? (size_t)n : 0;
+	} while (n > 0 ? *len < size : n < 0 && errno == EINTR);
+	data[*len] = '\0';
+out:
+	error = errno;
+	if (fd >= 0)
+		close(fd);
+	if (n < 0) {
+		free(data);
+		data = NULL;
+	}
+	errno = error;
+	return data;
 }
 
 int write_full(int fd, const void *data, size_t len)

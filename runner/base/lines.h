@@ -32,6 +32,10 @@ void lines_release(struct lines *l);
 /* Next line. On a blocking descriptor it waits for one. */
 enum lines_status lines_next(struct lines *l, char **line, size_t *len);
 
+/* All of a file beneath dirfd, with a NUL behind it; the caller frees. NULL and errno when it cannot be
+ * read: EFBIG when it has more than max bytes, EINVAL when it is no regular file. */
+char *read_whole(int dirfd, const char *name, size_t max, size_t *len);
+
 /* Write all of data; 0, or -1 with errno. Blocking descriptors only. */
 int write_full(int fd, const void *data, size_t len);
 

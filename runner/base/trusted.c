@@ -43,15 +43,17 @@ enum rc trusted_read(const char *file, uid_t owner, struct buf *text, const char
 	enum rc rc;
 
 	if (fd < 0 && errno == ENOENT)
-		return err_errno(err, RC_RETRY, reason, "%s: cannot be opened", file);
+		return err_errno(err, RC_RETRY, "absent", "%s: cannot be opened", file);
 	if (fd < 0 || fstat(fd, &st))
-		rc = err_errno(err, RC_FAILED, reason, "%s: cannot be opened", file);
+		rc = err_errno(err, errno == EACCES || errno == EPERM ? RC_FAILED : RC_RETRY, reason,
+			       "%s: cannot be opened", file);
 	else
 		rc = check(file, owner, &st, reason, err);
-	while (rc == RC_OK && !text->overflow && (n = read(fd, block, sizeof(block))) > 0)
-		buf_add(text, block, (size_t)n);
+	while (rc == RC_OK && !text->overflow &&
+	       ((n = read(fd, block, sizeof(block))) > 0 || (n < 0 && errno == EINTR)))
+		buf_add(text, block, n > 0 ? (size_t)n : 0);
 	if (rc == RC_OK && n < 0)
-		rc = err_errno(err, RC_FAILED, reason, "%s: cannot be read", file);
+		rc = err_errno(err, RC_RETRY, reason, "%s: cannot be read", file);
 	if (rc == RC_OK && text->overflow)
 		rc = err_set(err, RC_FAILED, reason, "%s: larger than %zu bytes", file, text->max);
 	if (fd >= 0)

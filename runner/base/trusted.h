@@ -11,8 +11,9 @@
 
 #include <sys/types.h>
 
-/* Append the whole file to text, up to its maximum. RC_RETRY when there is no such file; else
- * RC_FAILED with this reason and a text that names the file. `owner` = geteuid() for none more. */
+/* Append the whole file to text, up to its maximum. RC_RETRY with the reason "absent" when
+ * there is no such file, with `reason` when it cannot be read now; RC_FAILED when it is not to be
+ * trusted. `owner` = geteuid() for none more. */
 enum rc trusted_read(const char *file, uid_t owner, struct buf *text, const char *reason,
 		     struct err *err);
 
