@@ -6,6 +6,17 @@
 
 #include <string.h>
 
+static enum rc load(struct model *m, enum number number, struct pool *pool, struct err *err)
+{
+	enum rc rc = text_load(&m->text, &m->config.text, m->weights, number, pool, err);
+
+	if (rc == RC_OK && m->config.vision.depth)
+		rc = vision_load(&m->vision, &m->config, m->weights, number, pool, err);
+	if (rc == RC_OK)
+		rc = weights_all_taken(m->weights, err);
+	return rc;
+}
+
 enum rc model_open(struct model *m, const char *folder, enum number number, struct pool *pool, struct err *err)
 {
 	enum rc rc;
@@ -15,11 +26,22 @@ enum rc model_open(struct model *m, const char *folder, enum number number, stru
 	if (rc == RC_OK)
 		rc = weights_open(&m->weights, folder, err);
 	if (rc == RC_OK)
-		rc = text_load(&m->text, &m->config.text, m->weights, number, pool, err);
-	if (rc == RC_OK && m->config.vision.depth)
-		rc = vision_load(&m->vision, &m->config, m->weights, number, pool, err);
-	if (rc == RC_OK)
-		rc = weights_all_taken(m->weights, err);
+		rc = load(m, number, pool, err);
+	if (rc != RC_OK)
+		model_close(m);
+	return rc;
+}
+
+enum rc model_open_random(struct model *m, const char *config, enum number number, struct pool *pool, struct err *err)
+{
+	enum rc rc;
+
+	*m = (struct model){0};
+	rc = model_config_load_file(&m->config, config, err);
+	if (rc == RC_OK) {
+		m->weights = weights_random();
+		rc = load(m, number, pool, err);
+	}
 	if (rc != RC_OK)
 		model_close(m);
 	return rc;

@@ -106,15 +106,16 @@ static enum rc load_layer(struct text *t, unsigned i, struct weights *w, enum nu
 /* A head that was saved although it is tied is left alone. */
 static enum rc load_head(struct text *t, struct weights *w, enum number number, struct pool *pool, struct err *err)
 {
-	struct matrix m = t->embed, stored;
+	struct matrix m, ignored;
 
-	if (weights_find(w, "lm_head.weight")) {
-		if (weights_take(w, "lm_head.weight", t->c.vocab, t->c.hidden, &stored, err) != RC_OK)
+	if (!t->c.tied) {
+		if (weights_take(w, "lm_head.weight", t->c.vocab, t->c.hidden, &m, err) != RC_OK)
 			return RC_FATAL;
-		if (!t->c.tied)
-			m = stored;
-	} else if (!t->c.tied) {
-		return err_set(err, RC_FATAL, "model-damaged", "tensor lm_head.weight is missing");
+	} else {
+		m = t->embed;
+		if (weights_find(w, "lm_head.weight") &&
+			weights_take(w, "lm_head.weight", t->c.vocab, t->c.hidden, &ignored, err) != RC_OK)
+			return RC_FATAL;
 	}
 	return linear_pack(&t->head, &m, NULL, 1, number, pool, err);
 }

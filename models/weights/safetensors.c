@@ -45,6 +45,7 @@ struct weights {
 	struct entry *entries;
 	size_t count;
 	bool as_stored; /* names are not made alike */
+	bool random;    /* any tensor is there, and lies at the start of the last shard that was made up */
 };
 
 static const struct {
@@ -351,6 +352,14 @@ enum rc weights_open_file(struct weights **out, const char *folder, const char *
 	return rc;
 }
 
+struct weights *weights_random(void)
+{
+	struct weights *w = xcalloc(1, sizeof(*w));
+
+	w->random = true;
+	return w;
+}
+
 void weights_close(struct weights *w)
 {
 	if (!w)
@@ -389,6 +398,40 @@ const struct tensor *weights_find(const struct weights *w, const char *name)
 	return e ? &e->tensor : NULL;
 }
 
+static enum rc make_up_shard(struct weights *w, size_t n, struct err *err)
+{
+	uint32_t x = 2463534242u;
+	struct shard *s;
+	uint16_t *p;
+
+	p = mmap(NULL, n * sizeof(*p), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return err_errno(err, RC_FATAL, "memory", "no memory for %zu random weights", n);
+	for (size_t i = 0; i < n; i++) {
+		x ^= x << 13, x ^= x >> 17, x ^= x << 5; /* xorshift32: Marsaglia, J. Stat. Softw. 8 (2003) */
+		p[i] = (uint16_t)((x & 0x8000) | 0x3c00 | (x >> 17 & 0xff)); /* +- 2^-7 .. 2^-5 */
+	}
+	w->shards = xrealloc(w->shards, (w->shard_count + 1) * sizeof(*w->shards));
+	s = &w->shards[w->shard_count++];
+	*s = (struct shard){.name = xstrdup("random"), .map = p, .size = n * sizeof(*p)};
+	return RC_OK;
+}
+
+/* A larger one than any before gets memory of its own: the smaller stay where they were given out. */
+static enum rc take_random(struct weights *w, uint64_t rows, uint64_t columns, struct matrix *out, struct err *err)
+{
+	const struct shard *last = w->shard_count ? &w->shards[w->shard_count - 1] : NULL;
+	size_t n;
+
+	if (!checked_mul(rows, columns, &n) || n > SIZE_MAX / 4)
+		return err_set(err, RC_FATAL, "model-config", "a matrix of %llu x %llu numbers", (unsigned long long)rows,
+			(unsigned long long)columns);
+	if ((!last || last->size < n * sizeof(uint16_t)) && make_up_shard(w, n, err) != RC_OK)
+		return RC_FATAL;
+	*out = (struct matrix){w->shards[w->shard_count - 1].map, NUMBER_BF16, rows, columns};
+	return RC_OK;
+}
+
 enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_t columns, struct matrix *out,
 	struct err *err)
 {
@@ -396,6 +439,8 @@ enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_
 	const struct tensor *t;
 	uint64_t rest = 1;
 
+	if (w->random)
+		return take_random(w, rows, columns, out, err);
 	if (!e)
 		return err_set(err, RC_FATAL, "model-damaged", "tensor %s is missing", name);
 	t = &e->tensor;

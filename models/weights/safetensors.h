@@ -38,6 +38,10 @@ enum rc weights_open(struct weights **, const char *folder, struct err *);
 
 /* One file alone; tensors keep the names they have in it. */
 enum rc weights_open_file(struct weights **, const char *folder, const char *name, struct err *);
+
+/* Weights for any configuration: every tensor asked for is there, bf16 numbers around 0. For measuring:
+ * all of them share the same memory. */
+struct weights *weights_random(void);
 void weights_close(struct weights *);
 size_t weights_count(const struct weights *);
 

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cloister-model bench: prompt and output tokens a second of a whole model, through the engine as
+ * pages go through it. Each figure is the median of some rounds, all figures of a round in turn, so
+ * that a disturbance meets all alike.
+ */
+#include "bench.h"
+
+#include "base/num.h"
+#include "engine.h"
+#include "kernels/bench.h"
+#include "kernels/cpu.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const char usage[] =
+	"usage: cloister-model bench --config FILE --random | --model DIR\n"
+	"                            [--weights bf16|int8|f32] [--threads N] [--rounds N]\n"
+	"                            [--prompt N] [--tokens N] [--batch N[,N...]]\n"
+	"       cloister-model bench --kernels [--threads N] [--rounds N]\n"
+	"\n"
+	"Reads a prompt, then writes tokens at each batch size; a JSON line for each.\n";
+
+enum { BATCHES_MAX = 16, ROUNDS_MAX = 99 };
+
+struct options {
+	const char *config, *model;
+	enum number weights;
+	unsigned threads, rounds, prompt, tokens, batches[BATCHES_MAX], batch_count;
+	bool random, kernels;
+};
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static unsigned count(const char *text, const char *option)
+{
+	uint64_t n;
+
+	if (!parse_u64(text, 1u << 20, &n) || n == 0)
+		die(EX_USAGE_ERROR, "--%s %s is not a number from 1 up", option, text);
+	return (unsigned)n;
+}
+
+static void parse_batches(struct options *o, const char *text)
+{
+	char *copy = xstrdup(text), *rest = copy, *item;
+
+	o->batch_count = 0;
+	while ((item = strsep(&rest, ",")) != NULL) {
+		if (o->batch_count == BATCHES_MAX)
+			die(EX_USAGE_ERROR, "--batch has more than %d sizes", BATCHES_MAX);
+		o->batches[o->batch_count++] = count(item, "batch");
+	}
+	free(copy);
+}
+
+static enum number parse_weights(const char *text)
+{
+	static const enum number numbers[] = {NUMBER_BF16, NUMBER_INT8, NUMBER_F32};
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (strcmp(text, number_name(numbers[i])) == 0)
+			return numbers[i];
+	die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32");
+}
+
+static void parse(struct options *o, int argc, char **argv)
+{
+	static const struct option table[] = {
+		{"config", required_argument, NULL, 'c'}, {"model", required_argument, NULL, 'm'},
+		{"weights", required_argument, NULL, 'w'}, {"threads", required_argument, NULL, 't'},
+		{"rounds", required_argument, NULL, 'r'}, {"prompt", required_argument, NULL, 'p'},
+		{"tokens", required_argument, NULL, 'n'}, {"batch", required_argument, NULL, 'b'},
+		{"random", no_argument, NULL, 'R'}, {"kernels", no_argument, NULL, 'k'},
+		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
+	};
+	int c;
+
+	*o = (struct options){.weights = NUMBER_BF16, .rounds = 5, .prompt = 512, .tokens = 32, .batches = {1, 4, 16},
+		.batch_count = 3};
+	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		switch (c) {
+		case 'c': o->config = optarg; break;
+		case 'm': o->model = optarg; break;
+		case 'w': o->weights = parse_weights(optarg); break;
+		case 't': o->threads = count(optarg, "threads"); break;
+		case 'r': o->rounds = (unsigned)min_u64(count(optarg, "rounds"), ROUNDS_MAX); break;
+		case 'p': o->prompt = count(optarg, "prompt"); break;
+		case 'n': o->tokens = count(optarg, "tokens"); break;
+		case 'b': parse_batches(o, optarg); break;
+		case 'R': o->random = true; break;
+		case 'k': o->kernels = true; break;
+		case 'h': fputs(usage, stdout); exit(EX_ALL_DONE);
+		default: exit(EX_USAGE_ERROR);
+		}
+	}
+	if (optind < argc || o->kernels + (o->config && o->random) + (o->model != NULL) != 1) {
+		fputs(usage, stderr);
+		exit(EX_USAGE_ERROR);
+	}
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const double *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static double median(double *values, unsigned n)
+{
+	qsort(values, n, sizeof(*values), by_value);
+	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+static void add_requests(struct engine *e, const struct model *m, unsigned batch, unsigned prompt, unsigned tokens)
+{
+	unsigned *ids = xmalloc(prompt * sizeof(*ids));
+	struct err err;
+
+	for (unsigned k = 0; k < batch; k++) {
+		struct engine_request r = {.id = k, .prompt = ids, .prompt_count = prompt, .most = tokens, .endless = true,
+			.sampling = {.top_p = 1, .repetition_penalty = 1}};
+
+		/* No two alike, or they would share what they begin with. */
+		for (unsigned i = 0; i < prompt; i++)
+			ids[i] = (unsigned)((k * 7919u + i * 104729u + (unsigned)engine_load(e).generated_tokens) %
+				m->config.text.vocab);
+		if (engine_add(e, &r, &err) != RC_OK)
+			die(EX_CONFIGURATION, "%s", err.text);
+	}
+	free(ids);
+}
+
+static void drop_results(struct engine *e)
+{
+	struct engine_result r;
+
+	while (engine_take(e, &r)) {
+		free(r.tokens);
+		free(r.log_probabilities);
+	}
+}
+
+/* Seconds to read a prompt alone: all passes but those that write. */
+static double time_prompt(struct engine *e, const struct model *m, unsigned prompt)
+{
+	double start;
+
+	add_requests(e, m, 1, prompt, 1);
+	start = now();
+	while (engine_step(e))
+		;
+	start = now() - start;
+	drop_results(e);
+	return start;
+}
+
+/* Seconds a pass in which each of `batch` sequences writes a token, behind a short prompt. */
+static double time_tokens(struct engine *e, const struct model *m, unsigned batch, unsigned tokens)
+{
+	unsigned passes = 0;
+	double start = 0;
+
+	add_requests(e, m, batch, 16, tokens + 2);
+	while (engine_step(e)) {
+		struct engine_load load = engine_load(e);
+
+		if (load.waiting || load.running < batch)
+			continue;
+		if (passes == 0)
+			start = now();
+		if (passes++ == tokens)
+			break;
+	}
+	start = (now() - start) / (passes > 1 ? passes - 1 : 1);
+	while (engine_step(e))
+		;
+	drop_results(e);
+	return start;
+}
+
+/* Numbers in the matrices that every token goes through, and in the head. */
+static double parameters(const struct text_config *c, double *head)
+{
+	double q = (double)c->heads * c->head_dim, kv = (double)c->kv_heads * c->head_dim, h = c->hidden;
+
+	*head = h * c->vocab;
+	return c->layers * (h * (q + 2 * kv) + q * h + 3 * h * c->intermediate);
+}
+
+static void bench_model(const struct options *o, struct model *m, struct pool *pool)
+{
+	struct engine_options options = {.cache_size = (size_t)1 << 30, .sequences = 1};
+	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head, body = parameters(&m->config.text, &head), s;
+	size_t number = o->weights == NUMBER_BF16 ? 2 : o->weights == NUMBER_INT8 ? 1 : 4;
+	struct engine *e;
+	struct err err;
+
+	for (unsigned b = 0; b < o->batch_count; b++)
+		options.sequences = (unsigned)max_u64(options.sequences, o->batches[b]);
+	if (engine_open(&e, m, pool, &options, &err) != RC_OK)
+		die(EX_CONFIGURATION, "%s", err.text);
+	for (unsigned r = 0; r < o->rounds; r++) {
+		prompt[r] = time_prompt(e, m, o->prompt);
+		for (unsigned b = 0; b < o->batch_count; b++)
+			tokens[b][r] = time_tokens(e, m, o->batches[b], o->tokens);
+	}
+	s = median(prompt, o->rounds);
+	printf("{\"bench\":\"prompt\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\",\"threads\":%u,\"tokens\":%u,"
+	       "\"tokens_per_s\":%.1f,\"gflops\":%.1f}\n",
+		m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()), pool_threads(pool), o->prompt,
+		o->prompt / s, (2 * body * o->prompt + 2 * head) / s / 1e9);
+	for (unsigned b = 0; b < o->batch_count; b++) {
+		s = median(tokens[b], o->rounds);
+		printf("{\"bench\":\"output\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\",\"threads\":%u,"
+		       "\"batch\":%u,\"tokens_per_s\":%.2f,\"weights_gb_per_s\":%.2f}\n",
+			m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()), pool_threads(pool),
+			o->batches[b], o->batches[b] / s, (body + head) * (double)number / s / 1e9);
+	}
+	engine_close(e);
+}
+
+int bench_main(int argc, char **argv)
+{
+	struct options o;
+	struct model model;
+	struct pool *pool;
+	struct err err;
+	enum rc rc;
+
+	parse(&o, argc, argv);
+	if (pool_open(&pool, o.threads, &err) != RC_OK)
+		die(EX_CONFIGURATION, "%s", err.text);
+	if (o.kernels) {
+		rc = kernels_bench(pool, o.rounds, stdout, &err);
+	} else {
+		rc = o.model ? model_open(&model, o.model, o.weights, pool, &err) :
+			       model_open_random(&model, o.config, o.weights, pool, &err);
+		if (rc == RC_OK) {
+			bench_model(&o, &model, pool);
+			model_close(&model);
+		}
+	}
+	pool_close(pool);
+	if (rc != RC_OK)
+		die(EX_CONFIGURATION, "%s", err.text);
+	return fflush(stdout) ? EX_BUG : EX_ALL_DONE;
+}
