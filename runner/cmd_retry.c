@@ -3,10 +3,12 @@
  * cloister retry: drop failed documents in again.
  *
  * Ticket first, then the document, both never replacing; the reason goes last.  Interrupted between
- * any two steps, the document is in failed/ with its reason or in in/ to be admitted.
+ * any two steps, the document is in failed/ with its reason or in in/ to be admitted.  Where the
+ * document itself stays in in/, the reason is all that goes.
  */
 #include "commands.h"
 #include "durable.h"
+#include "kept.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,6 +51,21 @@ static enum rc move_back(int from, int to, const char *name, struct err *err)
 	return rc;
 }
 
+/* The document is not beside its reason: does it stay in in/? */
+static enum rc look_in_in(const struct retry *r, int from, const char *why, struct err *err)
+{
+	char *file = kept_file(from, why);
+	enum rc rc = RC_OK;
+
+	if (!file)
+		rc = err_set(err, RC_FAILED, "vanished",
+			     "only the reason is there, the document is not");
+	else if (!is_there(r->spool->in, file))
+		rc = err_set(err, RC_FAILED, "vanished", "the original is gone from in/ as well");
+	free(file);
+	return rc;
+}
+
 static enum rc retry_document(const struct retry *r, const char *path, struct err *err)
 {
 	const char *slash = strrchr(path, '/');
@@ -57,21 +74,19 @@ static enum rc retry_document(const struct retry *r, const char *path, struct er
 	char *why = xasprintf("%s" WHY_SUFFIX, name);
 	int from = openat(r->spool->failed, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int to = -1;
-	struct stat st;
 	enum rc rc = RC_FAILED;
 
 	if (from < 0) {
 		err_errno(err, rc, "vanished", "open its folder");
 		goto out;
 	}
-	if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW)) {
-		err_set(err, rc, "vanished", "only the reason is there, the document is not");
-		goto out;
+	if (!is_there(from, name)) {
+		rc = look_in_in(r, from, why, err);
+	} else {
+		to = durable_mkdirs(r->spool->in, slash ? folder : "", err);
+		if (to >= 0)
+			rc = move_back(from, to, name, err);
 	}
-	to = durable_mkdirs(r->spool->in, slash ? folder : "", err);
-	if (to < 0)
-		goto out;
-	rc = move_back(from, to, name, err);
 	if (rc != RC_OK)
 		goto out;
 	unlinkat(from, why, 0);

@@ -225,6 +225,7 @@ static void print_text(const struct listed *d, json_t *token, json_t *result, js
 	static const char *const of_token[] = { "key",	  "attempts", "priority",
 						"sha256", "bytes",    "ticket" };
 	static const char *const of_failure[] = { "reason", "text", "time", "key", "attempts" };
+	json_t *original = json_object_get(result, "original");
 	char *path = display(d->path);
 	char *pipeline = display(d->pipeline);
 
@@ -241,6 +242,10 @@ static void print_text(const struct listed *d, json_t *token, json_t *result, js
 		for (size_t i = 0; i < ARRAY_SIZE(of_failure); i++)
 			print_member(of_failure[i], json_object_get(result, of_failure[i]));
 		print_origin(json_object_get(result, "archive"));
+		if (original) {
+			print_decoded("stays in", json_object_get(original, "in"));
+			print_member("because", json_object_get(original, "stays"));
+		}
 		print_failures(json_object_get(result, "failures"));
 		if (!result)
 			printf("  there is no %s%s\n", path, WHY_SUFFIX);

@@ -4,6 +4,7 @@
  */
 #include "document.h"
 #include "durable.h"
+#include "kept.h"
 #include "publish.h"
 #include "base/log.h"
 #include "base/name.h"
@@ -147,18 +148,10 @@ static json_t *explain(struct document *d)
 void document_fail(struct document *d, const struct err *why)
 {
 	struct err err;
-	enum rc rc;
 
 	if (d->closed || (d->fd >= 0 && document_changed(d)))
 		return;
-	rc = publish_failure(d->run, d->token.source, d->token.file, d->token.result, explain(d), why,
-			     &err);
-	if (rc == RC_FAILED) {
-		log_error("document \"%s\" cannot be moved to failed/: %s", d->token.file, err.text);
-		document_park(d);
-		return;
-	}
-	if (rc != RC_OK) {
+	if (publish_failure(d->run, &d->token, explain(d), why, &err) != RC_OK) {
 		document_wait(d, err.text);
 		return;
 	}
@@ -277,35 +270,20 @@ void document_gone(struct document *d)
 	d->run->intake.urgent = true;
 }
 
-/* Its original stays in in/, and is not read again. */
-static void remember_kept(struct document *d)
-{
-	const struct token *t = &d->token;
-	struct candidate c = { .path = token_path_hash(t->source, t->file),
-			       .bytes = t->bytes,
-			       .mtime_ns = t->mtime_ns };
-	char key[17];
-
-	path_set_add(&d->run->intake.finished, candidate_state(&c));
-	intake_kept_key(t, key);
-	if (!index_has(&d->run->index, key))
-		index_add(&d->run->index, key, d->final);
-}
-
 void document_acknowledge(struct document *d)
 {
 	struct run_counts *counts = &d->run->counts;
-	bool look = d->flagged || d->failed;
+	bool look = d->flagged || d->failed, stays;
 	struct err err;
 
 	index_add(&d->run->index, d->token.identity, d->final);
-	if (publish_original(d->run, &d->token, d->pipeline.originals, &err) != RC_OK) {
+	if (publish_original(d->run, &d->token, d->pipeline.originals, &stays, &err) != RC_OK) {
 		document_wait(d, err.text);
 		return;
 	}
 	d->closed = true;
-	if (d->pipeline.originals == ORIGINALS_KEEP)
-		remember_kept(d);
+	if (stays)
+		kept_add_result(d->run, &d->token, d->final);
 	counts->done++;
 	counts->flagged += look;
 	report(d, d->unpacking ? "unpacked" : d->duplicate_of ? "duplicate" : look ? "flagged" : "done",

@@ -5,7 +5,7 @@
  * SPOOL/state/index has one line a result: IDENTITY (16 hex digits) SP PATH (encoded, beneath out/).
  * It is derived: when it is missing it is built anew from the document.json files in out/, and a
  * line whose result is gone counts for nothing.  For an original that stays in in/ there is a second
- * line, with intake_kept_key() in the place of the identity.
+ * line, with the key of kept.c in the place of the identity.
  */
 #ifndef RUNNER_INDEX_H
 #define RUNNER_INDEX_H

@@ -6,6 +6,7 @@
 #include "airlock.h"
 #include "child.h"
 #include "durable.h"
+#include "kept.h"
 #include "publish.h"
 #include "base/lines.h"
 #include "base/log.h"
@@ -154,23 +155,6 @@ int intake_open(int dirfd, const char *file, struct err *err)
 	return fd;
 }
 
-uint64_t candidate_state(const struct candidate *c)
-{
-	uint64_t state[3] = { c->path, c->bytes, (uint64_t)c->mtime_ns };
-
-	return hash64(state, sizeof(state));
-}
-
-void intake_kept_key(const struct token *t, char key[17])
-{
-	uint64_t state[3] = { token_path_hash(t->source, t->file), t->bytes, (uint64_t)t->mtime_ns };
-	char *text = xasprintf("%s %016llx", t->identity,
-			       (unsigned long long)hash64(state, sizeof(state)));
-
-	snprintf(key, 17, "%016llx", (unsigned long long)hash64(text, strlen(text)));
-	free(text);
-}
-
 size_t intake_waiting(const struct intake *in)
 {
 	return in->n_candidates - in->first_candidate + in->now.busy;
@@ -223,34 +207,46 @@ static void take_up_torn(struct intake *in, struct token *t, uint64_t path)
 	}
 }
 
-/* The file cannot become a document. */
+/* Said where everything is said of the run's documents. */
+static void report_rejected(struct run *run, const char *file, const struct err *why)
+{
+	struct buf name;
+
+	log_warn("failed document=\"%s\" reason=%s: %s", file, why->reason, why->text);
+	if (!run->options->lines)
+		return;
+	buf_init(&name, 1 << 16);
+	name_escape(&name, file, strlen(file));
+	status_print(&run->status, "%-44s %5s %8s  failed: %s (%s)", name.data, "-", "-", why->reason,
+		     why->text);
+	buf_release(&name);
+}
+
+/* The file cannot become a document. What it is refused for takes the place of an identity. */
 void intake_reject(struct run *run, const struct candidate *c, const char *result,
 		   const struct err *why)
 {
-	json_t *json = json_object();
+	struct token t = { .source = c->source,
+			   .file = c->file,
+			   .result = (char *)result,
+			   .bytes = c->bytes,
+			   .mtime_ns = c->mtime_ns };
+	bool known;
 	struct err err;
-	enum rc rc = publish_failure(run, c->source, c->file, result, json, why, &err);
+	enum rc rc;
 
-	if (rc == RC_OK) {
-		run->counts.failed++;
-		log_warn("failed document=\"%s\" reason=%s: %s", c->file, why->reason, why->text);
-		if (run->options->lines) {
-			struct buf name;
-
-			buf_init(&name, 1 << 16);
-			name_escape(&name, c->file, strlen(c->file));
-			status_print(&run->status, "%-44s %5s %8s  failed: %s (%s)", name.data, "-", "-",
-				     why->reason, why->text);
-			buf_release(&name);
-		}
+	snprintf(t.identity, sizeof(t.identity), "%s", why->reason);
+	rc = kept_look_for_failure(run, &t, &known, &err);
+	if (rc == RC_OK && known)
 		return;
-	}
-	if (rc == RC_RETRY) {
+	if (rc == RC_OK)
+		rc = publish_failure(run, &t, json_object(), why, &err);
+	if (rc != RC_OK) {
 		run_disk_full(run, err.text); /* found again by the scan after the pause */
 		return;
 	}
-	log_error("document \"%s\" cannot be moved to failed/: %s", c->file, err.text);
-	path_set_add(&run->intake.stuck, c->path);
+	run->counts.failed++;
+	report_rejected(run, c->file, why);
 }
 
 /* Where a dropped file's ticket is, read through the sandboxed parser. *ticket stays NULL without
@@ -345,21 +341,6 @@ static bool moved_on(const struct candidate *c, const struct stat *st)
 	return c->bytes != (uint64_t)st->st_size || c->mtime_ns != mtime_ns(st);
 }
 
-/* Its original could not be moved away afterwards, and would be read again and again. */
-static enum rc refuse_fixed(struct run *run, const struct admission *a, struct err *err)
-{
-	const char *slash = strrchr(a->token.file, '/');
-	char *folder = slash ? strndup(a->token.file, (size_t)(slash - a->token.file)) : xstrdup(".");
-	enum rc rc = RC_OK;
-
-	if (a->pipeline.originals != ORIGINALS_KEEP &&
-	    faccessat(run->spool->in, folder, W_OK | X_OK, AT_EACCESS))
-		rc = err_errno(err, errno == EACCES || errno == EROFS ? RC_FAILED : RC_RETRY, "unwritable",
-			       "its folder cannot be written");
-	free(folder);
-	return rc;
-}
-
 static enum rc begin_in(struct run *run, struct admission *a, struct err *err)
 {
 	char name[65];
@@ -371,8 +352,6 @@ static enum rc begin_in(struct run *run, struct admission *a, struct err *err)
 	rc = read_ticket(run, a->token.file, &a->token.ticket, err);
 	if (rc == RC_OK)
 		rc = run_pipeline(run, name, a->token.ticket, &a->pipeline, err);
-	if (rc == RC_OK)
-		rc = refuse_fixed(run, a, err);
 	return rc;
 }
 
@@ -496,24 +475,26 @@ static bool changed_meanwhile(const struct admission *a)
 	       (uint64_t)st.st_size != a->token.bytes || mtime_ns(&st) != a->token.mtime_ns;
 }
 
-/* With `originals: keep` a file stays in in/ after its result: it is not read again. */
-static bool is_kept(struct run *run, const struct admission *a)
+/* Is it finished, and only its original stays in in/? RC_RETRY when nobody can tell now. */
+static enum rc look_for_end(struct run *run, const struct admission *a, bool *finished,
+			    struct err *err)
 {
-	char key[17], *earlier;
-	struct err err;
-	bool kept;
+	const struct token *t = &a->token;
+	enum rc rc = kept_look_for_failure(run, t, finished, err);
+	bool stays;
+	char *final;
 
-	if (a->pipeline.originals != ORIGINALS_KEEP || a->token.source != SOURCE_IN)
-		return false;
-	intake_kept_key(&a->token, key);
-	if (index_has(&run->index, key))
-		return true;
-	/* Not seen now, it is found when it has a token: by its key, or as a duplicate. */
-	if (publish_find(run, &a->token, "identity", a->token.identity, &earlier, &err) != RC_OK)
-		log_warn("%s", err.text);
-	kept = earlier;
-	free(earlier);
-	return kept;
+	if (rc != RC_OK || *finished)
+		return rc;
+	*finished = kept_find_result(run, t, a->pipeline.originals, &final);
+	if (!*finished)
+		return rc;
+	/* It could not be moved when it was read; it may be now. */
+	rc = publish_original(run, t, a->pipeline.originals, &stays, err);
+	if (stays)
+		kept_add_result(run, t, final);
+	free(final);
+	return rc;
 }
 
 static void give_token(struct run *run, struct admission *a)
@@ -523,7 +504,6 @@ static void give_token(struct run *run, struct admission *a)
 	struct err err;
 	int dir;
 
-	token_make_key(&a->token, a->arrived_us);
 	take_up_torn(in, &a->token, a->candidate.path);
 	token_name(&a->token, name);
 	dir = spool_ready_dir(run->spool, a->token.priority, a->token.pipeline, &err);
@@ -548,6 +528,7 @@ static bool step_admission(struct run *run)
 	struct admission *a = &run->intake.now;
 	struct engine *engine;
 	struct err err = { 0 };
+	bool finished;
 
 	if (a->token.sha256[0] == '\0') {
 		if (!hash_piece(a, &err))
@@ -575,9 +556,10 @@ static bool step_admission(struct run *run)
 		intake_reject(run, &a->candidate, a->token.result, &err);
 	} else {
 		run_identity(a->token.sha256, &a->pipeline, engine, a->token.identity);
-		if (is_kept(run, a))
-			path_set_add(&run->intake.finished, candidate_state(&a->candidate));
-		else
+		token_make_key(&a->token, a->arrived_us);
+		if (look_for_end(run, a, &finished, &err) != RC_OK)
+			run_disk_full(run, err.text); /* found again by the scan after the pause */
+		else if (!finished)
 			give_token(run, a);
 	}
 	intake_abandon(run);

@@ -54,9 +54,14 @@ struct intake {
 	/* Paths with a token, as of the last look at all tokens and since, and as of the look before: a
 	 * token that another worker moves while we look may be missed once. */
 	struct path_set admitted, admitted_before;
-	struct path_set finished; /* originals kept in in/: candidate_state() of each */
+	struct path_set finished; /* what stays in in/: kept_state() of each */
+	struct kept_failure {
+		uint64_t state;
+		char *file; /* beneath in/ */
+	} *failures; /* of these, those that failed (kept.h) */
+	size_t n_failures;
 	struct path_set listed;   /* paths of candidates */
-	struct path_set stuck;    /* that could not be moved to failed/; logged once */
+	struct path_set passed_over; /* folders; logged once */
 	struct torn {
 		char key[KEY_SIZE];
 		uint64_t path;
@@ -90,15 +95,9 @@ double intake_turn(struct run *run, double now);
 /* Files seen that are not yet admitted. */
 size_t intake_waiting(const struct intake *in);
 
-/* Hash over path, size and time of a file: tells whether a kept original was changed. */
-uint64_t candidate_state(const struct candidate *c);
-
 /* Remove a token that lost its content: its document is admitted anew, under the key it had while
  * document, settings and model are the same, so that a result it has already is found. */
 void intake_torn(struct run *run, int dirfd, const char *name);
-
-/* Tells of an original that stays in in/ what it was read as: file, settings and model. */
-void intake_kept_key(const struct token *t, char key[17]);
 
 bool intake_has_token(const struct intake *in, uint64_t path);
 /* A document has left in/: forget its path. */

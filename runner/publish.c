@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "publish.h"
 #include "durable.h"
+#include "kept.h"
 #include "base/lines.h"
 #include "base/log.h"
 #include "base/name.h"
@@ -51,8 +52,7 @@ char *publish_name(const char *name, unsigned n)
 	return full;
 }
 
-/* The same for failed/, where the name needs room for what is added to it. */
-static char *failed_name(const char *name, unsigned n)
+char *publish_failed_name(const char *name, unsigned n)
 {
 	char *cut = shorten(name, NAME_MAX - strlen("." WHY_SUFFIX ".part~12345"));
 	char *full = publish_name(cut, n);
@@ -202,9 +202,9 @@ void publish_sync(struct run *run, const char *final)
 	sync_folder_of(run->spool->out, final);
 }
 
-/* Folder DIR beneath root, made when missing. Where a document lies under the name of a folder on
- * the way (it was there before the folder was), the folder gets ~2, ~3 ... */
-static int open_beneath(int root, const char *dir, struct err *err)
+/* Folder DIR beneath root, made when missing and `make`. Where a document lies under the name of a
+ * folder on the way (it was there before the folder was), the folder gets ~2, ~3 ... */
+static int open_beneath(int root, const char *dir, bool make, struct err *err)
 {
 	int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -217,7 +217,8 @@ static int open_beneath(int root, const char *dir, struct err *err)
 		for (unsigned n = 1; next < 0 && errno == ENOTDIR && n < NAMES_MAX; n++) {
 			char *name = publish_name(part, n);
 
-			next = durable_mkdirs(fd, name, err);
+			next = make ? durable_mkdirs(fd, name, err)
+				    : openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 			free(name);
 		}
 		free(part);
@@ -239,7 +240,7 @@ static enum rc move_beneath(int fromdir, const char *file, int to, const char *a
 	int parent;
 
 	split(as, &dir, &base);
-	parent = open_beneath(to, dir, err);
+	parent = open_beneath(to, dir, true, err);
 	for (unsigned n = 1; parent >= 0 && n < NAMES_MAX; n++) {
 		char *name = publish_name(base, n);
 
@@ -260,7 +261,8 @@ static enum rc move_beneath(int fromdir, const char *file, int to, const char *a
 /* The system will not change its mind while we wait. */
 static bool is_forbidden(void)
 {
-	return errno == EACCES || errno == EPERM || errno == EROFS || errno == EXDEV;
+	return errno == EACCES || errno == EPERM || errno == EROFS || errno == EXDEV ||
+	       errno == EBUSY; /* it is a mount point itself */
 }
 
 static enum rc move_ticket(struct run *run, const char *file, int to, const char *as,
@@ -323,19 +325,22 @@ bool publish_is_original(struct run *run, const struct token *t, bool *there)
 }
 
 enum rc publish_original(struct run *run, const struct token *t, enum originals_policy policy,
-			 struct err *err)
+			 bool *stays, struct err *err)
 {
 	enum rc rc = RC_OK;
 	bool there;
 
+	*stays = false;
 	if (t->source == SOURCE_MEMBER) {
 		unlinkat(run->spool->members, t->file, 0);
 		sync_folder_of(run->spool->members, t->file);
 		sweep_members(run, t->file);
 		return rc;
 	}
-	if (policy == ORIGINALS_KEEP)
+	if (policy == ORIGINALS_KEEP) {
+		*stays = true;
 		return rc;
+	}
 	if (!publish_is_original(run, t, &there)) {
 		run->intake.urgent |= there; /* a new document has taken its place */
 		return rc;
@@ -358,7 +363,7 @@ enum rc publish_original(struct run *run, const struct token *t, enum originals_
 		sync_folder_of(run->spool->in, t->file);
 	if (rc != RC_OK && is_forbidden()) {
 		log_error("original of out/%s stays in in/: %s", t->result, err->text);
-		path_set_add(&run->intake.stuck, token_path_hash(t->source, t->file));
+		*stays = true;
 		rc = RC_OK;
 	}
 	return rc;
@@ -386,17 +391,32 @@ static enum failed_place look_in_failed(int parent, const char *name, const char
 		return document ? PLACE_TAKEN : PLACE_FREE;
 	old = json_loadb(text, len, 0, NULL);
 	old_key = json_string_value(json_object_get(old, "key"));
-	/* What was never admitted has no key: a reason without its document may be taken over. */
-	ours = key && old_key ? !strcmp(key, old_key) : !key && !old_key && !document;
+	/* What was never admitted has no key: a reason without its document may be taken over, unless
+	 * that is to be so. */
+	ours = key && old_key ? !strcmp(key, old_key)
+			      : !key && !old_key && !document && !json_object_get(old, "original");
 	json_decref(old);
 	free(text);
 	return !ours ? PLACE_TAKEN : document ? PLACE_DONE : PLACE_BEGUN;
 }
 
-/* Reason and document into failed/ under this name; PLACE_TAKEN when it belongs to another. */
-static enum failed_place put_in_failed(int parent, const char *name, json_t *why, int from,
-				       const char *file, enum rc *rc, struct err *err)
+static enum rc write_why(int parent, const char *name, json_t *why, struct err *err)
 {
+	char *text = json_dumps(why, JSON_INDENT(2));
+	enum rc rc = durable_write(parent, name, text, strlen(text), true, err);
+
+	free(text);
+	return rc;
+}
+
+/* Reason and document into failed/ under this name; PLACE_TAKEN when it belongs to another. The reason
+ * says that the original *stays only when that has been found out: until then, whoever finds it alone
+ * goes on with the move. */
+static enum failed_place put_in_failed(struct run *run, int parent, const char *name, json_t *why,
+				       const struct token *t, bool *stays, enum rc *rc,
+				       struct err *err)
+{
+	int from = t->source == SOURCE_IN ? run->spool->in : run->spool->members;
 	const char *key = json_string_value(json_object_get(why, "key"));
 	char *why_name = xasprintf("%s" WHY_SUFFIX, name);
 	enum failed_place place = look_in_failed(parent, name, why_name, key);
@@ -405,36 +425,46 @@ static enum failed_place put_in_failed(int parent, const char *name, json_t *why
 	if (place == PLACE_UNKNOWN)
 		*rc = err_errno(err, RC_RETRY, "system", "look into failed/%s", name);
 	if (place == PLACE_FREE || place == PLACE_BEGUN) {
-		char *text = json_dumps(why, JSON_INDENT(2));
+		bool written = (*rc = write_why(parent, why_name, why, err)) == RC_OK;
+		bool moved = written &&
+			     (*rc = durable_move(from, t->file, parent, name, err)) == RC_OK;
 
-		*rc = durable_write(parent, why_name, text, strlen(text), true, err);
-		free(text);
-		if (*rc == RC_OK && (*rc = durable_move(from, file, parent, name, err)) != RC_OK) {
-			if (is_forbidden())
-				*rc = RC_FAILED;
-			if (!strcmp(err->reason, "vanished"))
-				*rc = RC_OK; /* there is nothing left to move; the reason stands */
-			else
-				unlinkat(parent, why_name, 0);
+		if (written && !moved && !strcmp(err->reason, "vanished")) {
+			*rc = RC_OK; /* there is nothing left to move; the reason stands */
+		} else if (written && !moved && t->source == SOURCE_IN && is_forbidden()) {
+			json_object_set_new(why, "original", kept_original(t, strerror(errno)));
+			log_warn("original of failed/%s stays in in/: %s", t->result, err->text);
+			*rc = write_why(parent, why_name, why, err);
+			*stays = *rc == RC_OK;
 		}
+		if (*rc != RC_OK)
+			unlinkat(parent, why_name, 0);
 		durable_sync(parent, "failed");
-		sync_folder_of(from, file);
+		if (!*stays)
+			sync_folder_of(from, t->file);
 	}
 	free(why_name);
 	return place;
 }
 
-enum rc publish_failure(struct run *run, enum token_source source, const char *file,
-			const char *result, json_t *why, const struct err *reason,
+int publish_open_failed(const struct spool *spool, const char *result, bool make, char **base,
 			struct err *err)
 {
-	int from = source == SOURCE_IN ? run->spool->in : run->spool->members;
-	char stamp[32], *dir, *base;
+	char *dir;
+	int fd;
+
+	split(result, &dir, base);
+	fd = open_beneath(spool->failed, dir, make, err);
+	free(dir);
+	return fd;
+}
+
+static void describe(json_t *why, const char *result, const struct err *reason)
+{
 	time_t now = time(NULL);
-	enum rc rc = RC_RETRY;
 	struct buf shown;
+	char stamp[32];
 	struct tm tm;
-	int parent;
 
 	gmtime_r(&now, &tm);
 	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%SZ", &tm);
@@ -448,28 +478,38 @@ enum rc publish_failure(struct run *run, enum token_source source, const char *f
 	json_object_set_new(why, "time", json_string(stamp));
 	json_object_set_new(why, "cloister", json_string(CLOISTER_VERSION));
 	buf_release(&shown);
-	split(result, &dir, &base);
-	parent = open_beneath(run->spool->failed, dir, err);
-	for (unsigned n = 1; parent >= 0 && n < NAMES_MAX; n++) {
-		char *name = failed_name(base, n);
-		bool taken = put_in_failed(parent, name, why, from, file, &rc, err) == PLACE_TAKEN;
+}
 
-		if (!taken && rc == RC_OK && source == SOURCE_IN) {
-			char *as = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
+enum rc publish_failure(struct run *run, const struct token *t, json_t *why,
+			const struct err *reason, struct err *err)
+{
+	bool taken = true, stays = false;
+	enum rc rc = RC_RETRY;
+	char *base;
+	int parent = publish_open_failed(run->spool, t->result, true, &base, err);
 
-			rc = move_ticket(run, file, run->spool->failed, as, err);
+	describe(why, t->result, reason);
+	for (unsigned n = 1; parent >= 0 && taken && n < NAMES_MAX; n++) {
+		char *name = publish_failed_name(base, n);
+
+		taken = put_in_failed(run, parent, name, why, t, &stays, &rc, err) == PLACE_TAKEN;
+		if (!taken && rc == RC_OK && t->source == SOURCE_IN && !stays) {
+			const char *slash = strrchr(t->result, '/');
+			char *as = xasprintf("%.*s%s", slash ? (int)(slash + 1 - t->result) : 0,
+					     t->result, name);
+
+			rc = move_ticket(run, t->file, run->spool->failed, as, err);
 			free(as);
-		} else if (!taken && rc == RC_OK) {
-			sweep_members(run, file);
 		}
 		free(name);
-		if (!taken)
-			break;
 	}
+	if (rc == RC_OK && stays)
+		kept_add_failure(run, t);
+	if (rc == RC_OK && t->source == SOURCE_MEMBER)
+		sweep_members(run, t->file);
 	if (parent >= 0)
 		close(parent);
 	json_decref(why);
-	free(dir);
 	free(base);
 	return rc;
 }

@@ -28,17 +28,24 @@ enum rc publish_find(struct run *run, const struct token *t, const char *member,
  * another over it. */
 bool publish_is_original(struct run *run, const struct token *t, bool *there);
 
-/* After publish_sync(): original to done/ (or as the pipeline says), ticket along with it. RC_RETRY
- * when that cannot be done now. */
+/* After publish_sync(): original to done/ (or as the pipeline says), ticket along with it. *stays: it
+ * is to stay in in/, or the system does not let us move it. RC_RETRY when that cannot be done now. */
 enum rc publish_original(struct run *run, const struct token *t, enum originals_policy policy,
-			 struct err *err);
+			 bool *stays, struct err *err);
 
-/* Document (a file beneath in/ or members/) to failed/ with its reason. why: an object, consumed,
- * that gets document, reason, text and time added. RC_RETRY when it cannot be written now,
- * RC_FAILED when the document may not be moved at all. */
-enum rc publish_failure(struct run *run, enum token_source source, const char *file,
-			const char *result, json_t *why, const struct err *reason,
+/* Document to failed/ with its reason; where the system does not let us move it, the reason alone,
+ * which says so (kept.h). Of the token, source, file, result, bytes, mtime_ns and identity count. why:
+ * an object, consumed, that gets document, reason, text and time added. RC_RETRY when it cannot be
+ * written now. */
+enum rc publish_failure(struct run *run, const struct token *t, json_t *why,
+			const struct err *reason, struct err *err);
+
+/* The folder in failed/ for the document RESULT, made when missing and `make`, and the name it is to
+ * have there; both of the caller. -1 and err, and errno when not `make`. */
+int publish_open_failed(const struct spool *spool, const char *result, bool make, char **base,
 			struct err *err);
+/* publish_name() for failed/, where the name needs room for what is added to it. */
+char *publish_failed_name(const char *name, unsigned n);
 
 /* Remove state/members/FOLDER, with the manifest in it, when no member is left. */
 void publish_sweep_members(struct run *run, const char *folder);

@@ -6,6 +6,7 @@
  */
 #include "run.h"
 #include "durable.h"
+#include "kept.h"
 #include "publish.h"
 #include "base/log.h"
 
@@ -63,7 +64,7 @@ static void see_file(struct scan *s, const char *file, uint64_t path, const stru
 		}
 		return;
 	}
-	if (path_set_has(&in->finished, candidate_state(&fresh)))
+	if (path_set_has(&in->finished, kept_state(path, fresh.bytes, fresh.mtime_ns)))
 		return;
 	if (in->n_candidates - in->first_candidate >= CANDIDATES_MAX) {
 		in->more = true;
@@ -84,12 +85,16 @@ static void see_file(struct scan *s, const char *file, uint64_t path, const stru
 }
 
 /* What is neither file nor folder is refused where it is met. */
-static void see_other(struct scan *s, const char *file, uint64_t path)
+static void see_other(struct scan *s, const char *file, uint64_t path, const struct stat *st)
 {
-	struct candidate c = { .file = (char *)file, .source = s->source, .path = path };
+	struct candidate c = { .file = (char *)file,
+			       .source = s->source,
+			       .path = path,
+			       .bytes = (uint64_t)st->st_size,
+			       .mtime_ns = to_ns(st->st_mtim) };
 	struct err why;
 
-	if (path_set_has(&s->run->intake.stuck, path))
+	if (path_set_has(&s->run->intake.finished, kept_state(path, c.bytes, c.mtime_ns)))
 		return;
 	err_set(&why, RC_FAILED, "not-a-regular-file",
 		"only regular files are read; this is a symbolic link, FIFO, socket or device");
@@ -126,9 +131,9 @@ static void pass_over(struct scan *s, const char *folder, const char *why)
 {
 	uint64_t path = token_path_hash(s->source, folder);
 
-	if (path_set_has(&s->run->intake.stuck, path))
+	if (path_set_has(&s->run->intake.passed_over, path))
 		return;
-	path_set_add(&s->run->intake.stuck, path);
+	path_set_add(&s->run->intake.passed_over, path);
 	log_warn("folder \"%s\" is passed over: %s", folder, why);
 }
 
@@ -176,7 +181,6 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 		}
 		hash = token_path_hash(s->source, file);
 		if (intake_has_token(&s->run->intake, hash) ||
-		    path_set_has(&s->run->intake.stuck, hash) ||
 		    (s->run->intake.now.busy && s->run->intake.now.candidate.path == hash) ||
 		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
 			continue;
@@ -187,7 +191,7 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 		else if (S_ISREG(st.st_mode))
 			see_file(s, file, hash, &st);
 		else
-			see_other(s, file, hash);
+			see_other(s, file, hash, &st);
 	}
 	if (errno)
 		s->run->tokens_known = false;
@@ -226,6 +230,7 @@ void intake_scan(struct run *run)
 	in->first_candidate = 0;
 	in->n_candidates = kept;
 	in->rescan = in->urgent = in->more = false;
+	kept_forget_withdrawn(run);
 	s.source = SOURCE_MEMBER;
 	scan_folder(&s, run->spool->members, ".", "", 0);
 	s.source = SOURCE_IN;
@@ -310,6 +315,9 @@ void intake_release(struct intake *in, struct run *run)
 	free(in->admitted.slots);
 	free(in->admitted_before.slots);
 	free(in->finished.slots);
-	free(in->stuck.slots);
+	for (size_t i = 0; i < in->n_failures; i++)
+		free(in->failures[i].file);
+	free(in->failures);
+	free(in->passed_over.slots);
 	free(in->listed.slots);
 }

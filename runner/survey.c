@@ -5,6 +5,7 @@
  * lie in in/, members of archives, need to be opened.
  */
 #include "survey.h"
+#include "kept.h"
 #include "publish.h"
 #include "base/buf.h"
 #include "base/name.h"
@@ -180,7 +181,7 @@ static bool ends_with(const char *s, const char *suffix)
 	return n > m && !strcmp(s + n - m, suffix);
 }
 
-/* Why files stand for documents that could not even be moved. */
+/* Why files stand for documents that were gone, or could not be moved. */
 static bool failed_entry(struct walk *w, int dirfd, const char *name, const char *path)
 {
 	if (is_folder(dirfd, name))
@@ -303,8 +304,8 @@ static void add_progress(struct survey *s, const struct spool *spool)
 	json_decref(status);
 }
 
-/* Was this file read already, and left where it is (`originals: keep`)? Then its result is there and
- * nothing has happened to the file since, not even a rename. */
+/* Is this file finished, and stays where it is (kept.h)? Then its result is there and nothing has
+ * happened to the file since, not even a rename; or its reason is, and tells of it as it is. */
 static bool is_kept(const struct spool *spool, const struct listed *d)
 {
 	static const char *const names[] = { "document.json", "archive.json" };
@@ -317,14 +318,12 @@ static bool is_kept(const struct spool *spool, const struct listed *d)
 	buf_init(&path, 2 * PATH_BYTES);
 	for (size_t i = 0; i < 2 && !kept; i++) {
 		buf_clear(&path);
-		if (!strchr(d->path, '/'))
-			buf_addf(&path, "%s/", d->pipeline);
 		buf_addf(&path, "%s/%s", d->path, names[i]);
 		kept = !fstatat(spool->out, path.data, &result, AT_SYMLINK_NOFOLLOW) &&
 		       file.st_ctime <= result.st_mtime;
 	}
 	buf_release(&path);
-	return kept;
+	return kept || kept_is_failure(spool, d->path, &file);
 }
 
 static void drop_kept(struct survey *s, const struct spool *spool)

@@ -65,7 +65,14 @@ for policy in ("link", "skip", "process"):
     same(sorted(spool.results()), first, f"keep, {policy}: not read again by the next run")
     same(spool.left(), ["null/a.pdf", "null/b.pdf"], f"keep, {policy}: both stay")
 
-# An original that cannot be moved. Root may do all; a mount is needed to show it otherwise.
+spool = new_spool("originals: keep\n")
+spool.configure("settle_seconds: 0\ndefault_pipeline: 'null'\n")
+spool.drop(book(1, b"Top"), "top.pdf")
+spool.run(timeout=20)
+same([line.split()[0] for line in spool.command("ls").out.splitlines()], ["done"],
+     "a kept original in in/ itself is listed once, as done")
+
+# An original that cannot be moved. Root may do all: there it takes a mount (25-read-only-originals.t).
 if os.geteuid():
     spool = new_spool()
     spool.drop(book(1, b"Stays"), "null/fixed/a.pdf")
@@ -73,10 +80,10 @@ if os.geteuid():
     for _ in range(2):
         spool.run(timeout=20)
     os.chmod(spool.root / "in" / "null" / "fixed", 0o755)
-    same((sorted(spool.results()), spool.left()), ([], ["null/fixed/a.pdf"]),
-         "an original that could not be moved is not read")
+    same((sorted(spool.results()), spool.left()), (["null/fixed/a.pdf"], ["null/fixed/a.pdf"]),
+         "an original that cannot be moved is read once, and stays")
 else:
-    skip("an original that could not be moved is not read", "root may move everything")
+    skip("an original that cannot be moved is read once, and stays", "root may move everything")
 
 # Scanners use names again, and results are collected.
 spool = new_spool()

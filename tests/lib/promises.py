@@ -214,8 +214,11 @@ def _explained(spool, name, drop, why):
     problems = [] if told.get("reason") and told.get("text") else ["why.json gives no reason"]
     if "sha256" in told and told["sha256"] != drop.sha256:
         problems.append("why.json has another sha256")
-    if not (spool.root / "failed" / name).is_file() and told.get("reason") != "vanished":
-        problems.append("is not in failed/ beside its reason")
+    stays = spool.root / "in" / name if "original" in told else None
+    if stays and (spool.root / "failed" / name).exists():
+        problems.append("is in failed/, and said to stay in in/")
+    elif not (stays or spool.root / "failed" / name).is_file() and told.get("reason") != "vanished":
+        problems.append("is not in failed/ beside its reason, nor does it stay in in/")
     return problems
 
 

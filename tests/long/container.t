@@ -289,8 +289,13 @@ shutil.copytree(SAMPLES / "letters", HOME / "papers")
 (HOME / "papers" / "torn.pdf").write_bytes(
     (SAMPLES / "letters" / "harbour-letter.pdf").read_bytes()[:3000])
 fixed = shell(run_command(f"-v {HOME}/papers:/spool/in/archive/papers:ro"), 120)
-same(fixed.returncode, 75, "read-only documents: one that can neither be read nor moved is left")
+same(fixed.returncode, 1, "read-only documents: one that can be neither read nor moved has failed")
 same(len(results()), 4, "and the others are read")
+why = json.loads((SPOOL / "failed/archive/papers/torn.pdf.why.json").read_text())
+same(why["original"]["in"], "archive/papers/torn.pdf", "its reason tells where it stays")
+before = sorted((SPOOL / "failed").rglob("*"))
+same((shell(run_command(f"-v {HOME}/papers:/spool/in/archive/papers:ro"), 120).returncode,
+      sorted((SPOOL / "failed").rglob("*"))), (0, before), "the next container has nothing to read")
 
 # Models from outside; no others are read then.
 system = pathlib.Path("/usr/share/tesseract-ocr/5/tessdata")
