@@ -161,6 +161,8 @@ def try_point(point):
     return problems, struck, run.told
 
 
+if os.environ.get("CLOISTER_SANITIZED"):
+    skip_all("the sanitizer stands between the programs and the C library itself")
 if not faults.STRACE or subprocess.run([faults.STRACE, "-o", "/dev/null", "true"],
                                        capture_output=True).returncode:
     skip_all("strace is missing or may not trace")

@@ -104,9 +104,13 @@ def wait_for(condition, seconds=30, step=0.02):
 def children(pid, name=None):
     """Processes begun by pid and theirs; those whose program is `name`. Dead ones are left out."""
     found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found  # it has just ended
+    for thread in threads:
         try:
-            kids = task.read_text().split()
+            kids = pathlib.Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
         except OSError:
             continue
         for kid in map(int, kids):
