@@ -25,7 +25,7 @@
 #define CERTAIN	       12 /* difference of the counts, in standard deviations */
 #define TIMES	       2  /* as clear as the other direction */
 
-static PIX *coarse_copy(const struct image *page, unsigned dpi)
+static PIX *coarse_copy(const struct picture *page, unsigned dpi)
 {
 	uint32_t side = page->width > page->height ? page->width : page->height;
 	double inch = dpi >= DPI_CREDIBLE ? dpi : side / PAGE_INCHES;
@@ -67,7 +67,7 @@ static PIX *letters_of(PIX *grey)
 	return letters;
 }
 
-unsigned look_for_turn(const struct image *page, unsigned dpi)
+unsigned look_for_turn(const struct picture *page, unsigned dpi)
 {
 	PIX *grey = coarse_copy(page, dpi);
 	PIX *letters = grey ? letters_of(grey) : NULL;

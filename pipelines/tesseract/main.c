@@ -174,20 +174,20 @@ static json_t *read_page(struct reader *reader, int pages, const char *folder, j
 {
 	struct reading reading;
 	struct request request;
-	struct image image;
+	struct picture image;
 	json_t *result;
 
 	if (request_parse(json, &request, err) != RC_OK ||
-	    image_load(&image, pages, folder, request.page, request.width, request.height, err) !=
+	    picture_load(&image, pages, folder, request.page, request.width, request.height, err) !=
 		    RC_OK)
 		return NULL;
 	if (reader_read(reader, &image, &request.options, &reading, err) != RC_OK) {
-		image_release(&image);
+		picture_release(&image);
 		return NULL;
 	}
 	result = reading_result(&reading);
 	reading_release(&reading);
-	image_release(&image);
+	picture_release(&image);
 	return result;
 }
 

@@ -105,7 +105,7 @@ void reader_close(struct reader *r)
 	*r = (struct reader){ 0 };
 }
 
-void reader_show(TessBaseAPI *api, const struct image *image, unsigned dpi)
+void reader_show(TessBaseAPI *api, const struct picture *image, unsigned dpi)
 {
 	TessBaseAPISetImage(api, image->pixels, (int)image->width, (int)image->height,
 			    (int)image->channels, (int)(image->width * image->channels));
@@ -113,7 +113,7 @@ void reader_show(TessBaseAPI *api, const struct image *image, unsigned dpi)
 		TessBaseAPISetSourceResolution(api, (int)dpi);
 }
 
-enum rc reader_recognise(struct reader *r, const struct image *image, unsigned rotation,
+enum rc reader_recognise(struct reader *r, const struct picture *image, unsigned rotation,
 			 const struct read_options *options, struct reading *reading,
 			 struct err *err)
 {
@@ -138,7 +138,7 @@ enum rc reader_recognise(struct reader *r, const struct image *image, unsigned r
 }
 
 /* By how much to enlarge a page before it is read; 1 for most. */
-static double enlargement(const struct image *page, unsigned dpi)
+static double enlargement(const struct picture *page, unsigned dpi)
 {
 	double factor = dpi && dpi < DPI_COARSE ? (double)DPI_GOOD / dpi : 1;
 	double width = page->width * factor, height = page->height * factor;
@@ -148,7 +148,7 @@ static double enlargement(const struct image *page, unsigned dpi)
 	return factor;
 }
 
-static enum rc read_either(struct reader *r, const struct image *page,
+static enum rc read_either(struct reader *r, const struct picture *page,
 			   const struct read_options *options, struct reading *reading,
 			   struct err *err)
 {
@@ -157,12 +157,12 @@ static enum rc read_either(struct reader *r, const struct image *page,
 	return reader_recognise(r, page, 0, options, reading, err);
 }
 
-enum rc reader_read(struct reader *r, const struct image *page, const struct read_options *options,
+enum rc reader_read(struct reader *r, const struct picture *page, const struct read_options *options,
 		    struct reading *reading, struct err *err)
 {
 	double factor = enlargement(page, options->dpi);
 	struct read_options for_large = *options;
-	struct image large;
+	struct picture large;
 	enum rc rc;
 
 	if (page->width > SIDE_MAX || page->height > SIDE_MAX)
@@ -175,7 +175,7 @@ enum rc reader_read(struct reader *r, const struct image *page, const struct rea
 		return rc;
 	for_large.dpi = DPI_GOOD;
 	rc = read_either(r, &large, &for_large, reading, err);
-	image_release(&large);
+	picture_release(&large);
 	if (rc == RC_OK)
 		reading_shrink(reading, page->width, page->height);
 	return rc;

@@ -40,7 +40,7 @@ static bool reads_sideways(const struct reading *r)
 }
 
 /* Degrees clockwise by which to turn the page. */
-static unsigned detect(TessBaseAPI *osd, const struct image *page, unsigned dpi)
+static unsigned detect(TessBaseAPI *osd, const struct picture *page, unsigned dpi)
 {
 	const char *script = NULL;
 	float confidence = 0, script_confidence = 0;
@@ -55,11 +55,11 @@ static unsigned detect(TessBaseAPI *osd, const struct image *page, unsigned dpi)
 	return (unsigned)(360 - degrees) % 360;
 }
 
-static enum rc read_turned(struct reader *reader, const struct image *page, unsigned rotation,
+static enum rc read_turned(struct reader *reader, const struct picture *page, unsigned rotation,
 			   const struct read_options *options, struct reading *reading,
 			   struct err *err)
 {
-	struct image turned;
+	struct picture turned;
 	enum rc rc;
 
 	if (!rotation)
@@ -68,12 +68,12 @@ static enum rc read_turned(struct reader *reader, const struct image *page, unsi
 	if (rc != RC_OK)
 		return rc;
 	rc = reader_recognise(reader, &turned, rotation, options, reading, err);
-	image_release(&turned);
+	picture_release(&turned);
 	return rc;
 }
 
 /* Read the page turned; take that reading if its letters are `factor` times as certain. */
-static enum rc try_turn(struct reader *reader, const struct image *page, unsigned rotation,
+static enum rc try_turn(struct reader *reader, const struct picture *page, unsigned rotation,
 			double factor, const struct read_options *options, struct reading *best,
 			struct err *err)
 {
@@ -91,7 +91,7 @@ static enum rc try_turn(struct reader *reader, const struct image *page, unsigne
 	return RC_OK;
 }
 
-enum rc rotate_read(struct reader *reader, const struct image *page,
+enum rc rotate_read(struct reader *reader, const struct picture *page,
 		    const struct read_options *options, struct reading *best, struct err *err)
 {
 	unsigned seen = look_for_turn(page, options->dpi), rotation;

@@ -3,12 +3,13 @@
  * tess: the parts of cloister-tesseract.
  *
  * main.c speaks the airlock protocol, tessdata.c finds and hashes the traineddata files, image.c
- * takes a page file in, reader.c reads it through libtesseract's C interface, look.c and rotate.c
+ * turns and enlarges a page, reader.c reads it through libtesseract's C interface, look.c and rotate.c
  * find out which way up it is, reading.c turns what was read into a result.
  */
 #ifndef TESSERACT_TESS_H
 #define TESSERACT_TESS_H
 
+#include "picture.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/hash.h"
@@ -29,20 +30,10 @@ bool tessdata_has(const char *folder, const char *language);
 enum rc tessdata_hash(const char *folder, const char *const *languages, size_t n,
 		      char hex[SHA256_HEX_SIZE], struct err *err);
 
-/* image.c: a page, 8-bit grey or RGB, rows top down without padding. */
-struct image {
-	uint32_t width, height, channels;
-	uint8_t *pixels; /* owned */
-};
-/* Open `path`, which must lie beneath the folder `name` open as dirfd: a regular file reached
- * without "..", or symbolic links. Read it whole. Its header must say what the request said. */
-enum rc image_load(struct image *image, int dirfd, const char *name, const char *path,
-		   uint32_t width, uint32_t height, struct err *err);
-/* A copy turned clockwise by 90, 180 or 270 degrees. */
-enum rc image_turn(const struct image *from, unsigned degrees, struct image *to, struct err *err);
+/* image.c: a copy turned clockwise by 90, 180 or 270 degrees. */
+enum rc image_turn(const struct picture *from, unsigned degrees, struct picture *to, struct err *err);
 /* A grey copy, larger by `factor`, interpolated linearly. */
-enum rc image_enlarge(const struct image *from, double factor, struct image *to, struct err *err);
-void image_release(struct image *image);
+enum rc image_enlarge(const struct picture *from, double factor, struct picture *to, struct err *err);
 
 /* reading.c: what was read off one image, boxes already in the coordinates of the page as it lay
  * before it was turned. */
@@ -82,21 +73,21 @@ enum rc reader_open(struct reader *reader, const char *folder, const char *langu
 		    struct err *err);
 void reader_close(struct reader *reader);
 /* Read a page. On RC_OK the caller releases the reading. */
-enum rc reader_read(struct reader *reader, const struct image *page,
+enum rc reader_read(struct reader *reader, const struct picture *page,
 		    const struct read_options *options, struct reading *reading, struct err *err);
 /* Recognise an image, a page that was turned by `rotation`, as it is. */
-enum rc reader_recognise(struct reader *reader, const struct image *image, unsigned rotation,
+enum rc reader_recognise(struct reader *reader, const struct picture *image, unsigned rotation,
 			 const struct read_options *options, struct reading *reading,
 			 struct err *err);
 /* Give an image to an engine. */
-void reader_show(TessBaseAPI *api, const struct image *image, unsigned dpi);
+void reader_show(TessBaseAPI *api, const struct picture *image, unsigned dpi);
 
 /* look.c: by how much the page seems to need turning clockwise, judged by the shapes of its letters;
  * 0 also if they do not tell. A hint, never more. */
-unsigned look_for_turn(const struct image *page, unsigned dpi);
+unsigned look_for_turn(const struct picture *page, unsigned dpi);
 
 /* rotate.c: read a page whichever way up it lies. The reader must have its osd. */
-enum rc rotate_read(struct reader *reader, const struct image *page,
+enum rc rotate_read(struct reader *reader, const struct picture *page,
 		    const struct read_options *options, struct reading *best, struct err *err);
 
 #endif

@@ -13,12 +13,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	int folder = fuzz_folder();
-	struct image image, turned;
+	struct picture image, turned;
 	struct err err;
 	enum rc rc;
 
 	fuzz_write(folder, "0.pnm", data, size);
-	rc = image_load(&image, folder, fuzz_path, "0.pnm", WIDTH, HEIGHT, &err);
+	rc = picture_load(&image, folder, fuzz_path, "0.pnm", WIDTH, HEIGHT, &err);
 	if (rc) {
 		check_err(rc, &err);
 		CHECK(!image.pixels);
@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	CHECK(!memcmp(image.pixels, data + 13, WIDTH * HEIGHT * image.channels));
 	CHECK(image_turn(&image, 90, &turned, &err) == RC_OK);
 	CHECK(turned.width == HEIGHT && turned.height == WIDTH);
-	image_release(&turned);
-	image_release(&image);
+	picture_release(&turned);
+	picture_release(&image);
 	return 0;
 }

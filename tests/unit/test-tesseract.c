@@ -30,11 +30,11 @@ static const char letter[] =
 	"Please keep it in a dry place, and do not fold the corners. With kind regards, the printer.";
 
 /* Text in leptonica's own letters, black on white, as a page. */
-static struct image printed(const char *text, uint32_t channels)
+static struct picture printed(const char *text, uint32_t channels)
 {
 	L_BMF *font = bmfCreate(NULL, 10);
 	PIX *page = pixCreate(1500, 900, 8);
-	struct image image = { .channels = channels };
+	struct picture image = { .channels = channels };
 	l_int32 overflow = 0;
 
 	pixSetAll(page);
@@ -78,7 +78,7 @@ static int close_reader(void **state)
 	return 0;
 }
 
-static struct reading read_image(struct reader *reader, const struct image *image, bool rotate)
+static struct reading read_image(struct reader *reader, const struct picture *image, bool rotate)
 {
 	const struct read_options options = { PSM_AUTO, DPI, rotate };
 	struct reading reading;
@@ -91,7 +91,7 @@ static struct reading read_image(struct reader *reader, const struct image *imag
 static void test_reads_text(void **state)
 {
 	for (uint32_t channels = 1; channels <= 3; channels += 2) {
-		struct image page = printed(prose, channels);
+		struct picture page = printed(prose, channels);
 		struct reading r = read_image(*state, &page, true);
 		json_t *result = reading_result(&r);
 
@@ -104,7 +104,7 @@ static void test_reads_text(void **state)
 		assert_true(json_real_value(json_object_get(result, "confidence")) > 0.85);
 		json_decref(result);
 		reading_release(&r);
-		image_release(&page);
+		picture_release(&page);
 	}
 }
 
@@ -130,14 +130,14 @@ static void find_word(const struct reading *r, const char *text, int box[4])
 /* All four ways up give the same text, and boxes that frame the same ink. */
 static void test_turned_pages(void **state)
 {
-	struct image upright = printed(prose, 1);
+	struct picture upright = printed(prose, 1);
 	struct reading expected = read_image(*state, &upright, true);
 	struct err err;
 	int box[4];
 
 	find_word(&expected, "market", box);
 	for (unsigned degrees = 90; degrees < 360; degrees += 90) {
-		struct image turned, back;
+		struct picture turned, back;
 		struct reading r;
 		int found[4], same[4];
 
@@ -154,11 +154,11 @@ static void test_turned_pages(void **state)
 		assert_memory_equal(back.pixels, upright.pixels,
 				    (size_t)upright.width * upright.height);
 		reading_release(&r);
-		image_release(&turned);
-		image_release(&back);
+		picture_release(&turned);
+		picture_release(&back);
 	}
 	reading_release(&expected);
-	image_release(&upright);
+	picture_release(&upright);
 }
 
 static char *repeated(const char *text, unsigned times)
@@ -175,7 +175,7 @@ static char *repeated(const char *text, unsigned times)
 static void test_look_finds_the_way_up(void **state)
 {
 	char *dense = repeated(prose, 3);
-	struct image upright = printed(dense, 1);
+	struct picture upright = printed(dense, 1);
 	struct err err;
 
 	(void)state;
@@ -183,16 +183,16 @@ static void test_look_finds_the_way_up(void **state)
 		assert_int_equal(look_for_turn(&upright, DPI), 0);
 		assert_int_equal(look_for_turn(&upright, 0), 0);
 		for (unsigned degrees = 90; degrees < 360; degrees += 90) {
-			struct image turned;
+			struct picture turned;
 
 			assert_int_equal(image_turn(&upright, degrees, &turned, &err), RC_OK);
 			assert_int_equal(look_for_turn(&turned, DPI), 360 - degrees);
-			image_release(&turned);
+			picture_release(&turned);
 		}
 		for (size_t i = 0; i < (size_t)upright.width * upright.height; i++)
 			upright.pixels[i] = 255 - upright.pixels[i];
 	}
-	image_release(&upright);
+	picture_release(&upright);
 	free(dense);
 }
 
@@ -205,16 +205,16 @@ static void test_look_is_not_sure(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
-		struct image page = printed(texts[i], 3), turned;
+		struct picture page = printed(texts[i], 3), turned;
 
 		assert_int_equal(image_turn(&page, 180, &turned, &err), RC_OK);
 		assert_int_equal(look_for_turn(&page, DPI), 0);
 		assert_int_equal(look_for_turn(&turned, DPI), 0);
-		image_release(&page);
-		image_release(&turned);
+		picture_release(&page);
+		picture_release(&turned);
 	}
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-		const struct image page = { sizes[i][0], sizes[i][1], 1, pixels };
+		const struct picture page = { sizes[i][0], sizes[i][1], 1, pixels };
 
 		assert_int_equal(look_for_turn(&page, 0), 0);
 		assert_int_equal(look_for_turn(&page, 2400), 0);
@@ -226,20 +226,20 @@ static void test_wrong_look_turns_no_page(void **state)
 {
 	char *hanging = repeated("gypsy agony copper gauge happy papaya prong eagerness granary "
 				 "pygmy sappy orange groggy poppy apron quay", 7);
-	struct image page = printed(hanging, 1);
+	struct picture page = printed(hanging, 1);
 	struct reading r;
 
 	assert_int_equal(look_for_turn(&page, DPI), 180);
 	r = read_image(*state, &page, true);
 	assert_int_equal(r.rotation, 0);
 	reading_release(&r);
-	image_release(&page);
+	picture_release(&page);
 	free(hanging);
 }
 
 static void test_rotation_only_on_request(void **state)
 {
-	struct image upright = printed(prose, 1), turned;
+	struct picture upright = printed(prose, 1), turned;
 	struct reading r;
 	struct err err;
 
@@ -248,13 +248,13 @@ static void test_rotation_only_on_request(void **state)
 	assert_int_equal(r.rotation, 0);
 	assert_null(strstr(r.text.data, "market"));
 	reading_release(&r);
-	image_release(&turned);
-	image_release(&upright);
+	picture_release(&turned);
+	picture_release(&upright);
 }
 
 static void test_empty_page(void **state)
 {
-	struct image page = { 800, 600, 1, xmalloc(800 * 600) };
+	struct picture page = { 800, 600, 1, xmalloc(800 * 600) };
 	struct reading r;
 	json_t *result;
 
@@ -267,14 +267,14 @@ static void test_empty_page(void **state)
 	assert_null(json_object_get(result, "confidence"));
 	json_decref(result);
 	reading_release(&r);
-	image_release(&page);
+	picture_release(&page);
 }
 
 /* A, B, A turned, A: whatever came before, A reads as A. */
 static void test_order_does_not_matter(void **state)
 {
-	struct image a = printed(prose, 1), b = printed(letter, 3), turned;
-	const struct image *const order[] = { &a, &b, &turned, &a, &b, &b, &a };
+	struct picture a = printed(prose, 1), b = printed(letter, 3), turned;
+	const struct picture *const order[] = { &a, &b, &turned, &a, &b, &b, &a };
 	json_t *expected[3] = { NULL };
 	struct err err;
 
@@ -292,9 +292,9 @@ static void test_order_does_not_matter(void **state)
 	}
 	for (size_t i = 0; i < 3; i++)
 		json_decref(expected[i]);
-	image_release(&a);
-	image_release(&b);
-	image_release(&turned);
+	picture_release(&a);
+	picture_release(&b);
+	picture_release(&turned);
 }
 
 static void test_turn_by_hand(void **state)
@@ -304,9 +304,9 @@ static void test_turn_by_hand(void **state)
 			     by_270[] = { 3, 6, 2, 5, 1, 4 };
 	static uint8_t rgb[] = { 1, 2, 3, 4, 5, 6 }; /* two pixels */
 	static const uint8_t rgb_180[] = { 4, 5, 6, 1, 2, 3 };
-	const struct image grey = { 3, 2, 1, pixels }, colour = { 2, 1, 3, rgb };
+	const struct picture grey = { 3, 2, 1, pixels }, colour = { 2, 1, 3, rgb };
 	const uint8_t *const expected[] = { by_90, by_180, by_270 };
-	struct image out;
+	struct picture out;
 	struct err err;
 
 	(void)state;
@@ -314,12 +314,12 @@ static void test_turn_by_hand(void **state)
 		assert_int_equal(image_turn(&grey, 90 * (i + 1), &out, &err), RC_OK);
 		assert_int_equal(out.width, i == 1 ? 3 : 2);
 		assert_memory_equal(out.pixels, expected[i], 6);
-		image_release(&out);
+		picture_release(&out);
 	}
 	for (unsigned degrees = 90; degrees < 360; degrees += 90) {
 		assert_int_equal(image_turn(&colour, degrees, &out, &err), RC_OK);
 		assert_memory_equal(out.pixels, degrees == 90 ? rgb : rgb_180, 6);
-		image_release(&out);
+		picture_release(&out);
 	}
 }
 
@@ -328,7 +328,7 @@ static void test_boxes_turn_like_pixels(void **state)
 {
 	enum { W = 7, H = 5 };
 	uint8_t pixels[W * H] = { 0 };
-	const struct image page = { W, H, 1, pixels };
+	const struct picture page = { W, H, 1, pixels };
 	const int painted[4] = { 1, 2, 4, 4 };
 	struct err err;
 
@@ -337,7 +337,7 @@ static void test_boxes_turn_like_pixels(void **state)
 		memset(pixels + y * W + painted[0], 1, (size_t)(painted[2] - painted[0]));
 	for (unsigned degrees = 0; degrees < 360; degrees += 90) {
 		int box[4] = { 99, 99, 0, 0 };
-		struct image turned;
+		struct picture turned;
 
 		assert_int_equal(image_turn(&page, degrees, &turned, &err), RC_OK);
 		for (int i = 0; i < W * H; i++) {
@@ -352,14 +352,14 @@ static void test_boxes_turn_like_pixels(void **state)
 		}
 		box_unturn(box, degrees, W, H);
 		assert_memory_equal(box, painted, sizeof(painted));
-		image_release(&turned);
+		picture_release(&turned);
 	}
 }
 
 /* The page shrunk to a third: small letters at 100 dpi. */
-static struct image shrunk(const struct image *page)
+static struct picture shrunk(const struct picture *page)
 {
-	struct image small = { page->width / 3, page->height / 3, 1,
+	struct picture small = { page->width / 3, page->height / 3, 1,
 			       xmalloc((size_t)page->width * page->height) };
 
 	for (uint32_t y = 0; y < small.height; y++) {
@@ -377,7 +377,7 @@ static struct image shrunk(const struct image *page)
 /* What is read, and where it stands on the page that came; turned, too. */
 static void test_coarse_page_is_enlarged(void **state)
 {
-	struct image page = printed(prose, 1), small = shrunk(&page), turned;
+	struct picture page = printed(prose, 1), small = shrunk(&page), turned;
 	const struct read_options options = { PSM_AUTO, 100, true };
 	struct reading fine = read_image(*state, &page, true), r;
 	int expected[4], found[4];
@@ -398,9 +398,9 @@ static void test_coarse_page_is_enlarged(void **state)
 		reading_release(&r);
 	}
 	reading_release(&fine);
-	image_release(&turned);
-	image_release(&small);
-	image_release(&page);
+	picture_release(&turned);
+	picture_release(&small);
+	picture_release(&page);
 }
 
 /* A page that would have 12 million pixels and more has no small letters, whatever resolution it
@@ -408,7 +408,7 @@ static void test_coarse_page_is_enlarged(void **state)
 static void test_large_page_is_not_enlarged(void **state)
 {
 	const struct read_options claimed = { PSM_AUTO, 72, false };
-	struct image page = printed(prose, 1);
+	struct picture page = printed(prose, 1);
 	struct reading direct, r;
 	json_t *expected, *result;
 	struct err err;
@@ -422,7 +422,7 @@ static void test_large_page_is_not_enlarged(void **state)
 	json_decref(result);
 	reading_release(&direct);
 	reading_release(&r);
-	image_release(&page);
+	picture_release(&page);
 }
 
 static void test_boxes_shrink_outwards(void **state)
@@ -487,12 +487,12 @@ static void put_file(struct page_folder *f, const char *name, const char *conten
 
 static enum rc load(struct page_folder *f, const char *path, uint32_t width, uint32_t height)
 {
-	struct image image;
+	struct picture image;
 	struct err err;
-	enum rc rc = image_load(&image, f->fd, f->path, path, width, height, &err);
+	enum rc rc = picture_load(&image, f->fd, f->path, path, width, height, &err);
 
 	if (rc == RC_OK)
-		image_release(&image);
+		picture_release(&image);
 	else
 		assert_string_not_equal(err.text, "");
 	return rc;
@@ -502,19 +502,19 @@ static void test_page_files(void **state)
 {
 	struct page_folder *f = *state;
 	char absolute[200];
-	struct image image;
+	struct picture image;
 	struct err err;
 
 	PUT(f, "slot/1.pnm", "P6\n2 1\n255\nabcdef");
 	PUT(f, "good.pnm", "P5\n2 3\n255\nabcdefROOM TO SPARE");
-	assert_int_equal(image_load(&image, f->fd, f->path, "slot/1.pnm", 2, 1, &err), RC_OK);
+	assert_int_equal(picture_load(&image, f->fd, f->path, "slot/1.pnm", 2, 1, &err), RC_OK);
 	assert_int_equal(image.channels, 3);
 	assert_memory_equal(image.pixels, "abcdef", 6);
-	image_release(&image);
+	picture_release(&image);
 	snprintf(absolute, sizeof(absolute), "%s//good.pnm", f->path);
-	assert_int_equal(image_load(&image, f->fd, f->path, absolute, 2, 3, &err), RC_OK);
+	assert_int_equal(picture_load(&image, f->fd, f->path, absolute, 2, 3, &err), RC_OK);
 	assert_int_equal(image.channels, 1);
-	image_release(&image);
+	picture_release(&image);
 	/* Not the size that was agreed on: */
 	assert_int_equal(load(f, "good.pnm", 3, 2), RC_FAILED);
 	assert_int_equal(load(f, "good.pnm", 2, 1), RC_FAILED);
@@ -659,7 +659,7 @@ static void expect_answer(char **lines, json_int_t id, const char *status, const
 static void test_program(void **state)
 {
 	struct page_folder *f = *state;
-	struct image upright = printed(prose, 1), page;
+	struct picture upright = printed(prose, 1), page;
 	size_t size = 256 * 1024;
 	char *out = xmalloc(size), *lines = out, *requests, head[64], path[128];
 	json_t *hello;
@@ -696,8 +696,8 @@ static void test_program(void **state)
 	assert_string_equal(out, "");
 	free(requests);
 	free(out);
-	image_release(&upright);
-	image_release(&page);
+	picture_release(&upright);
+	picture_release(&page);
 }
 
 int main(void)
