@@ -45,7 +45,8 @@ const char *sandbox_kind_name(enum sandbox_kind kind)
 {
 	static const char *const names[SANDBOX_KINDS] = {
 		[SANDBOX_DECODE] = "decode",   [SANDBOX_UNPACK] = "unpack",
-		[SANDBOX_TESSERACT] = "tesseract", [SANDBOX_WRITE] = "write",
+		[SANDBOX_TESSERACT] = "tesseract", [SANDBOX_MODEL] = "model",
+		[SANDBOX_WRITE] = "write",
 		[SANDBOX_COMMAND] = "command", [SANDBOX_SUPERVISOR] = "supervisor",
 	};
 
@@ -273,7 +274,8 @@ static enum rc seccomp_enter(unsigned kind, int abi, struct err *err)
 	return r ? err_errno(err, RC_FATAL, "sandbox", "load the system call filter") : RC_OK;
 }
 
-/* Capabilities.  Parsers need none.  The supervisor, when it is root, works in spools that belong
+/* Capabilities.  Parsers need none.  The engine opens a model, which may be another user's, behind its locks.  The
+ * supervisor, when it is root, works in spools that belong
  * to others; a foreign recogniser run by root reads models that do. */
 
 static uint64_t capabilities_kept(unsigned kind)
@@ -283,6 +285,8 @@ static uint64_t capabilities_kept(unsigned kind)
 
 	if (kind & PARSERS)
 		return 0;
+	if (kind & MODEL)
+		return CAP(CAP_DAC_READ_SEARCH);
 	if (kind & (WRITE | COMMAND))
 		return files;
 	return files | CAP(CAP_FOWNER) | CAP(CAP_CHOWN) | CAP(CAP_FSETID) | CAP(CAP_LEASE) |
@@ -324,7 +328,7 @@ static int limit(int resource, uint64_t value)
 static enum rc limits_enter(unsigned kind, const struct sandbox_rules *rules, struct err *err)
 {
 	if (limit(RLIMIT_CORE, 0) || (kind & PARSERS && limit(RLIMIT_NPROC, 0)) ||
-	    ((rules->file_bytes || kind & PARSERS) && limit(RLIMIT_FSIZE, rules->file_bytes)) ||
+	    ((rules->file_bytes || kind & (PARSERS | MODEL)) && limit(RLIMIT_FSIZE, rules->file_bytes)) ||
 	    (rules->open_files && limit(RLIMIT_NOFILE, rules->open_files)) ||
 	    (rules->memory_bytes && limit(RLIMIT_AS, rules->memory_bytes)))
 		return err_errno(err, RC_FATAL, "sandbox", "set resource limits");

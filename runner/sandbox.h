@@ -10,6 +10,7 @@
  *   decode     allow-list, kill             read: fonts, poppler-data; nothing may be written
  *   unpack     allow-list, kill             none: openat answers ENOENT
  *   tesseract  allow-list, kill             read: tessdata, page folder
+ *   model      allow-list, kill; threads    read: the model's folder, page folder
  *   write      allow-list, kill             create and write beneath one folder
  *   command    deny-list (foreign code)     read and execute: system, its program; read: pages
  *   supervisor deny-list (no sockets)       write: spool, page folder; execute: our programs
@@ -34,6 +35,7 @@ enum sandbox_kind {
 	SANDBOX_DECODE,
 	SANDBOX_UNPACK,
 	SANDBOX_TESSERACT,
+	SANDBOX_MODEL,
 	SANDBOX_WRITE,
 	SANDBOX_COMMAND,
 	SANDBOX_SUPERVISOR,

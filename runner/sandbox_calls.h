@@ -27,11 +27,12 @@
 #define DECODE     BIT(SANDBOX_DECODE)
 #define UNPACK     BIT(SANDBOX_UNPACK)
 #define TESSERACT  BIT(SANDBOX_TESSERACT)
+#define MODEL      BIT(SANDBOX_MODEL)
 #define WRITE      BIT(SANDBOX_WRITE)
 #define COMMAND    BIT(SANDBOX_COMMAND)
 #define SUPERVISOR BIT(SANDBOX_SUPERVISOR)
 #define PARSERS    (DECODE | UNPACK | TESSERACT)
-#define LISTED     (PARSERS | WRITE)        /* allow-list */
+#define LISTED     (PARSERS | MODEL | WRITE) /* allow-list */
 #define OPEN_ENDED (COMMAND | SUPERVISOR) /* deny-list */
 
 #define INT_MASK            0xffffffffu
@@ -66,8 +67,14 @@ static const struct {
 	{SCMP_SYS(getpid), LISTED}, /* abort() */
 	{SCMP_SYS(gettid), LISTED}, /* abort() */
 	{SCMP_SYS(sysinfo), LISTED}, /* qsort() of more than a kilobyte */
-	{SCMP_SYS(getdents64), DECODE | TESSERACT},
+	{SCMP_SYS(getdents64), DECODE | TESSERACT | MODEL},
 	{SCMP_SYS(fsync), WRITE},
+	{SCMP_SYS(poll), MODEL},
+	{SCMP_SYS(sched_getaffinity), MODEL},
+	{SCMP_SYS(rt_sigaction), MODEL}, /* the first pthread_create() */
+	{SCMP_SYS(set_robust_list), MODEL}, /* a thread that starts */
+	{SCMP_SYS(rseq), MODEL}, /* likewise */
+	{SCMP_SYS(exit), MODEL}, /* one that ends */
 };
 
 /* Files without a name, or open without a right to anything. */
@@ -79,6 +86,9 @@ static const struct {
 #else
 #define CLONE_FLAGS_ARGUMENT 0
 #endif
+#define CLONE_NEW                                                                                  \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
+	 CLONE_NEWNET)
 
 /* Rules that look at arguments, or answer with an error; a call may have several, any of which
  * applies. */
@@ -95,7 +105,7 @@ struct rule {
 
 static const struct rule rules_by_argument[] = {
 	/* Files open for reading only; for the writer also new ones, within what Landlock gives. */
-	{DECODE | TESSERACT, ALLOW, SCMP_SYS(openat), 1, {MASKED(2, OPEN_CHANGING, O_RDONLY)}},
+	{DECODE | TESSERACT | MODEL, ALLOW, SCMP_SYS(openat), 1, {MASKED(2, OPEN_CHANGING, O_RDONLY)}},
 	{WRITE, ALLOW, SCMP_SYS(openat), 1, {MASKED(2, OPEN_HIDDEN | O_TRUNC, 0)}},
 	{WRITE, ALLOW, SCMP_SYS(openat), 1,
 	 {MASKED(2, OPEN_HIDDEN | OPEN_TRUNCATING, O_TRUNC | O_WRONLY)}},
@@ -104,6 +114,13 @@ static const struct rule rules_by_argument[] = {
 	/* No memory that can be executed but what was mapped before. */
 	{LISTED, ALLOW, SCMP_SYS(mmap), 1, {MASKED(2, PROT_EXEC, 0)}},
 	{LISTED, ALLOW, SCMP_SYS(mprotect), 1, {MASKED(2, PROT_EXEC, 0)}}, /* malloc, out of brk */
+	/* The tokenizer's regular expressions go without machine code of their own. */
+	{MODEL, REFUSE(EACCES), SCMP_SYS(mmap), 1, {MASKED(2, PROT_EXEC, PROT_EXEC)}},
+	/* Threads, which start behind the locks as Landlock wants it; no processes, no namespaces.
+	 * The C library asks for clone3 first. */
+	{MODEL, ALLOW, SCMP_SYS(clone), 1,
+	 {MASKED(CLONE_FLAGS_ARGUMENT, CLONE_THREAD | CLONE_NEW, CLONE_THREAD)}},
+	{MODEL, REFUSE(ENOSYS), SCMP_SYS(clone3), 0, {}},
 	/* No F_SETOWN (a signal to anybody), F_SETFL, F_SETLEASE, F_NOTIFY. */
 	{LISTED, ALLOW, SCMP_SYS(fcntl), 1, {INT(1, F_SETFD)}},
 	{LISTED, ALLOW, SCMP_SYS(fcntl), 1, {INT(1, F_GETFL)}},

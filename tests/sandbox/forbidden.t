@@ -40,6 +40,13 @@ PARSER = "SIGSYS", {
     "EMFILE": "open_many",
     "ok": """read_allowed list_allowed write_pipe allocate map_slot tell_time sort ask_terminal""",
 }, ""
+# An engine has threads, and its tokenizer asks for memory to run code in, which it goes without.
+MODEL = "SIGSYS", {
+    **PARSER[1],
+    "EACCES": PARSER[1]["EACCES"] + " map_code",
+    "ENOSYS": "clone3",
+    "ok": PARSER[1]["ok"] + " start_thread",
+}, ""
 UNPACK = "SIGSYS", {
     **LISTED_REFUSALS,
     "ENOENT": READING.replace("openat2_outside", "").replace("open_old_call", "") + " " +
@@ -89,7 +96,7 @@ COMMAND_OLD = "EPERM", {
     "ok": HARMLESS,
 }, COMMAND[2] + " bind_open_inet ioctl_device"
 
-KINDS = {"decode": PARSER, "tesseract": PARSER, "unpack": UNPACK, "write": WRITE,
+KINDS = {"decode": PARSER, "tesseract": PARSER, "model": MODEL, "unpack": UNPACK, "write": WRITE,
          "command": COMMAND, "supervisor": SUPERVISOR}
 PERMITTED = {"ok", "SIGABRT"}
 

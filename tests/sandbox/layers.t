@@ -8,6 +8,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from sandbox_tap import Place, Tap, check_usable, user_name, users  # noqa: E402
 
+DAC_READ = 0x4     # CAP_DAC_READ_SEARCH
 DAC = 0x6          # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 # All but those about files, kill, setpcap and lease.
 DANGEROUS = 0xffffffffff & ~(0x1f | 1 << 5 | 1 << 8 | 1 << 28)
@@ -28,12 +29,13 @@ def check_status(tap, place, kind, uid):
            title + "filter and no_new_privs are in force", str(got))
     capabilities = int(got.get("CapEff", "-1"), 16)
     parser = kind in ("decode", "unpack", "tesseract")
-    may_keep = 0 if parser or uid else DAC if kind != "supervisor" else ~DANGEROUS
+    may_keep = 0 if parser or uid else DAC_READ if kind == "model" else DAC if kind != "supervisor" else ~DANGEROUS
     tap.ok(capabilities & ~may_keep == 0, title + "no capability that it has no use for", str(got))
     limits = [got.get("Max core file size") == "0"]
+    if parser or kind == "model":
+        limits += [got.get("Max file size") == "0", got.get("Max open files") == "64"]
     if parser:
-        limits += [got.get("Max file size") == "0", got.get("Max processes") == "0",
-                   got.get("Max open files") == "64"]
+        limits += [got.get("Max processes") == "0"]
     tap.ok(all(limits), title + "resource limits", str(got))
 
 
@@ -42,7 +44,7 @@ def main():
     with Place() as place:
         check_usable(place)
         for uid in users():
-            for kind in ("decode", "unpack", "tesseract", "write", "command", "supervisor"):
+            for kind in ("decode", "unpack", "tesseract", "model", "write", "command", "supervisor"):
                 check_status(tap, place, kind, uid)
         lines, error = place.run("decode", ["read_allowed"], CLOISTER_TEST_LANDLOCK_ABI="0")
         tap.ok(lines == [["read_allowed", "setup"]] and "no Landlock" in error,

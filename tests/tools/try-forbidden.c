@@ -544,6 +544,7 @@ static void enter(const char *kind_name)
 	switch (kind) {
 	case SANDBOX_DECODE:
 	case SANDBOX_TESSERACT:
+	case SANDBOX_MODEL:
 		rules.read = read_paths;
 		rules.memory_bytes = 1u << 30;
 		break;
