@@ -32,7 +32,7 @@ PACKAGES_decode := poppler-glib cairo fontconfig libpng libjpeg libtiff-4 libope
 PACKAGES_tesseract := tesseract lept
 PACKAGES_common := jansson nettle libseccomp
 PACKAGES_runner := libcyaml
-PACKAGES_models := libpcre2-8 libutf8proc
+PACKAGES_models := libpcre2-8 libutf8proc gumbo
 
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wpointer-arith -Wformat=2 -Wno-format-nonliteral -Wundef
@@ -64,7 +64,8 @@ RUNNER_SRC := $(filter-out $(COMMON_SRC),$(wildcard runner/*.c))
 DECODE_SRC := $(wildcard pipelines/decode/*.c)
 TESSERACT_SRC := $(wildcard pipelines/tesseract/*.c)
 WRITE_SRC := $(wildcard pipelines/write/*.c)
-MODELS_SRC := $(filter-out models/main.c,$(wildcard models/*.c models/*/*.c))
+SERVE_SRC := models/main.c $(wildcard models/serve/*.c)
+MODELS_SRC := $(filter-out $(SERVE_SRC),$(wildcard models/*.c models/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 MODELS_UNIT_SRC := $(wildcard tests/models/*.c)
 TOOL_SRC := $(wildcard tests/tools/*.c)
@@ -75,7 +76,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 pkg = $(shell pkg-config --$(1) $(2) 2>/dev/null)
 
 PROGRAMS := $(BUILD)/cloister $(BUILD)/cloister-decode $(BUILD)/cloister-tesseract \
-	$(BUILD)/cloister-write
+	$(BUILD)/cloister-model $(BUILD)/cloister-write
 PIPELINES := $(patsubst pipelines/%,$(BUILD)/pipelines/%,$(wildcard pipelines/*.yaml))
 LIB := $(BUILD)/libcloister.a
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
@@ -118,6 +119,9 @@ $(BUILD)/cloister-write: $(call objects,$(WRITE_SRC)) $(LIB)
 $(MODELS_LIB): $(call objects,$(MODELS_SRC))
 	@rm -f $@
 	$(AR) rcs $@ $^
+
+$(BUILD)/cloister-model: $(call objects,$(SERVE_SRC)) $(MODELS_LIB) $(LIB)
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
 $(BUILD)/obj/models/%.o: models/%.c
 	@mkdir -p $(@D)
@@ -253,7 +257,7 @@ format:
 	clang-format -i $(wildcard runner/*.[ch] runner/base/*.[ch] pipelines/*.[ch] pipelines/*/*.[ch] models/*.[ch] models/*/*.[ch] tests/*/*.[ch])
 
 tidy:
-	clang-tidy --quiet $(COMMON_SRC) $(RUNNER_SRC) $(DECODE_SRC) $(TESSERACT_SRC) $(WRITE_SRC) $(MODELS_SRC) -- $(ALL_CFLAGS)
+	clang-tidy --quiet $(COMMON_SRC) $(RUNNER_SRC) $(DECODE_SRC) $(TESSERACT_SRC) $(WRITE_SRC) $(MODELS_SRC) $(SERVE_SRC) -- $(ALL_CFLAGS)
 
 clean:
 	rm -rf $(BUILD)

@@ -391,12 +391,18 @@ static bool copy_arrays(struct check *c, json_t *out, const json_t *raw)
 	return true;
 }
 
+static bool is_hash(const char *s)
+{
+	return s && strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
+}
+
 /* The scalars a result may have besides its text. */
 static bool copy_measures(struct check *c, json_t *out, const json_t *raw)
 {
-	static const char *const counts[] = { "tokens", "ms" };
+	static const char *const counts[] = { "tokens", "ms", "readings" };
 	const json_t *rotation = json_object_get(raw, "rotation");
 	const json_t *finish = json_object_get(raw, "finish");
+	json_t *temperature = json_object_get(raw, "temperature");
 
 	if (rotation && !json_is_null(rotation)) {
 		json_int_t r = json_integer_value(rotation);
@@ -411,6 +417,10 @@ static bool copy_measures(struct check *c, json_t *out, const json_t *raw)
 			return refuse(c, "\"finish\" is not a short word") != NULL;
 		json_object_set_new(out, "finish", json_string(json_string_value(finish)));
 	}
+	if (json_is_number(temperature))
+		json_object_set(out, "temperature", temperature);
+	if (is_hash(json_string_value(json_object_get(raw, "prompt_sha256"))))
+		json_object_set(out, "prompt_sha256", json_object_get(raw, "prompt_sha256"));
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
 		const json_t *n = json_object_get(raw, counts[i]);
 		double v = json_number_value(n);

@@ -7,11 +7,14 @@
  *   hello    {"airlock":1,"name":"tesseract","version":"5.3.0","window":1,"formats":["text"],
  *             "model":{"name":"eng","sha256":HEX}}
  *   request  {"id":17,"page":"PATH.pnm","width":W,"height":H,"dpi":300,"prompt":...,"params":{...}}
- *            params for Tesseract: {"page_segmentation":3,"rotate":"auto"|"none"}
+ *            params for Tesseract: {"page_segmentation":3,"rotate":"auto"|"none"}; for models the
+ *            group `model` of the pipeline. "text" instead of "page": what the prompt is about
  *   result   {"id":17,"status":"ok","format":"text|markdown|html","text":...,
  *             "lines":[{"box":[x0,y0,x1,y1],"words":[{"text":..,"box":[..],"confidence":0..1}]}],
  *             "blocks":[...],"rotation":0|90|180|270,"confidence":mean,"confidence_worst":min,
- *             "finish":"stop|length|repetition|...","tokens":N,"ms":N}
+ *             "finish":"stop|length|repetition|...","tokens":N,"ms":N,
+ *             "readings":N,"temperature":T,"prompt_sha256":HEX}   of the one that counts, where
+ *             a page was read more than once
  *         or {"id":17,"status":"error","error":"one line"}
  *
  *   A box that is not there, or of which nothing lies on the page, is left out.

@@ -34,6 +34,7 @@ struct word {
 };
 
 static const struct word recognisers[] = { { "tesseract", RECOGNISER_TESSERACT },
+					   { "model", RECOGNISER_MODEL },
 					   { "command", RECOGNISER_COMMAND },
 					   { NULL, 0 } };
 static const struct word rotations[] = { { "auto", ROTATE_AUTO }, { "none", ROTATE_NONE },
@@ -41,6 +42,16 @@ static const struct word rotations[] = { { "auto", ROTATE_AUTO }, { "none", ROTA
 static const struct word text_layers[] = { { "ignore", TEXT_LAYER_IGNORE },
 					   { "prefer", TEXT_LAYER_PREFER },
 					   { NULL, 0 } };
+static const struct word weights[] = { { "bf16", MODEL_BF16 },
+				       { "int8", MODEL_INT8 },
+				       { "f32", MODEL_F32 },
+				       { NULL, 0 } };
+static const struct word replies[] = { { "text", REPLY_TEXT },
+				       { "markdown", REPLY_MARKDOWN },
+				       { "layout", REPLY_LAYOUT },
+				       { NULL, 0 } };
+static const struct word heads[] = { { "drop", HEADS_DROP }, { "keep", HEADS_KEEP }, { NULL, 0 } };
+static const struct word yes_or_no[] = { { "no", false }, { "yes", true }, { NULL, 0 } };
 static const struct word originals[] = { { "move", ORIGINALS_MOVE },
 					 { "keep", ORIGINALS_KEEP },
 					 { "delete", ORIGINALS_DELETE },
@@ -83,11 +94,11 @@ enum setting_kind {
 	NAMED_NUMBER, /* unsigned, one of words by name or number */
 	NUMBER,       /* unsigned in min..max */
 	NUMBER64,     /* uint64_t in min..max */
-	SHARE,        /* double in 0..1 */
+	REAL,         /* double in min..max */
 	TEXT,         /* char * or NULL */
 	LIST,         /* char ** of min..max items that pass check */
 	FILES,        /* bits, list of output_names */
-	GROUP,        /* mapping of the limits */
+	GROUP,        /* mapping of members */
 };
 
 enum setting_flag {
@@ -107,6 +118,8 @@ struct setting {
 	bool (*check)(const char *item);
 	const char *meaning; /* what an item of a list is */
 	const char *example; /* of a list or group, as it is written */
+	const struct setting *members;
+	size_t n_members;
 };
 
 #define AT(member) .at = offsetof(struct pipeline, member)
@@ -115,32 +128,6 @@ struct setting {
 	{                                                                                          \
 		#member, NUMBER64, AT(limits.member), .min = lowest, .max = highest                \
 	}
-
-static const struct setting settings[] = {
-	{ "recogniser", WORD, AT(recogniser), .words = recognisers },
-	{ "command", LIST, NUL_ENDED, LIST_AT(command), .min = 1, .max = 256,
-	  .check = is_argument, .meaning = "an argument of at most 4096 bytes",
-	  .example = "[/usr/bin/python3, /opt/reader.py]" },
-	{ "languages", LIST, IN_TICKET, LIST_AT(languages), .min = 1, .max = 32,
-	  .check = is_language, .meaning = "a Tesseract language code such as eng or script/Latin",
-	  .example = "[eng, deu]" },
-	{ "page_segmentation", NAMED_NUMBER, IN_TICKET, AT(page_segmentation),
-	  .words = segmentations },
-	{ "rotate", WORD, IN_TICKET, AT(rotate), .words = rotations },
-	{ "dpi", NUMBER, IN_TICKET, AT(dpi), .min = 50, .max = 1200 },
-	{ "text_layer", WORD, IN_TICKET, AT(text_layer), .words = text_layers },
-	{ "blank_ink", SHARE, AT(blank_ink) },
-	{ "passwords", LIST, IN_TICKET | NOT_HASHED | SECRET, LIST_AT(passwords), .max = 64,
-	  .check = is_password, .meaning = "a password of at most 512 bytes",
-	  .example = "[\"first\", \"second\"]" },
-	{ "outputs", FILES, IN_TICKET | NOT_HASHED, AT(outputs), .max = N_OUTPUTS,
-	  .example = "[text.md, pages.jsonl]" },
-	{ "priority", NUMBER, IN_TICKET | NOT_HASHED, AT(priority), .max = 9 },
-	{ "originals", WORD, NOT_HASHED, AT(originals), .words = originals },
-	{ "duplicates", WORD, NOT_HASHED, AT(duplicates), .words = duplicates },
-	{ "prompt", TEXT, AT(prompt), .max = 32768 },
-	{ "limits", GROUP, .example = "{page_seconds: 60}, or one indented key a line" },
-};
 
 static const struct setting limit_settings[] = {
 	LIMIT(input_mebibytes, 1, 1 << 24),
@@ -160,8 +147,57 @@ static const struct setting limit_settings[] = {
 	LIMIT(archive_ratio, 1, 1000000),
 };
 
+static const struct setting model_settings[] = {
+	{ "folder", TEXT, AT(model.folder), .max = 4000 },
+	{ "weights", WORD, AT(model.weights), .words = weights },
+	{ "reply", WORD, AT(model.reply), .words = replies },
+	{ "heads", WORD, AT(model.heads), .words = heads },
+	{ "think", WORD, AT(model.think), .words = yes_or_no },
+	{ "page_pixels", NUMBER64, AT(model.page_pixels), .max = 1 << 30 },
+	{ "tokens", NUMBER64, AT(model.tokens), .min = 1, .max = 1 << 20 },
+	{ "temperature", REAL, AT(model.temperature), .max = 2 },
+	{ "top_p", REAL, AT(model.top_p), .max = 1 },
+	{ "top_k", NUMBER64, AT(model.top_k), .max = 1 << 20 },
+	{ "min_p", REAL, AT(model.min_p), .max = 1 },
+	{ "repetition_penalty", REAL, AT(model.repetition_penalty), .min = 1, .max = 2 },
+	{ "retries", NUMBER64, AT(model.retries), .max = 10 },
+	{ "sequences", NUMBER64, NOT_HASHED, AT(model.sequences), .min = 1, .max = 256 },
+	{ "cache_mebibytes", NUMBER64, NOT_HASHED, AT(model.cache_mebibytes), .min = 16,
+	  .max = 1 << 24 },
+	{ "threads", NUMBER64, NOT_HASHED, AT(model.threads), .max = 1024 },
+};
+
+static const struct setting settings[] = {
+	{ "recogniser", WORD, AT(recogniser), .words = recognisers },
+	{ "command", LIST, NUL_ENDED, LIST_AT(command), .min = 1, .max = 256,
+	  .check = is_argument, .meaning = "an argument of at most 4096 bytes",
+	  .example = "[/usr/bin/python3, /opt/reader.py]" },
+	{ "languages", LIST, IN_TICKET, LIST_AT(languages), .min = 1, .max = 32,
+	  .check = is_language, .meaning = "a Tesseract language code such as eng or script/Latin",
+	  .example = "[eng, deu]" },
+	{ "page_segmentation", NAMED_NUMBER, IN_TICKET, AT(page_segmentation),
+	  .words = segmentations },
+	{ "rotate", WORD, IN_TICKET, AT(rotate), .words = rotations },
+	{ "dpi", NUMBER, IN_TICKET, AT(dpi), .min = 50, .max = 1200 },
+	{ "text_layer", WORD, IN_TICKET, AT(text_layer), .words = text_layers },
+	{ "blank_ink", REAL, AT(blank_ink), .max = 1 },
+	{ "passwords", LIST, IN_TICKET | NOT_HASHED | SECRET, LIST_AT(passwords), .max = 64,
+	  .check = is_password, .meaning = "a password of at most 512 bytes",
+	  .example = "[\"first\", \"second\"]" },
+	{ "outputs", FILES, IN_TICKET | NOT_HASHED, AT(outputs), .max = N_OUTPUTS,
+	  .example = "[text.md, pages.jsonl]" },
+	{ "priority", NUMBER, IN_TICKET | NOT_HASHED, AT(priority), .max = 9 },
+	{ "originals", WORD, NOT_HASHED, AT(originals), .words = originals },
+	{ "duplicates", WORD, NOT_HASHED, AT(duplicates), .words = duplicates },
+	{ "prompt", TEXT, AT(prompt), .max = 32768 },
+	{ "model", GROUP, .example = "{folder: /models/mine}, or one indented key a line",
+	  .members = model_settings, .n_members = ARRAY_SIZE(model_settings) },
+	{ "limits", GROUP, .example = "{page_seconds: 60}, or one indented key a line",
+	  .members = limit_settings, .n_members = ARRAY_SIZE(limit_settings) },
+};
+
 #define N_SETTINGS ARRAY_SIZE(settings)
-#define N_LIMITS   ARRAY_SIZE(limit_settings)
+#define N_MEMBERS  (ARRAY_SIZE(limit_settings) + ARRAY_SIZE(model_settings))
 
 static const struct setting *find_setting(const struct setting *table, size_t n, const char *key)
 {
@@ -207,6 +243,15 @@ void pipeline_defaults(struct pipeline *p, const char *name)
 		.blank_ink = 0.00003,
 		.outputs = (1u << N_OUTPUTS) - 1,
 		.priority = 5,
+		.model = {
+			.reply = REPLY_MARKDOWN,
+			.tokens = 8192,
+			.top_p = 1,
+			.repetition_penalty = 1,
+			.retries = 3,
+			.sequences = 8,
+			.cache_mebibytes = 4096,
+		},
 		.limits = {
 			.input_mebibytes = 4096,
 			.document_pages = 20000,
@@ -232,6 +277,7 @@ void pipeline_release(struct pipeline *p)
 	free(p->name);
 	free(p->file);
 	free(p->prompt);
+	free(p->model.folder);
 	free_list(p->command, p->n_command);
 	free_list(p->languages, p->n_languages);
 	free_list(p->passwords, p->n_passwords);
@@ -244,6 +290,7 @@ void pipeline_copy(struct pipeline *to, const struct pipeline *from)
 	to->name = xstrdup(from->name);
 	to->file = xstrdup(from->file);
 	to->prompt = from->prompt ? xstrdup(from->prompt) : NULL;
+	to->model.folder = from->model.folder ? xstrdup(from->model.folder) : NULL;
 	to->command = copy_list(from->command, from->n_command);
 	to->languages = copy_list(from->languages, from->n_languages);
 	to->passwords = copy_list(from->passwords, from->n_passwords);
@@ -253,7 +300,7 @@ void pipeline_copy(struct pipeline *to, const struct pipeline *from)
 
 /* A complaint about a key, before anyone has looked up its line. */
 struct fault {
-	const char *group; /* "" or "limits" */
+	const char *group; /* "", or the one that it stands in */
 	const char *key;   /* "" when it is about the whole */
 	size_t item;       /* of a list, from 1; 0 for the key itself */
 	size_t line;       /* where it is known, else 0 */
@@ -341,16 +388,18 @@ static bool apply_number(void *to, const struct setting *s, const char *given, s
 	return true;
 }
 
-static bool apply_share(double *to, const char *given, struct fault *f)
+static bool apply_real(double *to, const struct setting *s, const char *given, struct fault *f)
 {
 	size_t digits = strspn(given, "0123456789.eE+-");
 	char *end;
 	double v = strtod(given, &end);
 
 	if (!*given || given[digits] || *end || !isfinite(v))
-		return blame(f, "'%s' is not a number from 0 to 1", shown(given).s);
-	if (v < 0 || v > 1)
-		return blame(f, "%s is out of range, 0 to 1", given);
+		return blame(f, "'%s' is not a number from %llu to %llu", shown(given).s,
+			     (unsigned long long)s->min, (unsigned long long)s->max);
+	if (v < (double)s->min || v > (double)s->max)
+		return blame(f, "%s is out of range, %llu to %llu", given,
+			     (unsigned long long)s->min, (unsigned long long)s->max);
 	*to = v;
 	return true;
 }
@@ -374,8 +423,8 @@ static bool apply_scalar(struct pipeline *p, const struct setting *s, const json
 	case NUMBER:
 	case NUMBER64:
 		return apply_number(to, s, given, f);
-	case SHARE:
-		return apply_share(to, given, f);
+	case REAL:
+		return apply_real(to, s, given, f);
 	default:
 		if (strlen(given) > s->max)
 			return blame(f, "is longer than %llu bytes", (unsigned long long)s->max);
@@ -455,7 +504,7 @@ static bool apply_setting(struct pipeline *p, const struct setting *s, const jso
 		if (!json_is_object(v))
 			return blame(f, "needs keys of its own: %s: %s", s->key, s->example);
 		f->group = s->key;
-		if (!apply_all(p, limit_settings, N_LIMITS, 0, v, f))
+		if (!apply_all(p, s->members, s->n_members, 0, v, f))
 			return false;
 		f->group = "";
 		return true;
@@ -497,6 +546,8 @@ static bool agrees(const struct pipeline *p, struct fault *f)
 	if (p->recogniser == RECOGNISER_COMMAND && !p->n_command)
 		return blame(f, "is command, but there is no command: write command: %s",
 			     settings[1].example);
+	if (p->recogniser == RECOGNISER_MODEL && !p->model.folder)
+		return blame(f, "is model, but there is no model: write model: {folder: /models/mine}");
 	f->key = "command";
 	if (p->n_command && p->recogniser != RECOGNISER_COMMAND)
 		return blame(f, "is used only with recogniser: command");
@@ -515,7 +566,7 @@ static const struct yaml_key known_as[] = {
 	{ "", "resolution", YAML_SCALAR, NULL, "is called dpi here" },
 };
 
-#define N_KEYS_MAX (N_SETTINGS + N_LIMITS + ARRAY_SIZE(known_as) + 1)
+#define N_KEYS_MAX (N_SETTINGS + N_MEMBERS + ARRAY_SIZE(known_as) + 1)
 
 static enum yaml_kind kind_in_yaml(const struct setting *s)
 {
@@ -540,10 +591,13 @@ static json_t *read_yaml(const char *text, size_t len, bool ticket, struct yaml_
 	size_t n = 0;
 	json_t *all;
 
-	for (size_t i = 0; i < N_SETTINGS; i++)
-		keys[n++] = yaml_key_of(&settings[i], "", ticket);
-	for (size_t i = 0; i < N_LIMITS; i++)
-		keys[n++] = yaml_key_of(&limit_settings[i], "limits", ticket);
+	for (size_t i = 0; i < N_SETTINGS; i++) {
+		const struct setting *s = &settings[i];
+
+		keys[n++] = yaml_key_of(s, "", ticket);
+		for (size_t k = 0; k < s->n_members; k++)
+			keys[n++] = yaml_key_of(&s->members[k], s->key, ticket);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(known_as); i++)
 		keys[n++] = known_as[i];
 	if (ticket)
@@ -714,7 +768,10 @@ enum rc pipeline_from_json(struct pipeline *p, const json_t *json, struct err *e
 	return rc;
 }
 
-static json_t *setting_to_json(const struct pipeline *p, const struct setting *s)
+static json_t *table_to_json(const struct pipeline *p, const struct setting *table, size_t n,
+			     unsigned without);
+
+static json_t *setting_to_json(const struct pipeline *p, const struct setting *s, unsigned without)
 {
 	const void *from = member(p, s->at);
 	json_t *out;
@@ -730,7 +787,7 @@ static json_t *setting_to_json(const struct pipeline *p, const struct setting *s
 		return json_integer(*(const unsigned *)from);
 	case NUMBER64:
 		return json_integer((json_int_t)*(const uint64_t *)from);
-	case SHARE:
+	case REAL:
 		return json_real(*(const double *)from);
 	case TEXT:
 		return *(char *const *)from ? json_string(*(char *const *)from) : NULL;
@@ -746,29 +803,32 @@ static json_t *setting_to_json(const struct pipeline *p, const struct setting *s
 				json_array_append_new(out, json_string(output_names[i]));
 		return out;
 	case GROUP:
-		out = json_object();
-		for (size_t i = 0; i < N_LIMITS; i++)
-			json_object_set_new(out, limit_settings[i].key,
-					    setting_to_json(p, &limit_settings[i]));
-		return out;
+		return table_to_json(p, s->members, s->n_members, without);
 	}
 	return NULL;
 }
 
-/* The settings that have none of the flags in `without`. */
-static json_t *to_json(const struct pipeline *p, unsigned without)
+/* Those of the table that have none of the flags in `without`. */
+static json_t *table_to_json(const struct pipeline *p, const struct setting *table, size_t n,
+			     unsigned without)
 {
 	json_t *out = json_object();
 
-	for (size_t i = 0; i < N_SETTINGS; i++) {
-		const struct setting *s = &settings[i];
-		bool unset = s->kind == LIST && !*(const size_t *)member(p, s->count_at);
-		json_t *value = s->flags & without || unset ? NULL : setting_to_json(p, s);
+	for (size_t i = 0; i < n; i++) {
+		const struct setting *s = &table[i];
+		bool unset = (s->kind == LIST && !*(const size_t *)member(p, s->count_at)) ||
+			     (s->members == model_settings && p->recogniser != RECOGNISER_MODEL);
+		json_t *value = s->flags & without || unset ? NULL : setting_to_json(p, s, without);
 
 		if (value)
 			json_object_set_new(out, s->key, value);
 	}
 	return out;
+}
+
+static json_t *to_json(const struct pipeline *p, unsigned without)
+{
+	return table_to_json(p, settings, N_SETTINGS, without);
 }
 
 json_t *pipeline_json(const struct pipeline *p, bool secrets)
@@ -777,6 +837,19 @@ json_t *pipeline_json(const struct pipeline *p, bool secrets)
 
 	json_object_set_new(out, "name", json_string(p->name));
 	return out;
+}
+
+json_t *pipeline_params(const struct pipeline *p)
+{
+	json_t *model;
+
+	if (p->recogniser != RECOGNISER_MODEL)
+		return json_pack("{s:i, s:s}", "page_segmentation", (int)p->page_segmentation, "rotate",
+				 p->rotate == ROTATE_AUTO ? "auto" : "none");
+	model = table_to_json(p, model_settings, ARRAY_SIZE(model_settings), NOT_HASHED);
+	json_object_del(model, "folder");
+	json_object_del(model, "weights");
+	return model;
 }
 
 void pipeline_hash(const struct pipeline *p, char hex[SHA256_HEX_SIZE])

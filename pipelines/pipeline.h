@@ -18,11 +18,32 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum recogniser_kind { RECOGNISER_TESSERACT, RECOGNISER_COMMAND };
+enum recogniser_kind { RECOGNISER_TESSERACT, RECOGNISER_MODEL, RECOGNISER_COMMAND };
 enum rotate_policy { ROTATE_NONE, ROTATE_AUTO };
 enum text_layer_policy { TEXT_LAYER_IGNORE, TEXT_LAYER_PREFER };
 enum originals_policy { ORIGINALS_MOVE, ORIGINALS_KEEP, ORIGINALS_DELETE };
 enum duplicates_policy { DUPLICATES_LINK, DUPLICATES_SKIP, DUPLICATES_PROCESS };
+
+enum model_weights { MODEL_BF16, MODEL_INT8, MODEL_F32 };
+enum model_reply { REPLY_TEXT, REPLY_MARKDOWN, REPLY_LAYOUT };
+enum model_heads { HEADS_DROP, HEADS_KEEP };
+
+/* RECOGNISER_MODEL: which model reads, and how. */
+struct model_settings {
+	char *folder;		  /* absolute, or a name beneath $CLOISTER_MODELS */
+	enum model_weights weights;
+	enum model_reply reply;	  /* what it writes */
+	enum model_heads heads;	  /* page headers and footers of REPLY_LAYOUT */
+	unsigned think;		  /* yes: a text model that can may think before it answers */
+	uint64_t page_pixels;	  /* pages are brought below; 0: as the model's own settings say */
+	uint64_t tokens;	  /* it may write for a page */
+	double temperature;	  /* 0: always the likeliest token */
+	double top_p, min_p, repetition_penalty;
+	uint64_t top_k, retries;  /* retries: of a page on which it goes round in circles */
+	uint64_t sequences;	  /* pages read side by side */
+	uint64_t cache_mebibytes; /* for their keys and values */
+	uint64_t threads;	  /* 0: one for each CPU */
+};
 
 /* Bits of pipeline.outputs, in the order they are listed. */
 enum output_file {
@@ -72,6 +93,7 @@ struct pipeline {
 	enum originals_policy originals;
 	enum duplicates_policy duplicates;
 	char *prompt; /* for recognisers that take one; may be NULL */
+	struct model_settings model;
 	struct limits limits;
 };
 
@@ -101,6 +123,9 @@ void pipeline_hash(const struct pipeline *p, char hex[SHA256_HEX_SIZE]);
 /* Effective settings as JSON for document.json and for children; with passwords only if `secrets`.
  * New reference. */
 json_t *pipeline_json(const struct pipeline *p, bool secrets);
+
+/* What its recogniser is told with every page (airlock.h). New reference. */
+json_t *pipeline_params(const struct pipeline *p);
 
 /* Back from pipeline_json(), for a child's open line; checked as a file is, keys that are absent
  * have their defaults. RC_FAILED, reason "pipeline". Caller releases. */

@@ -27,7 +27,7 @@
 #define FD_PARK 200
 
 /* Environment that a child may inherit; all else is fixed. */
-static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_TEST_FSYNC",
+static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_MODELS", "CLOISTER_TEST_FSYNC",
 					 "CLOISTER_TEST_LANDLOCK_ABI",
 					 "CUDA_VISIBLE_DEVICES",
 #if defined(__SANITIZE_ADDRESS__)

@@ -185,8 +185,7 @@ static void read_page(struct document_slot *slot, json_t *done)
 	r->height = (uint32_t)json_integer_value(json_object_get(done, "height"));
 	r->dpi = json_number_value(json_object_get(done, "dpi"));
 	r->prompt = d->pipeline.prompt;
-	r->params = json_pack("{s:i, s:s}", "page_segmentation", (int)d->pipeline.page_segmentation,
-			      "rotate", d->pipeline.rotate == ROTATE_AUTO ? "auto" : "none");
+	r->params = pipeline_params(&d->pipeline);
 	r->seconds = (unsigned)d->pipeline.limits.read_seconds;
 	r->max_line = d->pipeline.limits.result_kibibytes << 10;
 	r->done = on_read;

@@ -14,8 +14,8 @@
 #define WINDOW_MAX   1024
 #define TRIES_MAX    2
 #define DEATHS_MAX   10
-#define HELLO_SECONDS_OWN     60
-#define HELLO_SECONDS_FOREIGN 900
+#define HELLO_SECONDS	   60
+#define HELLO_SECONDS_LONG 900 /* models are large */
 
 struct process {
 	struct child child;
@@ -102,6 +102,21 @@ static char **engine_argv(const struct pool *p, const struct pipeline *pipeline,
 		argv = xcalloc(pipeline->n_command + 1, sizeof(*argv));
 		for (; n < pipeline->n_command; n++)
 			argv[n] = xstrdup(pipeline->command[n]);
+	} else if (pipeline->recogniser == RECOGNISER_MODEL) {
+		static const char *const weights[] = {
+			[MODEL_BF16] = "bf16", [MODEL_INT8] = "int8", [MODEL_F32] = "f32",
+		};
+		const struct model_settings *m = &pipeline->model;
+
+		argv = xcalloc(9, sizeof(*argv));
+		argv[n++] = xasprintf("%s/cloister-model", install_program_dir());
+		argv[n++] = xstrdup(sandbox_mode_option(p->sandbox));
+		argv[n++] = xasprintf("--pages=%s", p->scratch->path);
+		argv[n++] = xasprintf("--model=%s", m->folder);
+		argv[n++] = xasprintf("--weights=%s", weights[m->weights]);
+		argv[n++] = xasprintf("--sequences=%llu", (unsigned long long)m->sequences);
+		argv[n++] = xasprintf("--cache=%lluM", (unsigned long long)m->cache_mebibytes);
+		argv[n++] = xasprintf("--threads=%llu", (unsigned long long)m->threads);
 	} else {
 		struct buf languages;
 
@@ -144,7 +159,8 @@ struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
 	e->id = buf_detach(&id);
 	e->argv = (const char **)argv;
 	e->foreign = pipeline->recogniser == RECOGNISER_COMMAND;
-	e->read_seconds_start = e->foreign ? HELLO_SECONDS_FOREIGN : HELLO_SECONDS_OWN;
+	e->alone = pipeline->recogniser != RECOGNISER_TESSERACT;
+	e->read_seconds_start = e->alone ? HELLO_SECONDS_LONG : HELLO_SECONDS;
 	p->engines = xrealloc(p->engines, (p->n_engines + 1) * sizeof(*p->engines));
 	p->engines[p->n_engines++] = e;
 	return e;
@@ -606,12 +622,12 @@ static void retire(struct engine *e, unsigned wanted)
 }
 
 /* The first process tells which model it is; more come when pages wait for them. How wide the window
- * of ours is is known beforehand, so they load their models while the first documents are decoded. */
+ * of Tesseract is is known beforehand, so they load their models while the first documents are decoded. */
 static bool needs_another(const struct engine *e)
 {
 	if (!e->n_processes)
 		return e->state == ENGINE_STARTING || e->waiting;
-	if (e->state == ENGINE_STARTING && !e->foreign)
+	if (e->state == ENGINE_STARTING && !e->alone)
 		return e->n_processes < e->pool->expected;
 	return e->waiting && e->window == 1;
 }

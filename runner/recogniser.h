@@ -48,6 +48,7 @@ struct engine {
 	char *id;
 	const char **argv;
 	bool foreign; /* not ours: put under SANDBOX_COMMAND before exec */
+	bool alone;   /* its first process says how many there should be */
 	unsigned read_seconds_start; /* time limit for the hello */
 	enum engine_state state;
 	struct err why; /* ENGINE_BROKEN */

@@ -195,6 +195,7 @@ static void try_programs(struct verify *v)
 	char *decode = xasprintf("%s/cloister-decode", dir);
 	char *write = xasprintf("%s/cloister-write", dir);
 	char *tesseract = xasprintf("%s/cloister-tesseract", dir);
+	char *model = xasprintf("%s/cloister-model", dir);
 	int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	const struct child_fd document[] = { { nothing, DECODE_DOCUMENT_FD },
 					     { nothing, DECODE_SLOT_FD } };
@@ -210,6 +211,9 @@ static void try_programs(struct verify *v)
 		    (const char *[]){ tesseract, "--pages", v->scratch.path, flag, probe[0], probe[1],
 				      NULL },
 		    NULL, 0, "0 1 2 3");
+	try_program(v, SANDBOX_MODEL,
+		    (const char *[]){ model, "--pages", v->scratch.path, flag, probe[0], probe[1], NULL },
+		    NULL, 0, "0 1 2 3");
 	try_program(v, SANDBOX_WRITE, (const char *[]){ write, flag, probe[0], probe[1], NULL },
 		    folder, 2, "0 1 2 3 4");
 	if (nothing >= 0)
@@ -217,6 +221,7 @@ static void try_programs(struct verify *v)
 	free(decode);
 	free(write);
 	free(tesseract);
+	free(model);
 }
 
 /* ---- somebody else's ---- */

@@ -40,6 +40,8 @@ static void page(struct sink *sink, const struct leaf *leaf, struct buf *kept)
 	static const char *const copied[] = { "reason",	 "detail", "source",  "width", "height",
 					      "dpi",	 "native", "ink",     "tries", "seconds",
 					      "warnings" };
+	static const char *const of_result[] = { "finish", "tokens", "readings", "temperature",
+						 "prompt_sha256" };
 	json_t *out = json_pack("{s:i, s:s}", "page", (int)leaf->page, "status",
 				leaf_status_names[leaf->status]);
 	char *line;
@@ -50,7 +52,8 @@ static void page(struct sink *sink, const struct leaf *leaf, struct buf *kept)
 	if (leaf->result) {
 		json_object_set_new(out, "rotation", json_integer(leaf->rotation));
 		json_object_set_new(out, "words", json_integer((json_int_t)leaf->words));
-		set_if(out, "finish", json_object_get(leaf->result, "finish"));
+		for (size_t i = 0; i < sizeof(of_result) / sizeof(*of_result); i++)
+			set_if(out, of_result[i], json_object_get(leaf->result, of_result[i]));
 		set_confidence(out, leaf->confidence, leaf->worst);
 	}
 	line = json_dumps(out, JSON_STYLE);

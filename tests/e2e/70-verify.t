@@ -26,7 +26,7 @@ NAMESPACES = ["unshare", "-m", "-n", "-p", "-f", "--mount-proc"]
 # In a user namespace of its own, root is root of that alone, and can be forbidden to make more.
 CONFINED = [*NAMESPACES, "-U", "-r"]
 AS_ROOT = os.geteuid() == 0
-KINDS = ["supervisor", "decode", "unpack", "tesseract", "write", "command"]
+KINDS = ["supervisor", "decode", "unpack", "tesseract", "model", "write", "command"]
 READ_ONLY = """
 mount --make-rprivate /
 for kept in {spool} /dev/shm /tmp; do mount --bind $kept $kept; done
@@ -171,7 +171,7 @@ breaks("without Landlock, which the settings allow",
        [check for check in sandboxes if check != "sandbox unpack"], "not refused: ",
        CLOISTER_TEST_LANDLOCK_ABI="0")
 spool.configure("settle_seconds: 0\n")
-breaks("programs that are not there", ["sandbox decode", "sandbox unpack", "sandbox tesseract",
+breaks("programs that are not there", ["sandbox decode", "sandbox unpack", "sandbox tesseract", "sandbox model",
                                        "sandbox write", *pages], "",
        CLOISTER_LIBEXEC="/nonexistent/programs")
 spool.null_pipeline("wrong")

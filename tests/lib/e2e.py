@@ -290,6 +290,13 @@ class Spool:
         command = ", ".join(json.dumps(str(a)) for a in (NULL_RECOGNISER, *arguments))
         self.pipeline(name, f"recogniser: command\ncommand: [{command}]\n{more}")
 
+    def model_pipeline(self, name, folder, *settings, more="dpi: 72\n"):
+        """A pipeline read by a model folder."""
+        values = dict(line.split(": ") for line in ("cache_mebibytes: 64", "sequences: 4", *settings))
+        group = "".join(f"  {key}: {value}\n" for key, value in values.items())
+        self.pipeline(name, f"recogniser: model\nprompt: Read this page.\nmodel:\n  folder: {folder}\n"
+                            f"{group}{more}")
+
     def drop(self, source, name):
         """Copy a file (or write bytes) to in/NAME, as one that has been lying there."""
         target = self.root / "in" / name

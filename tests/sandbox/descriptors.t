@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, "tests/lib")
 from e2e import *
 from harness import FULL, figure
+import modelfolder
 
 if os.environ.get("CLOISTER_SANITIZED"):
     skip_all("AddressSanitizer keeps descriptors of its own, and needs no sandbox")
@@ -27,10 +28,11 @@ EXPECTED = {
     "ticket": (range(4), ()),
     "unpack": (range(4), ()),
     "tesseract": (range(4), ("/dev/shm/cloister-pages-", "/dev/null")),  # its debug file
+    "model": (range(4), ("/dev/shm/cloister-pages-", f"{tempfile.gettempdir()}/cloister-test-")),  # the model
     "command": (range(3), ()),
     "write": (range(5), ("state/tmp/",)),
 }
-KINDS = {"cloister-tesser": "tesseract", "null-recogniser": "command", "cloister-write": "write"}
+KINDS = {"cloister-tesser": "tesseract", "cloister-model": "model", "null-recogniser": "command", "cloister-write": "write"}
 
 
 def kind_of(pid):
@@ -69,6 +71,7 @@ def look(pid, own, seen):
 
 spool = Spool()
 spool.null_pipeline("null", "--delay-ms", "20", more="dpi: 72\n")
+spool.model_pipeline("model", modelfolder.make(spool.path / "random"), "tokens: 100")
 run = spool.start("-j", "2")
 ok(wait_for(lambda: (spool.root / "state" / "status.json").exists()), "a run has begun")
 seen = {kind: collections.Counter() for kind in EXPECTED}
@@ -77,7 +80,7 @@ until = time.monotonic() + (120 if FULL else 15)
 while time.monotonic() < until and (FULL or min(sum(c.values()) for c in seen.values()) < 3):
     if number < 400 and len(spool.left()) < 6:
         number += 1
-        pipeline = "tesseract" if number % 10 == 1 else "null"
+        pipeline = {1: "tesseract", 2: "model"}.get(number % 10, "null")
         for name in ("scans/telegram.png", "archives/week-12.tar.zst", "forms/signal-book.pdf",
                      "protected/ledger.pdf.cloister.yaml", "protected/ledger.pdf"):
             spool.drop(SAMPLES / name, f"{pipeline}/{number}/{name}")

@@ -20,9 +20,11 @@ sys.path[:0] = ["tests/lib", "tests/fixtures"]
 from e2e import *
 from harness import FULL, figure
 import kinds
+import modelfolder
 
-LISTED = ("decode", "unpack", "tesseract", "write")
-PROGRAMS = {"cloister-decode": "decode", "cloister-tesseract": "tesseract", "cloister-write": "write"}
+LISTED = ("decode", "unpack", "tesseract", "model", "write")
+PROGRAMS = {"cloister-decode": "decode", "cloister-tesseract": "tesseract", "cloister-model": "model",
+            "cloister-write": "write"}
 COLLECTION = ROOT.parent / "shared" / "corpus"
 FAST_SAMPLES = ("forms/signal-book.pdf", "photos/receipt.webp", "protected/ledger.pdf",
                 "protected/ledger.pdf.cloister.yaml", "scans/catalogue-card.jp2", "scans/turned.pdf")
@@ -36,7 +38,7 @@ if subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=T
 def allow_list():
     """{call or "fcntl CMD": (kinds, why a list of calls in use need not show it)} of sandbox_calls.h."""
     text = (ROOT / "runner" / "sandbox_calls.h").read_text()
-    names = {"LISTED": set(LISTED), "PARSERS": set(LISTED) - {"write"},
+    names = {"LISTED": set(LISTED), "PARSERS": set(LISTED) - {"model", "write"},
              **{kind.upper(): {kind} for kind in LISTED}}
     found = {}
 
@@ -88,6 +90,10 @@ def calls_of(trace):
                 if name == "fcntl":
                     name += " " + re.match(r"\d+, (\w+)", arguments)[1]
                 used[kind[pid], name] += 1
+                thread = re.search(r"CLONE_THREAD.* = (\d+)$", rest)
+                if thread:
+                    kind[thread[1]] = kind[pid]
+                    locked.add(thread[1])
             elif kind.get(pid) and re.search(r"SECCOMP_SET_MODE_FILTER, .* = 0$", rest):
                 locked.add(pid)
     return used, deaths
@@ -95,7 +101,9 @@ def calls_of(trace):
 
 spool = Spool()
 spool.null_pipeline("null", more="dpi: 100\n")
-count = 0
+spool.model_pipeline("model", modelfolder.make(spool.path / "random"))
+spool.drop(SAMPLES / "scans/telegram.png", "model/telegram.png")
+count = 1
 for name, data in {**kinds.documents(), **kinds.archives()}.items():
     spool.drop(data, f"null/made/{name}")
     count += 1

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Two walks over a tree, with a bound on their depth: what lies deeper is dropped.
+ *
+ * Blocks of Markdown are parted by one empty line: whoever begins one calls begin_block(), which
+ * writes as many line ends as are missing.
+ */
+#include "html.h"
+
+#include "base/num.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define DEPTH_MAX 200
+
+static const char *const tags[] = {
+	"math",	  "br",	   "i",	    "b",     "u",     "del",   "sup",	"sub",	  "table", "tr",
+	"td",	  "p",	   "th",    "div",   "pre",   "h1",    "h2",	"h3",	  "h4",	   "h5",
+	"h6",	  "ul",	   "ol",    "li",    "input", "span",  "img",	"hr",	  "thead", "tbody",
+	"tfoot",  "small", "caption", "strong", "em", "big",   "code",	"chem",
+};
+static const char *const attributes[] = {
+	"colspan", "rowspan", "display", "checked", "type", "border", "value", "alt", "align", "start",
+};
+static const char *const single[] = { "br", "hr", "img", "input" };
+
+static bool listed(const char *const *list, size_t n, const char *word)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(list[i], word))
+			return true;
+	return false;
+}
+
+/* The tag's name, also of one that HTML does not know, in small letters; "" when it is not listed. */
+static const char *name_of(const GumboNode *node, char name[16])
+{
+	GumboStringPiece piece = node->v.element.original_tag;
+	const char *known = gumbo_normalized_tagname(node->v.element.tag);
+	size_t n = 0;
+
+	if (*known) {
+		snprintf(name, 16, "%s", known);
+	} else {
+		gumbo_tag_from_original_text(&piece);
+		for (; piece.data && n < piece.length && n < 15; n++)
+			name[n] = (char)(piece.data[n] >= 'A' && piece.data[n] <= 'Z' ? piece.data[n] + 32 : piece.data[n]);
+		name[n] = '\0';
+	}
+	return listed(tags, ARRAY_SIZE(tags), name) ? name : "";
+}
+
+static const char *attribute(const GumboNode *node, const char *name)
+{
+	const GumboAttribute *a = gumbo_get_attribute(&node->v.element.attributes, name);
+
+	return a ? a->value : NULL;
+}
+
+static const GumboVector *children_of(const GumboNode *node)
+{
+	static const GumboVector none;
+
+	if (node->type == GUMBO_NODE_DOCUMENT)
+		return &node->v.document.children;
+	return node->type == GUMBO_NODE_ELEMENT || node->type == GUMBO_NODE_TEMPLATE ? &node->v.element.children : &none;
+}
+
+static bool is_text(const GumboNode *node)
+{
+	return node->type == GUMBO_NODE_TEXT || node->type == GUMBO_NODE_WHITESPACE ||
+	       node->type == GUMBO_NODE_CDATA;
+}
+
+/* ---- HTML ---- */
+
+static void escape(struct buf *out, const char *s)
+{
+	for (; *s; s++) {
+		switch (*s) {
+		case '&':
+			buf_adds(out, "&amp;");
+			break;
+		case '<':
+			buf_adds(out, "&lt;");
+			break;
+		case '>':
+			buf_adds(out, "&gt;");
+			break;
+		case '"':
+			buf_adds(out, "&quot;");
+			break;
+		default:
+			buf_addc(out, *s);
+		}
+	}
+}
+
+static void write_inside(struct buf *out, const GumboNode *node, unsigned depth);
+
+static void write_node(struct buf *out, const GumboNode *node, unsigned depth)
+{
+	const GumboVector *list;
+	char storage[16];
+	const char *name;
+
+	if (is_text(node)) {
+		escape(out, node->v.text.text);
+		return;
+	}
+	if ((node->type != GUMBO_NODE_ELEMENT && node->type != GUMBO_NODE_TEMPLATE) || depth > DEPTH_MAX)
+		return;
+	name = name_of(node, storage);
+	if (node->v.element.tag == GUMBO_TAG_SCRIPT || node->v.element.tag == GUMBO_TAG_STYLE)
+		return;
+	if (!*name) {
+		write_inside(out, node, depth);
+		return;
+	}
+	buf_addf(out, "<%s", name);
+	list = &node->v.element.attributes;
+	for (unsigned i = 0; i < list->length; i++) {
+		const GumboAttribute *a = list->data[i];
+
+		if (!listed(attributes, ARRAY_SIZE(attributes), a->name))
+			continue;
+		buf_addf(out, " %s=\"", a->name);
+		escape(out, a->value);
+		buf_addc(out, '"');
+	}
+	buf_addc(out, '>');
+	if (listed(single, ARRAY_SIZE(single), name))
+		return;
+	write_inside(out, node, depth);
+	buf_addf(out, "</%s>", name);
+}
+
+static void write_inside(struct buf *out, const GumboNode *node, unsigned depth)
+{
+	const GumboVector *list = children_of(node);
+
+	for (unsigned i = 0; i < list->length; i++)
+		write_node(out, list->data[i], depth + 1);
+}
+
+void html_write(struct buf *out, const GumboNode *node)
+{
+	write_inside(out, node, 0);
+}
+
+/* ---- Markdown ---- */
+
+struct markdown {
+	struct buf *out;
+	char indent[64]; /* of the list that is being written */
+	bool number;	 /* it is a numbered one ... */
+	unsigned item;	 /* ... at this number */
+};
+
+static void inside(struct markdown *m, const GumboNode *node, unsigned depth);
+
+static void begin_line(struct markdown *m)
+{
+	while (m->out->len && strchr(" \t", m->out->data[m->out->len - 1]))
+		m->out->data[--m->out->len] = '\0';
+	if (m->out->len && m->out->data[m->out->len - 1] != '\n')
+		buf_addc(m->out, '\n');
+}
+
+static void begin_block(struct markdown *m)
+{
+	begin_line(m);
+	if (m->out->len > 1 && m->out->data[m->out->len - 2] != '\n' && !*m->indent)
+		buf_addc(m->out, '\n');
+}
+
+static bool at_line_start(const struct markdown *m)
+{
+	return !m->out->len || m->out->data[m->out->len - 1] == '\n';
+}
+
+/* White space counts as one space, none where a line begins. */
+static void add_text(struct markdown *m, const char *s)
+{
+	for (; *s; s++) {
+		bool space = strchr(" \t\r\n", *s) != NULL;
+
+		if (space && (at_line_start(m) || m->out->data[m->out->len - 1] == ' '))
+			continue;
+		if (at_line_start(m))
+			buf_adds(m->out, m->indent);
+		if (strchr("\\`*_[]<>&~$", *s) || (at_line_start(m) && strchr("#+-=:|", *s)))
+			buf_addc(m->out, '\\');
+		buf_addc(m->out, space ? ' ' : *s);
+	}
+}
+
+static void add_raw(struct buf *out, const GumboNode *node, unsigned depth)
+{
+	const GumboVector *list = children_of(node);
+
+	if (is_text(node))
+		buf_adds(out, node->v.text.text);
+	for (unsigned i = 0; depth < DEPTH_MAX && i < list->length; i++)
+		add_raw(out, list->data[i], depth + 1);
+}
+
+static void around(struct markdown *m, const char *mark, const GumboNode *node, unsigned depth)
+{
+	size_t start;
+
+	if (at_line_start(m))
+		buf_adds(m->out, m->indent);
+	buf_adds(m->out, mark);
+	start = m->out->len;
+	inside(m, node, depth);
+	if (m->out->len == start && !m->out->overflow)
+		m->out->data[m->out->len -= strlen(mark)] = '\0';
+	else
+		buf_adds(m->out, mark);
+}
+
+static void tagged(struct markdown *m, const char *name, const GumboNode *node, unsigned depth)
+{
+	buf_addf(m->out, "<%s>", name);
+	inside(m, node, depth);
+	buf_addf(m->out, "</%s>", name);
+}
+
+static void add_math(struct markdown *m, const GumboNode *node)
+{
+	const char *display = attribute(node, "display");
+	bool block = display && !strcasecmp(display, "block");
+
+	if (block)
+		begin_block(m);
+	buf_adds(m->out, block ? "$$" : "$");
+	add_raw(m->out, node, 0);
+	buf_adds(m->out, block ? "$$" : "$");
+	if (block)
+		begin_block(m);
+}
+
+static void add_list(struct markdown *m, const GumboNode *node, bool number, unsigned depth)
+{
+	struct markdown sub = { .out = m->out, .number = number, .item = 1 };
+
+	snprintf(sub.indent, sizeof(sub.indent), "%s", m->indent);
+	begin_block(m);
+	inside(&sub, node, depth);
+	begin_line(m);
+}
+
+static void add_item(struct markdown *m, const GumboNode *node, unsigned depth)
+{
+	struct markdown sub = *m;
+
+	begin_line(m);
+	buf_adds(m->out, m->indent);
+	if (m->number)
+		buf_addf(m->out, "%u. ", m->item++);
+	else
+		buf_adds(m->out, "- ");
+	if (strlen(sub.indent) + 4 < sizeof(sub.indent))
+		strcat(sub.indent, m->number ? "   " : "  ");
+	inside(&sub, node, depth);
+	begin_line(m);
+}
+
+static void add_image(struct markdown *m, const GumboNode *node)
+{
+	const char *alt = attribute(node, "alt");
+
+	buf_adds(m->out, "![");
+	if (alt)
+		add_text(m, alt);
+	buf_adds(m->out, "]()");
+}
+
+static void add_box(struct markdown *m, const GumboNode *node)
+{
+	const char *type = attribute(node, "type"), *value = attribute(node, "value");
+
+	if (type && (!strcasecmp(type, "checkbox") || !strcasecmp(type, "radio")))
+		buf_adds(m->out, attribute(node, "checked") ? "☑" : "☐");
+	else if (value)
+		add_text(m, value);
+}
+
+static void add_code(struct markdown *m, const GumboNode *node, bool block)
+{
+	if (block)
+		begin_block(m);
+	buf_adds(m->out, block ? "```\n" : "`");
+	add_raw(m->out, node, 0);
+	if (block)
+		begin_line(m);
+	buf_adds(m->out, block ? "```\n" : "`");
+}
+
+static void add_table(struct markdown *m, const GumboNode *node)
+{
+	begin_block(m);
+	buf_adds(m->out, "<table>");
+	html_write(m->out, node);
+	buf_adds(m->out, "</table>");
+	begin_block(m);
+}
+
+static void add_heading(struct markdown *m, const GumboNode *node, unsigned level, unsigned depth)
+{
+	begin_block(m);
+	for (unsigned i = 0; i < level; i++)
+		buf_addc(m->out, '#');
+	buf_addc(m->out, ' ');
+	inside(m, node, depth);
+	begin_block(m);
+}
+
+static bool inline_element(struct markdown *m, const GumboNode *node, const char *name, unsigned depth)
+{
+	if (!strcmp(name, "b") || !strcmp(name, "strong"))
+		around(m, "**", node, depth);
+	else if (!strcmp(name, "i") || !strcmp(name, "em"))
+		around(m, "*", node, depth);
+	else if (!strcmp(name, "del"))
+		around(m, "~~", node, depth);
+	else if (!strcmp(name, "sup") || !strcmp(name, "sub") || !strcmp(name, "u") || !strcmp(name, "chem"))
+		tagged(m, name, node, depth);
+	else if (!strcmp(name, "br"))
+		buf_adds(m->out, at_line_start(m) ? "" : "  \n");
+	else if (!strcmp(name, "img"))
+		add_image(m, node);
+	else if (!strcmp(name, "input"))
+		add_box(m, node);
+	else if (!strcmp(name, "code"))
+		add_code(m, node, false);
+	else if (!strcmp(name, "math"))
+		add_math(m, node);
+	else
+		return false;
+	return true;
+}
+
+static void element(struct markdown *m, const GumboNode *node, unsigned depth)
+{
+	char storage[16];
+	const char *name = name_of(node, storage);
+
+	if (inline_element(m, node, name, depth) || node->v.element.tag == GUMBO_TAG_SCRIPT ||
+	    node->v.element.tag == GUMBO_TAG_STYLE)
+		return;
+	if (name[0] == 'h' && name[1] >= '1' && name[1] <= '6') {
+		add_heading(m, node, (unsigned)(name[1] - '0'), depth);
+	} else if (!strcmp(name, "ul") || !strcmp(name, "ol")) {
+		add_list(m, node, *name == 'o', depth);
+	} else if (!strcmp(name, "li")) {
+		add_item(m, node, depth);
+	} else if (!strcmp(name, "table")) {
+		add_table(m, node);
+	} else if (!strcmp(name, "pre")) {
+		add_code(m, node, true);
+	} else if (!strcmp(name, "hr")) {
+		begin_block(m);
+		buf_adds(m->out, "---\n");
+	} else if (!strcmp(name, "p") || !strcmp(name, "div") || !strcmp(name, "caption")) {
+		begin_block(m);
+		inside(m, node, depth);
+		begin_block(m);
+	} else {
+		inside(m, node, depth);
+	}
+}
+
+static void one(struct markdown *m, const GumboNode *node, unsigned depth)
+{
+	if (is_text(node))
+		add_text(m, node->v.text.text);
+	else if (node->type == GUMBO_NODE_ELEMENT && depth <= DEPTH_MAX)
+		element(m, node, depth);
+}
+
+static void inside(struct markdown *m, const GumboNode *node, unsigned depth)
+{
+	const GumboVector *list = children_of(node);
+
+	for (unsigned i = 0; i < list->length; i++)
+		one(m, list->data[i], depth + 1);
+}
+
+void html_write_markdown(struct buf *out, const GumboNode *node)
+{
+	struct markdown m = { .out = out };
+
+	inside(&m, node, 0);
+	begin_line(&m);
+}
+
+void html_write_markdown_node(struct buf *out, const GumboNode *node)
+{
+	struct markdown m = { .out = out };
+
+	one(&m, node, 0);
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cloister-model: a recogniser that reads pages with a vision-language model.
+ *
+ * It speaks the airlock protocol (airlock.h). The sandbox is entered first, with nothing open but the
+ * page folder: the model's files are somebody else's data and are read behind the locks, and threads
+ * that start behind them are bound by them. Then hello, then requests.
+ */
+#include "airlock.h"
+#include "bench.h"
+#include "kernels/cpu.h"
+#include "probe.h"
+#include "sandbox.h"
+#include "serve/serve.h"
+#include "base/log.h"
+#include "base/num.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SEQUENCES_MAX 256
+
+static const char usage[] =
+	"usage: cloister-model --model DIR --pages DIR [OPTION]...\n"
+	"       cloister-model --model DIR --identify\n"
+	"       cloister-model bench --help\n"
+	"\n"
+	"Reads airlock requests on standard input, writes results on standard output.\n"
+	"\n"
+	"  --model DIR      the model's folder, as downloaded: an absolute path, or a name beneath\n"
+	"                   $CLOISTER_MODELS (default /models), such as nanonets/Nanonets-OCR2-3B\n"
+	"  --pages DIR      folder that the page files lie in\n"
+	"  --weights KIND   bf16 (default), int8 or f32\n"
+	"  --threads N      0 (default): one for each CPU\n"
+	"  --sequences N    pages read side by side (default 8)\n"
+	"  --cache SIZE     for their keys and values, such as 512M or 4G (default)\n"
+	"  --sandbox MODE   on: refuse to run without (default); try: what the kernel has; off\n"
+	"  --identify       say who this is, with the hash of the model, and exit\n"
+	"  --probe DIR      try what the sandbox refuses, as `cloister verify` wants it\n"
+	"  --version, --help\n";
+
+struct options {
+	const char *model, *pages, *probe;
+	enum number weights;
+	uint64_t threads, sequences, cache;
+	enum sandbox_mode sandbox;
+	bool identify;
+};
+
+static enum number weights_of(const char *word)
+{
+	static const struct {
+		const char *word;
+		enum number number;
+	} kinds[] = { { "bf16", NUMBER_BF16 }, { "int8", NUMBER_INT8 }, { "f32", NUMBER_F32 } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (!strcmp(word, kinds[i].word))
+			return kinds[i].number;
+	die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32, not \"%s\"", word);
+}
+
+static uint64_t number_of(const char *option, const char *word, uint64_t max)
+{
+	uint64_t n;
+
+	if (!parse_u64(word, max, &n))
+		die(EX_USAGE_ERROR, "%s is a whole number up to %llu, not \"%s\"", option,
+		    (unsigned long long)max, word);
+	return n;
+}
+
+static uint64_t size_of(const char *word)
+{
+	size_t len = strlen(word);
+	unsigned shift = len && strchr("kK", word[len - 1]) ? 10 : len && strchr("mM", word[len - 1]) ? 20 :
+			 len && strchr("gG", word[len - 1]) ? 30 : 0;
+	char *digits = strndup(word, len - (shift != 0));
+	uint64_t n = number_of("--cache", digits, UINT64_MAX >> shift) << shift;
+
+	free(digits);
+	return n;
+}
+
+static void options_parse(struct options *o, int argc, char **argv)
+{
+	static const struct option table[] = {
+		{ "model", required_argument, NULL, 'm' },     { "pages", required_argument, NULL, 'p' },
+		{ "weights", required_argument, NULL, 'w' },   { "threads", required_argument, NULL, 't' },
+		{ "sequences", required_argument, NULL, 'n' }, { "cache", required_argument, NULL, 'c' },
+		{ "sandbox", required_argument, NULL, 's' },   { "probe", required_argument, NULL, 'P' },
+		{ "identify", no_argument, NULL, 'i' },	       { "version", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },	       { NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	*o = (struct options){ .weights = NUMBER_BF16, .sequences = 8, .cache = 4ull << 30,
+			       .sandbox = SANDBOX_ON };
+	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		switch (c) {
+		case 'm':
+			o->model = optarg;
+			break;
+		case 'p':
+			o->pages = optarg;
+			break;
+		case 'w':
+			o->weights = weights_of(optarg);
+			break;
+		case 't':
+			o->threads = number_of("--threads", optarg, 1024);
+			break;
+		case 'n':
+			o->sequences = max_u64(number_of("--sequences", optarg, SEQUENCES_MAX), 1);
+			break;
+		case 'c':
+			o->cache = size_of(optarg);
+			break;
+		case 's':
+			o->sandbox = sandbox_mode_parse(optarg);
+			break;
+		case 'P':
+			o->probe = optarg;
+			break;
+		case 'i':
+			o->identify = true;
+			break;
+		case 'v':
+			printf("cloister-model %s, %s\n", CLOISTER_VERSION, cpu_level_name(cpu_level()));
+			exit(EX_ALL_DONE);
+		case 'h':
+			fputs(usage, stdout);
+			exit(EX_ALL_DONE);
+		default:
+			exit(EX_USAGE_ERROR);
+		}
+	}
+	if (optind < argc)
+		die(EX_USAGE_ERROR, "unexpected argument \"%s\"", argv[optind]);
+	if (!o->model && !o->probe)
+		die(EX_USAGE_ERROR, "--model DIR is missing");
+	if (!o->identify && !o->pages)
+		die(EX_USAGE_ERROR, "--pages DIR is missing");
+}
+
+static bool is_model(const char *folder)
+{
+	char *file = xasprintf("%s/config.json", folder);
+	bool is = !access(file, R_OK);
+
+	free(file);
+	return is;
+}
+
+/* One of the ways in which download tools lay models out: the folder itself, org--name, and
+ * models--org--name with one snapshot. */
+static char *find_model(const char *name)
+{
+	static const char *const layouts[] = { "%s/%s", "%s/%s/snapshots/*", "%s/models--%s/snapshots/*" };
+	const char *root = getenv("CLOISTER_MODELS");
+	char *flat, *slash, *found = NULL;
+
+	if (name[0] == '/')
+		return xstrdup(name);
+	if (!root || !*root)
+		root = "/models";
+	flat = xstrdup(name);
+	if ((slash = strchr(flat, '/'))) {
+		char *joined = xasprintf("%.*s--%s", (int)(slash - flat), flat, slash + 1);
+
+		free(flat);
+		flat = joined;
+	}
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(layouts) && !found; i++) {
+		char *pattern = xasprintf(layouts[i / 2], root, i % 2 ? flat : name);
+		glob_t matches;
+
+		if (!glob(pattern, 0, NULL, &matches)) {
+			for (size_t k = 0; k < matches.gl_pathc && !found; k++)
+				if (is_model(matches.gl_pathv[k]))
+					found = xstrdup(matches.gl_pathv[k]);
+			globfree(&matches);
+		}
+		free(pattern);
+	}
+	free(flat);
+	return found ? found : xasprintf("%s/%s", root, name);
+}
+
+struct place {
+	const struct options *o;
+	const char *folder; /* of the model; or NULL */
+};
+
+/* A snapshot's files are links into a folder beside it. */
+static void enter_sandbox(const void *arg)
+{
+	const struct place *place = arg;
+	char *blobs = place->folder ? xasprintf("%s/../../blobs", place->folder) : NULL;
+	const char *read[4] = { NULL };
+	struct sandbox_rules rules = { .read = read, .write_fd = -1, .open_files = 256 };
+	size_t n = 0;
+
+	if (place->o->pages)
+		read[n++] = place->o->pages;
+	if (place->folder) {
+		read[n++] = place->folder;
+		read[n++] = blobs;
+	}
+	sandbox_enter_or_die(SANDBOX_MODEL, &rules, place->o->sandbox);
+	free(blobs);
+}
+
+static enum rc load(struct server *s, const struct options *o, char hash[SHA256_HEX_SIZE], struct err *err)
+{
+	struct engine_options options = { .cache_size = o->cache, .sequences = (unsigned)o->sequences };
+	enum rc rc = pool_open(&s->pool, (unsigned)o->threads, err);
+
+	if (rc == RC_OK)
+		rc = model_open(&s->model, s->folder, o->weights, s->pool, err);
+	if (rc == RC_OK)
+		rc = tokenizer_open(&s->tokenizer, s->folder, err);
+	if (rc == RC_OK)
+		rc = chat_open(&s->chat, s->folder, &s->model.config, s->tokenizer, err);
+	if (rc == RC_OK)
+		rc = model_identity(s->folder, s->pool, hash, err);
+	if (rc != RC_OK)
+		return rc;
+	options.vocab = (unsigned)tokenizer_size(s->tokenizer);
+	rc = engine_open(&s->engine, &s->model, s->pool, &options, err);
+	if (rc == RC_OK)
+		s->cache_tokens = engine_load(s->engine).blocks * KV_PAGE;
+	return rc;
+}
+
+static void say_hello(const struct server *s, const struct options *o, const char *hash)
+{
+	char *name = model_name(s->folder);
+	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:{s:s, s:s}}", "airlock", 1, "name",
+				  "cloister-model", "version", CLOISTER_VERSION, "window",
+				  (int)o->sequences, "formats", "markdown", "text", "model", "name", name,
+				  "sha256", hash);
+
+	if (!hello)
+		BUG("hello cannot be made");
+	if (airlock_write(STDOUT_FILENO, hello))
+		die(EX_BUG, "write hello: %s", strerror(errno));
+	json_decref(hello);
+	free(name);
+}
+
+static void unload(struct server *s)
+{
+	engine_close(s->engine);
+	chat_release(&s->chat);
+	tokenizer_free(s->tokenizer);
+	model_close(&s->model);
+	pool_close(s->pool);
+}
+
+int main(int argc, char **argv)
+{
+	struct server s = { .pages = -1 };
+	char hash[SHA256_HEX_SIZE];
+	struct options o;
+	char *folder = NULL;
+	struct err err;
+	int code = EX_ALL_DONE;
+
+	log_init("cloister-model", LOG_INFO);
+	if (argc > 1 && !strcmp(argv[1], "bench"))
+		return bench_main(argc - 1, argv + 1);
+	options_parse(&o, argc, argv);
+	if (!o.identify && (s.pages = open(o.pages, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		die(EX_CONFIGURATION, "open page folder %s: %s", o.pages, strerror(errno));
+	if (o.model)
+		s.folder = folder = find_model(o.model);
+	if (o.probe)
+		return probe_main(o.probe, enter_sandbox, &(struct place){ &o, folder });
+	/* Requests are taken between two steps, whenever there are any. */
+	if (!o.identify && fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK))
+		die(EX_CONFIGURATION, "standard input: %s", strerror(errno));
+	cpu_level();	     /* the tile state of AMX is asked for now */
+	json_object_seed(0); /* reads /dev/urandom, which is out of reach later */
+	if (!o.identify)
+		enter_sandbox(&(struct place){ &o, folder });
+	s.page_folder = o.pages;
+	s.sequences = (unsigned)o.sequences;
+	if (load(&s, &o, hash, &err) != RC_OK)
+		die(EX_CONFIGURATION, "model %s: %s", s.folder, err.text);
+	say_hello(&s, &o, hash);
+	if (!o.identify)
+		code = serve(&s);
+	unload(&s);
+	free(folder);
+	return code;
+}

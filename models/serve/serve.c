@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * serve: requests in, results out, tokens between.
+ *
+ * One thread reads requests between two steps of the engine and takes in at most one page a step, so
+ * that a page that arrives holds up those being written only for as long as its picture takes. When
+ * there is nothing to do it sleeps in poll().
+ */
+#include "serve.h"
+
+#include "airlock.h"
+#include "base/lines.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct queue {
+	struct job **job;
+	size_t count, cap;
+};
+
+static void queue_add(struct queue *q, struct job *job)
+{
+	if (q->count == q->cap) {
+		q->cap = q->cap ? 2 * q->cap : 16;
+		q->job = xrealloc(q->job, q->cap * sizeof(struct job *));
+	}
+	q->job[q->count++] = job;
+}
+
+static struct job *queue_take(struct queue *q, size_t i)
+{
+	struct job *job = q->job[i];
+
+	memmove(q->job + i, q->job + i + 1, (--q->count - i) * sizeof(struct job *));
+	return job;
+}
+
+struct loop {
+	struct server *server;
+	struct lines lines;
+	struct queue waiting, running;
+	uint64_t next;
+	bool ended; /* standard input has */
+};
+
+static void read_requests(struct loop *l, bool wait)
+{
+	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
+	enum lines_status status;
+	char *line;
+	size_t len;
+
+	while (!l->ended) {
+		status = lines_next(&l->lines, &line, &len);
+		if (status == LINES_ERROR)
+			die(EX_BUG, "read request: %s", strerror(errno));
+		if (status == LINES_EOF)
+			l->ended = true;
+		if (status == LINES_ONE) {
+			queue_add(&l->waiting, job_new(l->next++, line, len));
+			wait = false;
+		}
+		if (status == LINES_AGAIN) {
+			if (!wait)
+				return;
+			poll(&in, 1, -1);
+		}
+	}
+}
+
+/* The next page, when there is a place for it. */
+static void start_one(struct loop *l)
+{
+	struct job *job;
+
+	if (!l->waiting.count || l->running.count >= l->server->sequences)
+		return;
+	job = queue_take(&l->waiting, 0);
+	if (job_start(job, l->server))
+		queue_add(&l->running, job);
+}
+
+static void end_some(struct loop *l)
+{
+	struct engine_result result;
+
+	while (engine_take(l->server->engine, &result)) {
+		size_t i = 0;
+
+		while (i < l->running.count && job_number(l->running.job[i]) != result.id)
+			i++;
+		if (i == l->running.count)
+			BUG("the engine ended a request that it was not given");
+		if (job_end(l->running.job[i], l->server, &result))
+			queue_take(&l->running, i);
+	}
+}
+
+int serve(struct server *server)
+{
+	struct loop l = { .server = server, .next = 1 };
+
+	lines_init(&l.lines, STDIN_FILENO, REQUEST_MAX);
+	while (!l.ended || l.waiting.count || l.running.count) {
+		read_requests(&l, !l.waiting.count && !l.running.count);
+		start_one(&l);
+		engine_step(server->engine);
+		end_some(&l);
+	}
+	free(l.waiting.job);
+	free(l.running.job);
+	lines_release(&l.lines);
+	return EX_ALL_DONE;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * serve: cloister-model, a recogniser that reads pages with the engine of this folder.
+ *
+ * identity.c says which model it is, sight.c takes a page in, job.c is one request from its
+ * line to its result, serve.c reads requests while it generates. Pages are answered in the order in
+ * which they end; what a page gives does not depend on those beside it.
+ */
+#ifndef MODELS_SERVE_SERVE_H
+#define MODELS_SERVE_SERVE_H
+
+#include "chat.h"
+#include "engine.h"
+#include "image.h"
+#include "output.h"
+#include "base/hash.h"
+
+#include <jansson.h>
+
+struct server {
+	const char *folder;	/* of the model */
+	const char *page_folder;
+	int pages;		/* the same, open */
+	struct pool *pool;
+	struct model model;
+	struct tokenizer *tokenizer;
+	struct chat chat;
+	struct engine *engine;
+	size_t cache_tokens;	/* that fit into the engine's cache */
+	unsigned sequences;
+};
+
+/* identity.c: "org/name" for the folders that downloads make, else the folder's own name. Freed by
+ * the caller. */
+char *model_name(const char *folder);
+/*
+ * SHA-256 of all that can change a result: of "NAME SIZE DIGEST\n" for each of the folder's files,
+ * by name; DIGEST is the SHA-256 of the SHA-256s of the file's pieces of 16 MiB, so that all threads
+ * can work on it: a model of 8 GB takes two of them about as long as it takes to be read from disk,
+ * and every start proves what is used anew.
+ */
+enum rc model_identity(const char *folder, struct pool *, char hex[SHA256_HEX_SIZE], struct err *);
+
+/* sight.c: what the engine needs to know of a picture. Zeroed: nothing. */
+struct sight {
+	struct engine_page page;
+	float *memory; /* owned: embeddings and deepstack */
+	unsigned rows, columns; /* of tokens; 0: no page */
+};
+enum rc sight_load(struct sight *, const struct server *, const char *path, uint32_t width,
+		   uint32_t height, uint64_t most_pixels, struct err *);
+void sight_release(struct sight *);
+
+/* job.c */
+struct job;
+
+/* A request's line. Never NULL: what is wrong with it is found when it is started. */
+struct job *job_new(uint64_t number, const char *line, size_t len);
+/* Give it to the engine, or answer it with what is wrong. False: it was answered and is gone. */
+bool job_start(struct job *, struct server *);
+/* What the engine made of it: answered (true, and it is gone), or given to the engine once more. */
+bool job_end(struct job *, struct server *, struct engine_result *);
+uint64_t job_number(const struct job *);
+void job_free(struct job *);
+
+/* serve.c: until standard input ends. Returns the exit code. */
+int serve(struct server *);
+
+#endif

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Pages read by cloister-model, with small random models: their text is nonsense, but it is the same
+nonsense in every run, whatever runs beside it and however often it was killed."""
+
+import hashlib
+import json
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path[:0] = ["tests/lib", "tests/fixtures"]
+from e2e import *
+import modelfolder
+import pdf
+
+BOOK = pdf.build(pdf.pages([pdf.text(b"Page %d of a book" % n) for n in range(1, 7)]))
+SETTINGS = ("tokens: 2500", "retries: 2")
+
+
+def prepare(model, *settings):
+    spool = Spool()
+    spool.model_pipeline("model", model, *settings)
+    spool.drop(BOOK, "model/book.pdf")
+    spool.drop(SAMPLES / "scans/telegram.png", "model/telegram.png")
+    return spool
+
+
+def pages_of(spool):
+    """All that was read; the settings in document.json may differ."""
+    return {name: [result.stable()[file] for file in ("pages.jsonl", "text.md", "document.hocr")]
+            for name, result in spool.results().items()}
+
+
+models = pathlib.Path(tempfile.mkdtemp(prefix="cloister-models-"))
+atexit.register(shutil.rmtree, models, ignore_errors=True)
+folders = {name: modelfolder.make(models / name, name) for name in ("qwen3-vl", "qwen2.5-vl")}
+
+# What a result says.
+one = prepare(folders["qwen3-vl"], *SETTINGS)
+run = one.run()
+book = one.result("model/book.pdf")
+ok(run.returncode in (0, 1) and book, "a run reads a book", run.returncode, run.err)
+same(len(book.pages), 6, "all its pages are there")
+problems(result_problems(book), "the result is whole")
+records = book.lines()
+prompt = hashlib.sha256(b"Read this page.").hexdigest()
+for record in records:
+    result = record["result"]
+    ok(record["status"] == {"stop": "ok", "length": "failed"}.get(result["finish"], "flagged") and
+       result["prompt_sha256"] == prompt and result["tokens"] > 0 and
+       0 < result["confidence_worst"] <= result["confidence"] <= 1 and 1 <= result["readings"] <= 3 and
+       result["format"] == "markdown", f"page {record['page']}: {result['finish']} after {result['readings']} "
+       f"readings, {result['tokens']} tokens", record)
+ok(any(r["result"]["readings"] > 1 for r in records), "a page that went round in circles was read again")
+same({page["prompt_sha256"] for page in book.pages}, {prompt}, "document.json says what was asked")
+same(book.document["recogniser"]["name"], "cloister-model", "and who read it")
+same(len(book.document["recogniser"]["model"]["sha256"]), 64, "and with which model")
+
+# The same again: alone, with others beside it, killed on the way.
+two = prepare(folders["qwen3-vl"], *SETTINGS, "sequences: 1", "threads: 1", "cache_mebibytes: 32")
+two.run()
+same(pages_of(two), pages_of(one), "one page at a time, one thread, half the cache: the same to the last bit")
+three = prepare(folders["qwen3-vl"], *SETTINGS)
+three.configure("settle_seconds: 0\nlease_seconds: 3\n")
+kills = 0
+for _ in range(3):
+    process = three.start("--once")
+    if wait_for(lambda: children(process.pid, "cloister-model") or process.poll() is not None):
+        time.sleep(0.3 + 0.3 * kills)
+        for pid in children(process.pid, "cloister-model"):
+            kills += kill(pid)
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+last = three.run(timeout=60)
+ok(last.returncode in (0, 1), "the last run comes to its end", last.returncode, last.err)
+same(pages_of(three), pages_of(one), f"the same after {kills} recognisers and their supervisors were killed")
+
+# The vendor's words beside the weights win, and make another model of it.
+(folders["qwen2.5-vl"] / "prompt.txt").write_text("Vendor's words.\n")
+other = prepare(folders["qwen2.5-vl"], "tokens: 400")
+other.run()
+result = other.result("model/book.pdf")
+words = hashlib.sha256(b"Vendor's words.").hexdigest()
+same({page.get("prompt_sha256") for page in result.pages} if result else other.why("model/book.pdf"), {words},
+     "prompt.txt beside the weights is what is asked")
+
+# A limit that cuts the text is a failure, also of the whole document.
+short = prepare(folders["qwen3-vl"], "tokens: 5")
+short.run()
+same((short.why("model/telegram.png") or {}).get("reason"), "finish:length", "a text that is cut is a failure")
+
+# Bad folders: the run ends with 78 and says what is wrong with which file.
+def broken(title, file, change, *words):
+    folder = models / title.replace(" ", "-")
+    modelfolder.make(folder)
+    path = folder / file
+    path.unlink() if change is None else path.write_bytes(change(path.read_bytes()))
+    done = subprocess.run([BUILD / "cloister-model", "--model", folder, "--pages", models, "--sandbox=try"],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    ok(done.returncode == 78 and all(word in done.stderr for word in (str(folder), *words)),
+       f"{title}: exit 78, which file and what", done.returncode, done.stderr)
+    return folder
+
+
+def config(**changes):
+    def change(data):
+        value = json.loads(data)
+        value["text_config"].update(changes)
+        return json.dumps(value).encode()
+    return change
+
+
+broken("truncated shard", "model.safetensors", lambda data: data[:-1000], "model.safetensors")
+broken("lying header", "model.safetensors", lambda data: b"\xff\xff\xff\x7f\0\0\0\0" + data[8:], "model.safetensors")
+broken("no configuration", "config.json", None, "config.json")
+broken("no tokenizer", "tokenizer.json", None, "tokenizer.json")
+broken("absurd size", "config.json", config(hidden_size=1 << 40), "config.json", "hidden_size")
+broken("another shape", "config.json", config(intermediate_size=112), "mlp")
+broken("small vocabulary", "config.json", config(vocab_size=200), "config.json", "199")
+broken("broken merges", "tokenizer.json", lambda data: data.replace(b'["e", "t"]', b'["e", "zz"]'),
+       "tokenizer.json", "merges")
+folder = broken("unknown architecture", "config.json",
+                lambda data: data.replace(b"Qwen3VLForConditionalGeneration", b"SomethingElse"), "SomethingElse")
+bad = prepare(folder)
+run = bad.run(timeout=60)
+ok(run.returncode != 0 and "SomethingElse" in run.err, "the run says it, too", run.returncode, run.err)
+done()

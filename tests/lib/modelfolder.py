@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""A folder with everything that cloister-model needs: the weights and configuration of one of the small
+random models of tests/golden, and a tokenizer of single bytes for it."""
+
+import json
+import pathlib
+import shutil
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def alphabet():
+    """The character that byte-level BPE writes for each byte."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(b if b in kept else next(others)) for b in range(256)]
+
+
+def tokenizer(vocab, special):
+    """tokenizer.json: bytes, ordinary pairs of letters up to the special tokens, which come last."""
+    characters = alphabet()
+    words = {c: i for i, c in enumerate(characters)}
+    merges = []
+    letters = "etaoinshr"
+    for pair in (a + b for a in letters for b in letters):
+        if len(words) == vocab - len(special):
+            break
+        words[pair] = len(words)
+        merges.append([pair[0], pair[1]])
+    added = [{"id": len(words) + i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for i, text in enumerate(special)]
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+            "normalizer": {"type": "NFC"},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}]},
+            "post_processor": None,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False,
+                        "use_regex": False},
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                      "ignore_merges": False, "vocab": words, "merges": merges}}
+
+
+def make(folder, golden="qwen3-vl"):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True)
+    for path in (ROOT / "tests" / "golden" / "models" / golden).iterdir():
+        if path.name != "expected.safetensors":
+            shutil.copyfile(path, folder / path.name)
+    config = json.loads((folder / "config.json").read_text())
+    vocab = config.get("text_config", config)["vocab_size"]
+    special = ["<|im_start|>", "<|im_end|>"]
+    if "image_token_id" in config:
+        special += ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer(vocab, special)))
+    return folder
