@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,17 +82,18 @@ enum rc durable_replace(int from_dirfd, const char *from, int to_dirfd, const ch
 	return RC_OK;
 }
 
+/* Of a move in two steps that was cut short between them. */
 static bool same_file(int a_dirfd, const char *a, int b_dirfd, const char *b)
 {
 	struct stat st, other;
 
-	return !fstatat(a_dirfd, a, &st, AT_SYMLINK_NOFOLLOW) &&
+	return !fstatat(a_dirfd, a, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) &&
 	       !fstatat(b_dirfd, b, &other, AT_SYMLINK_NOFOLLOW) && st.st_dev == other.st_dev &&
 	       st.st_ino == other.st_ino;
 }
 
 /* Without RENAME_NOREPLACE (NFS, FUSE). rename(2) itself refuses a folder that is not empty; for a file
- * link(2) refuses an existing name, unless a move that was cut short has made it. 0, or -1 and errno. */
+ * link(2) refuses an existing name. 0, or -1 and errno. */
 static int move_in_steps(int from_dirfd, const char *from, int to_dirfd, const char *to)
 {
 	struct stat st;
@@ -100,8 +102,7 @@ static int move_in_steps(int from_dirfd, const char *from, int to_dirfd, const c
 		return -1;
 	if (!S_ISREG(st.st_mode))
 		return renameat(from_dirfd, from, to_dirfd, to);
-	if (linkat(from_dirfd, from, to_dirfd, to, 0) &&
-	    (errno != EEXIST || !same_file(from_dirfd, from, to_dirfd, to)))
+	if (linkat(from_dirfd, from, to_dirfd, to, 0))
 		return -1;
 	unlinkat(from_dirfd, from, 0);
 	return 0;
@@ -128,9 +129,17 @@ enum rc durable_move(int from_dirfd, const char *from, int to_dirfd, const char 
 		failed = move_in_steps(from_dirfd, from, to_dirfd, to);
 	if (!failed)
 		return RC_OK;
-	/* Whose it is that lies there, the caller has to look. */
-	if (errno == EEXIST || errno == ENOTEMPTY ||
-	    renamed_all_the_same(from_dirfd, from, to_dirfd, to))
+	if (errno == EEXIST || errno == ENOTEMPTY) {
+		if (same_file(from_dirfd, from, to_dirfd, to)) {
+			unlinkat(from_dirfd, from, 0);
+			return RC_OK;
+		}
+		if (faccessat(to_dirfd, to, F_OK, AT_SYMLINK_NOFOLLOW))
+			return err_set(err, RC_RETRY, "stale", "%s exists, but cannot be seen yet", to);
+		/* Whose it is that lies there, the caller has to look. */
+		return err_set(err, RC_RETRY, "exists", "%s exists", to);
+	}
+	if (renamed_all_the_same(from_dirfd, from, to_dirfd, to))
 		return err_set(err, RC_RETRY, "exists", "%s exists", to);
 	return err_errno(err, errno == ENOENT ? RC_FAILED : RC_RETRY,
 			 errno == ENOENT ? "vanished" : "rename-error", "move %s to %s", from, to);
@@ -173,6 +182,20 @@ int durable_mkdirs(int dirfd, const char *path, struct err *err)
 	return fd;
 }
 
+/* Never emptied under the name it has (durable.h). Where it cannot be renamed it has just been taken. */
+static void remove_folder(int dirfd, const char *name)
+{
+	char taken[NAME_MAX + 1];
+
+	if (name[0] != '.' && strlen(name) < NAME_MAX) {
+		snprintf(taken, sizeof(taken), ".%s", name);
+		if (renameat(dirfd, name, dirfd, taken))
+			return;
+		name = taken;
+	}
+	durable_remove_tree(dirfd, name);
+}
+
 void durable_remove_tree(int dirfd, const char *name)
 {
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -188,7 +211,7 @@ void durable_remove_tree(int dirfd, const char *name)
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 			continue;
 		if (unlinkat(fd, e->d_name, 0) && (errno == EISDIR || errno == EPERM))
-			durable_remove_tree(fd, e->d_name);
+			remove_folder(fd, e->d_name);
 	}
 	closedir(dir);
 	unlinkat(dirfd, name, AT_REMOVEDIR);

@@ -24,7 +24,9 @@ enum rc durable_write(int dirfd, const char *name, const void *data, size_t len,
 		      struct err *err);
 
 /* rename(2), never replacing a file: RC_RETRY with reason "exists" when `to` is there (a folder
- * that is not empty, or any file). Works where RENAME_NOREPLACE does not. */
+ * that is not empty, or any file); "stale" when it is said to be there and cannot be seen: another machine
+ * has just made it, and it will show. Works where RENAME_NOREPLACE does not, and finishes a move of
+ * such a file system that was cut short between its two steps. */
 enum rc durable_move(int from_dirfd, const char *from, int to_dirfd, const char *to,
 		     struct err *err);
 
@@ -37,7 +39,9 @@ enum rc durable_replace(int from_dirfd, const char *from, int to_dirfd, const ch
  * one, which the caller closes; -1 and err otherwise. */
 int durable_mkdirs(int dirfd, const char *path, struct err *err);
 
-/* Remove a folder and what is in it; links are removed, not followed. Best effort. */
+/* Remove a folder and what is in it; links are removed, not followed. Best effort: what is left is for
+ * the next sweep. A folder in it gets another name before it is emptied: whoever is about to rename
+ * that one into place, a worker that was stopped for longer than its lease, gets all of it or nothing. */
 void durable_remove_tree(int dirfd, const char *name);
 
 #endif

@@ -331,14 +331,17 @@ static bool being_written(int fd)
 	return false;
 }
 
-static int64_t mtime_ns(const struct stat *st)
+static int64_t to_ns(struct timespec t)
 {
-	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* ctime too: another machine that has finished the file changes it, and nothing else, on the way to
+ * done/. Its key would be a new one. Having stood still again it is gone. */
 static bool moved_on(const struct candidate *c, const struct stat *st)
 {
-	return c->bytes != (uint64_t)st->st_size || c->mtime_ns != mtime_ns(st);
+	return c->bytes != (uint64_t)st->st_size || c->mtime_ns != to_ns(st->st_mtim) ||
+	       c->ctime_ns != to_ns(st->st_ctim);
 }
 
 static enum rc begin_in(struct run *run, struct admission *a, struct err *err)
@@ -415,7 +418,7 @@ static void begin_admission(struct run *run, struct candidate *c)
 		if (!strcmp(err.reason, "system"))
 			rc = RC_RETRY;
 	} else if (c->source == SOURCE_IN &&
-		   ((!c->renamed && moved_on(c, &st)) || being_written(a->fd))) {
+		   (moved_on(c, &st) || being_written(a->fd))) {
 		log_debug("document \"%s\" is still being written", c->file);
 		run->intake.rescan = true;
 		goto drop;
@@ -428,10 +431,9 @@ static void begin_admission(struct run *run, struct candidate *c)
 			     (unsigned long long)st.st_size >> 20,
 			     (unsigned long long)a->pipeline.limits.input_mebibytes);
 	if (rc == RC_OK) {
-		a->arrived_us = (uint64_t)st.st_ctim.tv_sec * 1000000 +
-				(uint64_t)st.st_ctim.tv_nsec / 1000;
+		a->arrived_us = (uint64_t)to_ns(st.st_ctim) / 1000;
 		a->token.bytes = (uint64_t)st.st_size;
-		a->token.mtime_ns = mtime_ns(&st);
+		a->token.mtime_ns = to_ns(st.st_mtim);
 		a->token.priority = a->pipeline.priority;
 		return;
 	}
@@ -472,7 +474,7 @@ static bool changed_meanwhile(const struct admission *a)
 	struct stat st;
 
 	return a->done != a->token.bytes || fstat(a->fd, &st) ||
-	       (uint64_t)st.st_size != a->token.bytes || mtime_ns(&st) != a->token.mtime_ns;
+	       (uint64_t)st.st_size != a->token.bytes || to_ns(st.st_mtim) != a->token.mtime_ns;
 }
 
 /* Is it finished, and only its original stays in in/? RC_RETRY when nobody can tell now. */

@@ -36,8 +36,8 @@ struct candidate {
 	enum token_source source;
 	uint64_t path;
 	uint64_t bytes;
-	int64_t mtime_ns;
-	double still_since; /* size and mtime, on our clock */
+	int64_t mtime_ns, ctime_ns;
+	double still_since; /* size and times, on our clock */
 	bool renamed;       /* seen to be renamed in: complete */
 };
 

@@ -159,9 +159,11 @@ static struct lease_other *find_other(const struct lease *l, const char *name)
 	return NULL;
 }
 
+/* By its folder, not by what we have judged so far: one that has only just started, on another machine,
+ * must not lose what it works on. */
 bool lease_alive(const struct lease *l, const char *worker)
 {
-	return !strcmp(worker, l->name) || find_other(l, worker);
+	return !faccessat(l->spool->active, worker, F_OK, AT_SYMLINK_NOFOLLOW) || errno != ENOENT;
 }
 
 static bool read_beat(int dir, struct heartbeat *beat)

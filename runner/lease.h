@@ -56,7 +56,7 @@ unsigned lease_reap(struct lease *l, double now,
 /* Does any worker hold tokens that may yet turn out to be dead? */
 bool lease_in_doubt(const struct lease *l);
 
-/* Is a worker of this name known as alive (or not yet judged)? For the sweep of tmp/. */
+/* Is there a worker of this name that nobody has found dead yet? For the sweep of tmp/. */
 bool lease_alive(const struct lease *l, const char *worker);
 
 #endif

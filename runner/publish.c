@@ -163,10 +163,6 @@ enum rc publish_result(struct run *run, int attempt, const struct token *t, char
 		}
 		if (rc == RC_OK) {
 			*final = *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
-		} else if (!strcmp(err->reason, "exists") &&
-			   faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW)) {
-			/* Another machine has just made it: it may be of this document. */
-			err_set(err, RC_RETRY, "stale", "out/%s cannot be seen yet", t->result);
 		}
 		free(name);
 		if (rc != RC_OK && strcmp(err->reason, "exists"))
@@ -424,12 +420,16 @@ static enum failed_place put_in_failed(struct run *run, int parent, const char *
 	*rc = RC_OK;
 	if (place == PLACE_UNKNOWN)
 		*rc = err_errno(err, RC_RETRY, "system", "look into failed/%s", name);
-	if (place == PLACE_FREE || place == PLACE_BEGUN) {
-		bool written = (*rc = write_why(parent, why_name, why, err)) == RC_OK;
+	/* PLACE_DONE too: a move in two steps may have been cut short between them. */
+	if (place == PLACE_FREE || place == PLACE_BEGUN || place == PLACE_DONE) {
+		bool done = place == PLACE_DONE;
+		bool written = done || (*rc = write_why(parent, why_name, why, err)) == RC_OK;
 		bool moved = written &&
 			     (*rc = durable_move(from, t->file, parent, name, err)) == RC_OK;
+		bool exists = written && !moved && !strcmp(err->reason, "exists");
+		bool stale = written && !moved && !strcmp(err->reason, "stale");
 
-		if (written && !moved && !strcmp(err->reason, "vanished")) {
+		if (written && !moved && ((done && exists) || !strcmp(err->reason, "vanished"))) {
 			*rc = RC_OK; /* there is nothing left to move; the reason stands */
 		} else if (written && !moved && t->source == SOURCE_IN && is_forbidden()) {
 			json_object_set_new(why, "original", kept_original(t, strerror(errno)));
@@ -437,7 +437,7 @@ static enum failed_place put_in_failed(struct run *run, int parent, const char *
 			*rc = write_why(parent, why_name, why, err);
 			*stays = *rc == RC_OK;
 		}
-		if (*rc != RC_OK)
+		if (*rc != RC_OK && !done && !exists && !stale) /* else it may be another's */
 			unlinkat(parent, why_name, 0);
 		durable_sync(parent, "failed");
 		if (!*stays)

@@ -53,13 +53,16 @@ static void see_file(struct scan *s, const char *file, uint64_t path, const stru
 				   .path = path,
 				   .bytes = (uint64_t)st->st_size,
 				   .mtime_ns = to_ns(st->st_mtim),
+				   .ctime_ns = to_ns(st->st_ctim),
 				   .still_since = s->now };
 	struct candidate *c = path_set_has(&in->listed, path) ? find_candidate(in, path) : NULL;
 
 	if (c) {
-		if (c->bytes != fresh.bytes || c->mtime_ns != fresh.mtime_ns) {
+		if (c->bytes != fresh.bytes || c->mtime_ns != fresh.mtime_ns ||
+		    c->ctime_ns != fresh.ctime_ns) {
 			c->bytes = fresh.bytes;
 			c->mtime_ns = fresh.mtime_ns;
+			c->ctime_ns = fresh.ctime_ns;
 			c->still_since = s->now;
 		}
 		return;
@@ -72,8 +75,8 @@ static void see_file(struct scan *s, const char *file, uint64_t path, const stru
 	}
 	/* ctime moves with every write and cannot be set: a file that is older than the settle time by
 	 * it has stood still since. A clock that is ahead only makes us wait. */
-	if (s->wall_ns > to_ns(st->st_ctim))
-		fresh.still_since -= (double)(s->wall_ns - to_ns(st->st_ctim)) / 1e9;
+	if (s->wall_ns > fresh.ctime_ns)
+		fresh.still_since -= (double)(s->wall_ns - fresh.ctime_ns) / 1e9;
 	fresh.file = xstrdup(file);
 	if (in->n_candidates == in->cap_candidates) {
 		in->cap_candidates = in->cap_candidates ? 2 * in->cap_candidates : 256;

@@ -24,7 +24,8 @@
  *
  * The time is the file system's: when the file was last renamed or written to (ctime).  So whoever
  * admits a drop gives it the same key, and where two machines did so without knowing of each other,
- * the second finds its result there, or under its name, and lets it be.
+ * the second finds its result there, or under its name, and lets it be.  The ctime changes once more when
+ * the file is moved away; so it has to have been the same for the settle time when a key is made of it.
  *
  * identity = first 16 hex digits of SHA-256 over document, effective pipeline and model: equal for a
  * document that was dropped twice.  path = 16 hex digits of SHA-256 over the path beneath in/ (or

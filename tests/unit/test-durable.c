@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -301,6 +302,27 @@ static void test_remove_tree(void **state)
 	assert_string_equal(content("beside/file"), "kept");
 }
 
+/* A worker that was taken for dead may rename a folder into place while it is removed. */
+static void test_remove_renames_first(void **state)
+{
+	_Alignas(struct inotify_event) char events[4096];
+	const struct inotify_event *first = (const void *)events;
+	char path[128];
+	struct err err;
+	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+	(void)state;
+	close(durable_mkdirs(dir, "tree/out", &err));
+	put("tree/out/file", "x");
+	snprintf(path, sizeof(path), "%s/tree/out", folder);
+	assert_true(inotify_add_watch(fd, path, IN_MOVE_SELF | IN_DELETE) >= 0);
+	durable_remove_tree(dir, "tree");
+	assert_false(is_there("tree"));
+	assert_true(read(fd, events, sizeof(events)) >= (ssize_t)sizeof(*first));
+	assert_int_equal(first->mask, IN_MOVE_SELF);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +334,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_write_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_write_is_atomic, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_remove_tree, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_remove_renames_first, set_up, tear_down),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

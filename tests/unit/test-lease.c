@@ -141,6 +141,7 @@ static void test_killed_later(void **state)
 	pid_t pid = another_worker(name, true);
 
 	(void)state;
+	assert_true(lease_alive(&lease, name)); /* nobody has looked yet */
 	assert_int_equal(reap(1), 0);
 	assert_true(lease_alive(&lease, name));
 	assert_true(is_there(name));
@@ -149,6 +150,7 @@ static void test_killed_later(void **state)
 	assert_int_equal(reap(1.5), 1);
 	assert_string_equal(orphans, TOKEN " ");
 	assert_false(is_there(name));
+	assert_false(lease_alive(&lease, name));
 }
 
 /* The number of a dead process may be given to another one: that has begun later. */
