@@ -9,6 +9,7 @@
 #include "airlock.h"
 #include "bench.h"
 #include "kernels/cpu.h"
+#include "modelfolder.h"
 #include "probe.h"
 #include "sandbox.h"
 #include "serve/serve.h"
@@ -18,11 +19,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SEQUENCES_MAX 256
@@ -150,50 +149,6 @@ static void options_parse(struct options *o, int argc, char **argv)
 		die(EX_USAGE_ERROR, "--pages DIR is missing");
 }
 
-static bool is_model(const char *folder)
-{
-	char *file = xasprintf("%s/config.json", folder);
-	bool is = !access(file, R_OK);
-
-	free(file);
-	return is;
-}
-
-/* One of the ways in which download tools lay models out: the folder itself, org--name, and
- * models--org--name with one snapshot. */
-static char *find_model(const char *name)
-{
-	static const char *const layouts[] = { "%s/%s", "%s/%s/snapshots/*", "%s/models--%s/snapshots/*" };
-	const char *root = getenv("CLOISTER_MODELS");
-	char *flat, *slash, *found = NULL;
-
-	if (name[0] == '/')
-		return xstrdup(name);
-	if (!root || !*root)
-		root = "/models";
-	flat = xstrdup(name);
-	if ((slash = strchr(flat, '/'))) {
-		char *joined = xasprintf("%.*s--%s", (int)(slash - flat), flat, slash + 1);
-
-		free(flat);
-		flat = joined;
-	}
-	for (size_t i = 0; i < 2 * ARRAY_SIZE(layouts) && !found; i++) {
-		char *pattern = xasprintf(layouts[i / 2], root, i % 2 ? flat : name);
-		glob_t matches;
-
-		if (!glob(pattern, 0, NULL, &matches)) {
-			for (size_t k = 0; k < matches.gl_pathc && !found; k++)
-				if (is_model(matches.gl_pathv[k]))
-					found = xstrdup(matches.gl_pathv[k]);
-			globfree(&matches);
-		}
-		free(pattern);
-	}
-	free(flat);
-	return found ? found : xasprintf("%s/%s", root, name);
-}
-
 struct place {
 	const struct options *o;
 	const char *folder; /* of the model; or NULL */
@@ -281,7 +236,7 @@ int main(int argc, char **argv)
 	if (!o.identify && (s.pages = open(o.pages, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		die(EX_CONFIGURATION, "open page folder %s: %s", o.pages, strerror(errno));
 	if (o.model)
-		s.folder = folder = find_model(o.model);
+		s.folder = folder = model_folder(o.model);
 	if (o.probe)
 		return probe_main(o.probe, enter_sandbox, &(struct place){ &o, folder });
 	/* Requests are taken between two steps, whenever there are any. */

@@ -457,7 +457,10 @@ static void test_mutations(void **state)
 static void test_shipped_files(void **state)
 {
 	static const char *const shipped[] = { "pipelines/tesseract.yaml",
-					       "pipelines/born-digital.yaml" };
+					       "pipelines/born-digital.yaml",
+					       "pipelines/chandra.yaml",
+					       "pipelines/nanonets.yaml",
+					       "pipelines/qwen3-vl.yaml" };
 	char hex[SHA256_HEX_SIZE], base[SHA256_HEX_SIZE];
 	struct pipeline p;
 
