@@ -62,6 +62,15 @@ static const char *attribute(const GumboNode *node, const char *name)
 	return a ? a->value : NULL;
 }
 
+/* Whatever white space the text ends with becomes this; an empty one stays empty. */
+static void end_with(struct buf *text, const char *end)
+{
+	while (text->len && strchr(" \n", text->data[text->len - 1]))
+		text->data[--text->len] = '\0';
+	if (text->len)
+		buf_adds(text, end);
+}
+
 static bool is_head(const char *label)
 {
 	return !strcmp(label, "Page-Header") || !strcmp(label, "Page-Footer");
@@ -88,8 +97,7 @@ static void add_block(struct output *out, const struct output_options *o, const 
 	json_array_append_new(out->blocks, block_of(node, label, o));
 	if (is_head(label) && !o->heads)
 		return;
-	if (out->text.len)
-		buf_addc(&out->text, '\n');
+	end_with(&out->text, "\n\n");
 	html_write_markdown(&out->text, node);
 }
 
@@ -102,11 +110,14 @@ static void add_blocks(struct output *out, const struct output_options *o, const
 	for (unsigned i = 0; i < list->length; i++) {
 		const GumboNode *node = list->data[i];
 
-		if (attribute(node, "data-label"))
+		if (attribute(node, "data-label")) {
 			add_block(out, o, node);
-		else
+		} else {
+			end_with(&out->text, "\n\n");
 			html_write_markdown_node(&out->text, node);
+		}
 	}
+	end_with(&out->text, "\n");
 }
 
 void output_layout(struct output *out, const struct output_options *o, const char *html, size_t len)

@@ -92,6 +92,38 @@ short = prepare(folders["qwen3-vl"], "tokens: 5")
 short.run()
 same((short.why("model/telegram.png") or {}).get("reason"), "finish:length", "a text that is cut is a failure")
 
+# Straight on the protocol: a text model is asked about a text, what is wrong with a request fails it alone,
+# and answers bear the id of their request in whatever order they come.
+def ask(model, *requests):
+    lines = "".join((json.dumps(r) if isinstance(r, dict) else r) + "\n" for r in requests)
+    done = subprocess.run([BUILD / "cloister-model", "--model", model, "--pages", models, "--cache=32M",
+                           "--sandbox=try"],
+                          input=lines, capture_output=True, text=True, timeout=60)
+    hello, *answers = map(json.loads, done.stdout.splitlines())
+    same((done.returncode, hello["airlock"], hello["window"]), (0, 1, 8), f"{model.name}: hello, and a clean end")
+    return {answer["id"]: answer for answer in answers}
+
+
+text = modelfolder.make(models / "qwen3", "qwen3")
+question = {"prompt": "Mend this.", "params": {"tokens": 40, "reply": "text"}}
+answers = ask(text, {**question, "id": 1, "text": "Teh tide"}, {"id": 2, **question}, {"id": 3, "text": "x"},
+              {**question, "id": 4, "page": "7.pnm", "width": 5, "height": 5}, "{not JSON",
+              {**question, "id": 5, "text": "Teh tide"}, {**question, "id": 6, "text": "Teh tide "},
+              {"id": 7, "text": "x", "prompt": "y", "params": {"temperature": -1}},
+              {"id": 8, "text": "y" * 5000, "prompt": "z"})
+same({i: a["status"] for i, a in answers.items()},
+     {1: "ok", 2: "error", 3: "error", 4: "error", None: "error", 5: "ok", 6: "ok", 7: "error", 8: "error"},
+     "each request is answered, and what is wrong fails it alone")
+same([answers[1][key] for key in ("text", "tokens", "confidence")],
+     [answers[5][key] for key in ("text", "tokens", "confidence")], "the same question has the same answer")
+ok("text alone" in answers[4]["error"] and "prompt" in answers[3]["error"] and "positions" in answers[8]["error"],
+   "and says what is wrong", answers)
+for size, answer in ((101, "seen"), (100, "a page file with another header is refused")):
+    (models / "page.pnm").write_bytes(b"P6\n%d 80\n255\n" % size + bytes(range(256)) * 120)
+    got = ask(folders["qwen3-vl"], {"id": "p", "page": "page.pnm", "width": 101, "height": 80, "prompt": "Read.",
+                                    "params": {"tokens": 30}})["p"]
+    ok((got["status"] == "ok") == (size == 101), answer, got)
+
 # Bad folders: the run ends with 78 and says what is wrong with which file.
 def broken(title, file, change, *words):
     folder = models / title.replace(" ", "-")
