@@ -26,7 +26,7 @@ sys.path.insert(0, "tests/lib")
 sys.path.insert(0, "tests/fixtures")
 from e2e import *
 from harness import FULL, Steps, figure
-from promises import Drop, Verdict, interrupted, recover, settled
+from promises import Drop, Verdict, interrupted, recover, settled, where
 import images
 import pdf
 
@@ -183,8 +183,7 @@ def look(spool, taken, results):
     """What was acknowledged before the cut and is not there after it."""
     lost = [f"{name} had a result" for name in sorted(results) if not whole(spool, name)]
     for name, drop in sorted(taken.items()):
-        places = [spool.root / place / name for place in ("in", "done", "failed")]
-        there = [place for place in places if place.is_file()]
+        there = [spool.root / place / name for place in where(spool, name, moving=True)]
         if len(there) != 1 or there[0].read_bytes() != drop.data:
             lost.append(f"{name} was taken, and lies in {[str(path) for path in there]}")
     return lost

@@ -83,7 +83,7 @@ def interrupted(spool, drops):
     """Promises 1, 2 and 5 at an instant at which nothing runs. Problems."""
     verdict = Verdict()
     for name, drop in drops.items():
-        _originals(spool, name, drop, verdict, places=("in", "done", "failed"))
+        _originals(spool, name, drop, verdict, places=("in", "done", "failed"), moving=True)
     for path in _published(spool):
         _whole(path, verdict)
     paths = collections.Counter(token.rsplit("-", 1)[1].split(".")[0] for token in spool.tokens())
@@ -140,9 +140,19 @@ def _published(spool):
                    for path in (spool.root / "out").rglob(name)})
 
 
-def _originals(spool, name, drop, verdict, places):
+def where(spool, name, moving):
+    """Places in which the original lies. On btrfs a power cut can leave a file under its old and its
+    new name when a move was under way: with `moving` that counts as the new one."""
+    paths = {place: spool.root / place / name for place in ("in", "done", "failed")}
+    found = [place for place, path in paths.items() if path.is_file()]
+    if moving and len(found) == 2 and found[0] == "in" and paths["in"].samefile(paths[found[1]]):
+        del found[0]
+    return found
+
+
+def _originals(spool, name, drop, verdict, places, moving=False):
     """The original lies in one of these places, as it was."""
-    found = [place for place in ("in", "done", "failed") if (spool.root / place / name).is_file()]
+    found = where(spool, name, moving)
     if len(found) > 1:
         verdict.problems.append(f"{name} lies in {found}")
     if not found and places != ("failed",):  # else it may have been deleted
