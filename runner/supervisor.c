@@ -440,12 +440,14 @@ int supervisor_run(struct spool *spool, const struct config *config,
 	run.jobs = options->jobs ? options->jobs : (unsigned)config->jobs;
 	if (!run.jobs)
 		run.jobs = (unsigned)max_u64(1, (uint64_t)sysconf(_SC_NPROCESSORS_ONLN));
+	/* Before there is anything to leave behind. */
+	signals.fd = signal_fd();
 	if (set_up(&run, &err) != RC_OK) {
+		close(signals.fd);
 		scratch_close(&run.scratch);
 		log_error("%s", err.text);
 		return EX_CONFIGURATION;
 	}
-	signals.fd = signal_fd();
 	loop_watch(&run.loop, signals.fd, on_signal, &signals);
 	notify_ready(&run.notify);
 	work(&run);

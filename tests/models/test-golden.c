@@ -326,27 +326,37 @@ static void test_bf16(void **state)
 
 int main(void)
 {
-	static const char *const fp32 = "fp32", *const bf16 = "bf16";
-	struct CMUnitTest tests[64];
-	size_t count = 0;
-	struct dirent *e;
+	static const struct {
+		const char *what;
+		CMUnitTestFunction run;
+	} kinds[] = {{"pixels", test_pixels}, {"fp32", test_fp32}, {"bf16", test_bf16}};
+	enum { KINDS = sizeof(kinds) / sizeof(*kinds), MODELS_MAX = 32 };
+	struct CMUnitTest tests[KINDS * MODELS_MAX];
+	char *names[MODELS_MAX];
+	size_t count = 0, models = 0;
 	DIR *dir = opendir(root());
+	struct dirent *e;
+	int failed;
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
-	while (dir && count + 3 <= 64 && (e = readdir(dir)) != NULL) {
-		char *name;
-
+	while (dir && models < MODELS_MAX && (e = readdir(dir)) != NULL) {
 		if (e->d_name[0] == '.')
 			continue;
-		name = xstrdup(e->d_name);
-		tests[count++] = (struct CMUnitTest){xasprintf("%s pixels", name), test_pixels, NULL, NULL, name};
-		tests[count++] = (struct CMUnitTest){xasprintf("%s %s", name, fp32), test_fp32, NULL, NULL, name};
-		tests[count++] = (struct CMUnitTest){xasprintf("%s %s", name, bf16), test_bf16, NULL, NULL, name};
+		names[models] = xstrdup(e->d_name);
+		for (size_t k = 0; k < KINDS; k++)
+			tests[count++] = (struct CMUnitTest){xasprintf("%s %s", names[models], kinds[k].what), kinds[k].run,
+				NULL, NULL, names[models]};
+		models++;
 	}
 	if (!count) {
 		printf("not ok 1 - no golden models in %s\n1..1\n", root());
 		return 1;
 	}
 	closedir(dir);
-	return _cmocka_run_group_tests("golden", tests, count, NULL, NULL);
+	failed = _cmocka_run_group_tests("golden", tests, count, NULL, NULL);
+	for (size_t i = 0; i < count; i++)
+		free((char *)tests[i].name);
+	while (models)
+		free(names[--models]);
+	return failed;
 }
