@@ -138,7 +138,7 @@ int cmd_verify(const struct options *o)
 	if (tree) {
 		v.tree = tree;
 		v.mode = sandbox_mode_of(config.require_sandbox);
-		v.scratch.fd = -1;
+		v.scratch.fd = v.scratch.mark = -1;
 		v.checks = json_array();
 		code = in_child(&v);
 		json_decref(v.checks);

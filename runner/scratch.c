@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -37,16 +36,25 @@ static void remove_marked(int where, const char *name, int fd)
 		(void)!mknodat(fd, MARK, S_IFREG | 0600, 0);
 }
 
-/* Ours are told by name and by the mark in them; a living run holds a lock on the folder, taken before
- * the mark was set. An empty one without a mark was left by a run that died when it started or ended;
- * a run that is only just starting makes another. */
+/* A record lock: it goes with the process that took it. One of flock(2) would live on in a child that
+ * has not yet died with its run. */
+static bool lock_mark(int mark)
+{
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return mark >= 0 && !fcntl(mark, F_SETLK, &whole);
+}
+
+/* Ours are told by name and by the mark in them, which a living run has locked. An empty one without a
+ * mark was left by a run that died when it started or ended; a run that is only just starting makes
+ * another. */
 static void sweep(const char *where)
 {
 	DIR *dir = opendir(where);
 
 	for (struct dirent *e; dir && (e = readdir(dir));) {
 		struct stat st;
-		int fd;
+		int fd, mark;
 
 		if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) ||
 		    strlen(e->d_name) != strlen(PREFIX RANDOM))
@@ -54,12 +62,14 @@ static void sweep(const char *where)
 		fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0)
 			continue;
+		mark = openat(fd, MARK, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 		if (!fstat(fd, &st) && st.st_uid == geteuid() &&
-		    unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) &&
-		    !faccessat(fd, MARK, F_OK, AT_SYMLINK_NOFOLLOW) && !flock(fd, LOCK_EX | LOCK_NB)) {
+		    unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) && lock_mark(mark)) {
 			log_debug("removing page files left in %s/%s", where, e->d_name);
 			remove_marked(dirfd(dir), e->d_name, fd);
 		}
+		if (mark >= 0)
+			close(mark);
 		close(fd);
 	}
 	if (dir)
@@ -77,13 +87,18 @@ static bool is_memory(const char *path)
 /* RC_FAILED: another run has swept it away. */
 static enum rc make_folder(struct scratch *s, const char *where, struct err *err)
 {
+	struct stat st;
+
 	s->path = xasprintf("%s/" PREFIX RANDOM, where);
 	if (!mkdtemp(s->path))
 		return err_errno(err, RC_FATAL, "configuration", "make a folder for page files in %s",
 				 where);
 	s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->fd >= 0 && !flock(s->fd, LOCK_EX | LOCK_NB) &&
-	    !mknodat(s->fd, MARK, S_IFREG | 0600, 0))
+	if (s->fd >= 0)
+		s->mark = openat(s->fd, MARK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (s->mark >= 0 && (!lock_mark(s->mark) || fstat(s->mark, &st) || !st.st_nlink))
+		return err_set(err, RC_FAILED, "configuration", "%s was swept away", s->path);
+	if (s->mark >= 0)
 		return RC_OK;
 	return err_errno(err, errno == ENOENT ? RC_FAILED : RC_FATAL, "configuration", "open %s",
 			 s->path);
@@ -95,7 +110,7 @@ enum rc scratch_open(struct scratch *s, const char *where, const char *fallback,
 	struct statvfs room;
 	enum rc rc;
 
-	*s = (struct scratch){ .fd = -1 };
+	*s = (struct scratch){ .fd = -1, .mark = -1 };
 	if (!where) {
 		where = is_memory("/dev/shm") ? "/dev/shm" : fallback;
 		if (where == fallback)
@@ -117,11 +132,13 @@ void scratch_close(struct scratch *s)
 	if (s->fd >= 0) {
 		remove_marked(AT_FDCWD, s->path, s->fd);
 		close(s->fd);
+		if (s->mark >= 0)
+			close(s->mark);
 		*strrchr(s->path, '/') = '\0';
 		sweep(s->path);
 	}
 	free(s->path);
-	*s = (struct scratch){ .fd = -1 };
+	*s = (struct scratch){ .fd = -1, .mark = -1 };
 }
 
 void scratch_slot_name(unsigned folder, size_t slot, char name[32])

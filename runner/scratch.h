@@ -17,7 +17,7 @@
 
 struct scratch {
 	char *path; /* absolute */
-	int fd;
+	int fd, mark; /* the mark in it is locked: this run lives */
 	uint64_t budget, used; /* bytes */
 	unsigned next;         /* number of the next document's folder */
 };
@@ -28,8 +28,7 @@ struct slot {
 };
 
 /* Make the folder in `where`, or where memory is when NULL (/dev/shm; else `fallback`, on disk).
- * Folders that killed runs left there are removed; also by scratch_close(), because children of a run
- * that has just been killed may hold on to its folder for a moment. budget 0: half of the room there is. */
+ * Folders that killed runs left there are removed, also by scratch_close(). budget 0: half of the room there is. */
 enum rc scratch_open(struct scratch *s, const char *where, const char *fallback, uint64_t budget,
 		     struct err *err);
 void scratch_close(struct scratch *s);

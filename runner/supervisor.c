@@ -139,7 +139,7 @@ static enum rc set_up(struct run *run, struct err *err)
 	raise_descriptors();
 	notify_open(&run->notify);
 	run->gate_fd = -1;
-	run->scratch.fd = run->index.fd = run->lease.dir = -1;
+	run->scratch.fd = run->scratch.mark = run->index.fd = run->lease.dir = -1;
 	rc = sandbox_leave_network(err);
 	if (rc == RC_FATAL)
 		return rc;
