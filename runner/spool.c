@@ -248,6 +248,23 @@ const char *install_program_dir(void)
 	return dir;
 }
 
+enum rc install_check(struct err *err)
+{
+	static const char *const programs[] = { "cloister-decode", "cloister-write" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
+		char *path = xasprintf("%s/%s", install_program_dir(), programs[i]);
+		int missing = access(path, X_OK);
+
+		if (missing)
+			err_errno(err, RC_FATAL, "configuration", "%s cannot be started", path);
+		free(path);
+		if (missing)
+			return RC_FATAL;
+	}
+	return RC_OK;
+}
+
 const char *install_pipeline_dir(void)
 {
 	static char dir[4200];

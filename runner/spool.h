@@ -154,6 +154,8 @@ enum rc spool_load_pipeline(const struct spool *s, const char *name, struct pipe
  * the running program (a build tree), else at the installed places; $CLOISTER_LIBEXEC and
  * $CLOISTER_PIPELINES win. The strings live as long as the program. */
 const char *install_program_dir(void);
+/* RC_FATAL when a program that every document needs is not there: no document's fault. */
+enum rc install_check(struct err *err);
 const char *install_pipeline_dir(void);
 
 #endif

@@ -140,9 +140,11 @@ static enum rc set_up(struct run *run, struct err *err)
 	notify_open(&run->notify);
 	run->gate_fd = -1;
 	run->scratch.fd = run->scratch.mark = run->index.fd = run->lease.dir = -1;
-	rc = sandbox_leave_network(err);
+	rc = install_check(err);
+	if (rc == RC_OK)
+		rc = sandbox_leave_network(err);
 	if (rc == RC_FATAL)
-		return rc;
+		goto out;
 	if (rc != RC_OK)
 		log_warn("no network namespace of its own: %s; sockets are refused all the same",
 			 err->text);
@@ -156,6 +158,7 @@ static enum rc set_up(struct run *run, struct err *err)
 					  run->config->require_sandbox, err);
 	if (rc == RC_OK)
 		rc = index_open(&run->index, run->spool, err);
+out:
 	free(fallback);
 	free(spool);
 	if (rc != RC_OK)

@@ -138,6 +138,8 @@ def try_point(point):
     code = run.returncode
     if run.stuck:
         problems.append("it does not end when it is told to")
+    elif code == 127 and "error while loading shared libraries" in run.err:
+        pass  # it never began, and the loader says why
     elif code not in EXITS and not (run.told and code == 128 + 15):
         problems.append(f"it ends with {code}")
     elif code not in (0, 1) and not run.told and not re.search(r"(error|warn) cloister", run.err):
