@@ -69,4 +69,11 @@ if spool.why("wrong/card.pgm"):
 run = spool.run()
 same(run.returncode, 0, "with the pipeline put right the run ends with 0")
 ok(spool.result("wrong/card.pgm"), "and the document is read")
+# Without the programs that do the work nothing is begun, and nothing of it is a document's fault.
+spool = Spool()
+spool.null_pipeline("null")
+spool.drop(b"P5 1 1 255 x", "null/page.pgm")
+run = spool.run("-q", env={**os.environ, "CLOISTER_LIBEXEC": str(spool.path)})
+same((run.returncode, spool.left()), (78, ["null/page.pgm"]), "a missing decoder ends the run at its start")
+ok("cloister-decode cannot be started" in run.err, "which says so", run.err)
 done()
