@@ -77,31 +77,64 @@ static enum number parse_weights(const char *text)
 static void parse(struct options *o, int argc, char **argv)
 {
 	static const struct option table[] = {
-		{"config", required_argument, NULL, 'c'}, {"model", required_argument, NULL, 'm'},
-		{"weights", required_argument, NULL, 'w'}, {"threads", required_argument, NULL, 't'},
-		{"rounds", required_argument, NULL, 'r'}, {"prompt", required_argument, NULL, 'p'},
-		{"tokens", required_argument, NULL, 'n'}, {"batch", required_argument, NULL, 'b'},
-		{"random", no_argument, NULL, 'R'}, {"kernels", no_argument, NULL, 'k'},
-		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},
+		{"model", required_argument, NULL, 'm'},
+		{"weights", required_argument, NULL, 'w'},
+		{"threads", required_argument, NULL, 't'},
+		{"rounds", required_argument, NULL, 'r'},
+		{"prompt", required_argument, NULL, 'p'},
+		{"tokens", required_argument, NULL, 'n'},
+		{"batch", required_argument, NULL, 'b'},
+		{"random", no_argument, NULL, 'R'},
+		{"kernels", no_argument, NULL, 'k'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	int c;
 
-	*o = (struct options){.weights = NUMBER_BF16, .rounds = 5, .prompt = 512, .tokens = 32, .batches = {1, 4, 16},
-		.batch_count = 3};
+	*o = (struct options){.weights = NUMBER_BF16,
+			      .rounds = 5,
+			      .prompt = 512,
+			      .tokens = 32,
+			      .batches = {1, 4, 16},
+			      .batch_count = 3};
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
-		case 'c': o->config = optarg; break;
-		case 'm': o->model = optarg; break;
-		case 'w': o->weights = parse_weights(optarg); break;
-		case 't': o->threads = count(optarg, "threads"); break;
-		case 'r': o->rounds = (unsigned)min_u64(count(optarg, "rounds"), ROUNDS_MAX); break;
-		case 'p': o->prompt = count(optarg, "prompt"); break;
-		case 'n': o->tokens = count(optarg, "tokens"); break;
-		case 'b': parse_batches(o, optarg); break;
-		case 'R': o->random = true; break;
-		case 'k': o->kernels = true; break;
-		case 'h': fputs(usage, stdout); exit(EX_ALL_DONE);
-		default: exit(EX_USAGE_ERROR);
+		case 'c':
+			o->config = optarg;
+			break;
+		case 'm':
+			o->model = optarg;
+			break;
+		case 'w':
+			o->weights = parse_weights(optarg);
+			break;
+		case 't':
+			o->threads = count(optarg, "threads");
+			break;
+		case 'r':
+			o->rounds = (unsigned)min_u64(count(optarg, "rounds"), ROUNDS_MAX);
+			break;
+		case 'p':
+			o->prompt = count(optarg, "prompt");
+			break;
+		case 'n':
+			o->tokens = count(optarg, "tokens");
+			break;
+		case 'b':
+			parse_batches(o, optarg);
+			break;
+		case 'R':
+			o->random = true;
+			break;
+		case 'k':
+			o->kernels = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(EX_ALL_DONE);
+		default:
+			exit(EX_USAGE_ERROR);
 		}
 	}
 	if (optind < argc || o->kernels + (o->config && o->random) + (o->model != NULL) != 1) {
@@ -123,19 +156,25 @@ static double median(double *values, unsigned n)
 	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-static void add_requests(struct engine *e, const struct model *m, unsigned batch, unsigned prompt, unsigned tokens)
+static void add_requests(struct engine *e, const struct model *m, unsigned batch, unsigned prompt,
+			 unsigned tokens)
 {
 	unsigned *ids = xmalloc(prompt * sizeof(*ids));
 	struct err err;
 
 	for (unsigned k = 0; k < batch; k++) {
-		struct engine_request r = {.id = k, .prompt = ids, .prompt_count = prompt, .most = tokens, .endless = true,
-			.sampling = {.top_p = 1, .repetition_penalty = 1}};
+		struct engine_request r = {.id = k,
+					   .prompt = ids,
+					   .prompt_count = prompt,
+					   .most = tokens,
+					   .endless = true,
+					   .sampling = {.top_p = 1, .repetition_penalty = 1}};
 
 		/* No two alike, or they would share what they begin with. */
 		for (unsigned i = 0; i < prompt; i++)
-			ids[i] = (unsigned)((k * 7919u + i * 104729u + (unsigned)engine_load(e).generated_tokens) %
-				m->config.text.vocab);
+			ids[i] = (unsigned)((k * 7919u + i * 104729u +
+					     (unsigned)engine_load(e).generated_tokens) %
+					    m->config.text.vocab);
 		if (engine_add(e, &r, &err) != RC_OK)
 			die(EX_CONFIGURATION, "%s", err.text);
 	}
@@ -193,7 +232,8 @@ static double time_tokens(struct engine *e, const struct model *m, unsigned batc
 /* Numbers in the matrices that every token goes through, and in the head. */
 static double parameters(const struct text_config *c, double *head)
 {
-	double q = (double)c->heads * c->head_dim, kv = (double)c->kv_heads * c->head_dim, h = c->hidden;
+	double q = (double)c->heads * c->head_dim, kv = (double)c->kv_heads * c->head_dim,
+	       h = c->hidden;
 
 	*head = h * c->vocab;
 	return c->layers * (h * (q + 2 * kv) + q * h + 3 * h * c->intermediate);
@@ -202,7 +242,8 @@ static double parameters(const struct text_config *c, double *head)
 static void bench_model(const struct options *o, struct model *m, struct pool *pool)
 {
 	struct engine_options options = {.cache_size = (size_t)1 << 30, .sequences = 1};
-	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head, body = parameters(&m->config.text, &head), s;
+	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head,
+		body = parameters(&m->config.text, &head), s;
 	size_t number = o->weights == NUMBER_BF16 ? 2 : o->weights == NUMBER_INT8 ? 1 : 4;
 	struct engine *e;
 	struct err err;
@@ -217,16 +258,20 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 			tokens[b][r] = time_tokens(e, m, o->batches[b], o->tokens);
 	}
 	s = median(prompt, o->rounds);
-	printf("{\"bench\":\"prompt\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\",\"threads\":%u,\"tokens\":%u,"
+	printf("{\"bench\":\"prompt\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\","
+	       "\"threads\":%u,\"tokens\":%u,"
 	       "\"tokens_per_s\":%.1f,\"gflops\":%.1f}\n",
-		m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()), pool_threads(pool), o->prompt,
-		o->prompt / s, (2 * body * o->prompt + 2 * head) / s / 1e9);
+	       m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()),
+	       pool_threads(pool), o->prompt, o->prompt / s,
+	       (2 * body * o->prompt + 2 * head) / s / 1e9);
 	for (unsigned b = 0; b < o->batch_count; b++) {
 		s = median(tokens[b], o->rounds);
-		printf("{\"bench\":\"output\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\",\"threads\":%u,"
+		printf("{\"bench\":\"output\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":"
+		       "\"%s\",\"threads\":%u,"
 		       "\"batch\":%u,\"tokens_per_s\":%.2f,\"weights_gb_per_s\":%.2f}\n",
-			m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()), pool_threads(pool),
-			o->batches[b], o->batches[b] / s, (body + head) * (double)number / s / 1e9);
+		       m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()),
+		       pool_threads(pool), o->batches[b], o->batches[b] / s,
+		       (body + head) * (double)number / s / 1e9);
 	}
 	engine_close(e);
 }
@@ -245,8 +290,8 @@ int bench_main(int argc, char **argv)
 	if (o.kernels) {
 		rc = kernels_bench(pool, o.rounds, stdout, &err);
 	} else {
-		rc = o.model ? model_open(&model, o.model, o.weights, pool, &err) :
-			       model_open_random(&model, o.config, o.weights, pool, &err);
+		rc = o.model ? model_open(&model, o.model, o.weights, pool, &err)
+			     : model_open_random(&model, o.config, o.weights, pool, &err);
 		if (rc == RC_OK) {
 			bench_model(&o, &model, pool);
 			model_close(&model);

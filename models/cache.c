@@ -25,7 +25,7 @@ struct cache {
 	char *memory;
 	size_t block_size, count, size;
 	struct block *blocks;
-	size_t *free; /* stack of blocks that are neither referenced nor published */
+	size_t *free;		 /* stack of blocks that are neither referenced nor published */
 	size_t free_count, idle; /* idle: published without references */
 	size_t *table, table_size;
 	uint64_t clock;
@@ -40,9 +40,11 @@ enum rc cache_open(struct cache **out, size_t block_size, size_t blocks, struct 
 	block_size = (block_size + 63) / 64 * 64;
 	if (!checked_mul(block_size, blocks, &size) || !size) {
 		free(c);
-		return err_set(err, RC_FATAL, "memory", "a cache of %zu blocks of %zu bytes", blocks, block_size);
+		return err_set(err, RC_FATAL, "memory", "a cache of %zu blocks of %zu bytes",
+			       blocks, block_size);
 	}
-	c->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	c->memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (c->memory == MAP_FAILED) {
 		free(c);
 		return err_errno(err, RC_FATAL, "memory", "no %zu bytes for keys and values", size);
@@ -118,7 +120,7 @@ static size_t evict(struct cache *c)
 
 	for (size_t i = 0; i < c->count; i++)
 		if (c->blocks[i].published && !c->blocks[i].references &&
-			(oldest == NONE || c->blocks[i].used < c->blocks[oldest].used))
+		    (oldest == NONE || c->blocks[i].used < c->blocks[oldest].used))
 			oldest = i;
 	if (oldest != NONE) {
 		unpublish(c, oldest);

@@ -2,10 +2,10 @@
  *
  * cache: the blocks of keys and values, shared out to sequences.
  *
- * A block holds KV_PAGE tokens in all layers. One that is full and whose tokens are part of a prompt
- * can be published under a key that says what all tokens up to its end are; another sequence that
- * begins alike takes it instead of computing it again. A published block that nobody uses stays until
- * its room is needed, the one longest unused goes first.
+ * A block holds KV_PAGE tokens in all layers. One that is full and whose tokens are part of a
+ * prompt can be published under a key that says what all tokens up to its end are; another sequence
+ * that begins alike takes it instead of computing it again. A published block that nobody uses
+ * stays until its room is needed, the one longest unused goes first.
  *
  * Invariant: a block with references is never handed out; a published one is never written to.
  */

@@ -20,7 +20,8 @@
 static const char helpful[] = "You are a helpful assistant.";
 
 /* A text file of the folder; *out is NULL when there is none. */
-static enum rc load_text(const char *folder, const char *name, size_t max, char **out, struct err *err)
+static enum rc load_text(const char *folder, const char *name, size_t max, char **out,
+			 struct err *err)
 {
 	char *path = xasprintf("%s/%s", folder, name);
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -61,7 +62,8 @@ static enum rc load_template_of(const char *folder, const char *file, char **out
 		return RC_FATAL;
 	value = json_object_get(root, "chat_template");
 	text = json_string_value(value);
-	json_array_foreach(value, i, one) {
+	json_array_foreach(value, i, one)
+	{
 		const char *name = json_string_value(json_object_get(one, "name"));
 
 		if (name && !strcmp(name, "default"))
@@ -86,7 +88,7 @@ static enum rc load_template(const char *folder, char **out, struct err *err)
 /* Every id that the prompt or the answer can hold has its row in the model's matrices. */
 static enum rc check_tokenizer(const struct chat *c, struct err *err)
 {
-	static const char *const needed[] = { "<|im_start|>", "<|im_end|>" };
+	static const char *const needed[] = {"<|im_start|>", "<|im_end|>"};
 	const struct model_config *config = c->config;
 	uint32_t id;
 
@@ -98,12 +100,13 @@ static enum rc check_tokenizer(const struct chat *c, struct err *err)
 		return err_set(err, RC_FATAL, "model-tokenizer",
 			       "tokenizer.json: %zu tokens, but vocab_size of config.json is %u",
 			       tokenizer_size(c->tokenizer), config->text.vocab);
-	if (config->vision.depth &&
-	    (config->image_token >= config->text.vocab || config->vision_start >= config->text.vocab ||
-	     config->vision_end >= config->text.vocab))
-		return err_set(err, RC_FATAL, "model-config",
-			       "config.json: the tokens around an image are not below vocab_size %u",
-			       config->text.vocab);
+	if (config->vision.depth && (config->image_token >= config->text.vocab ||
+				     config->vision_start >= config->text.vocab ||
+				     config->vision_end >= config->text.vocab))
+		return err_set(
+			err, RC_FATAL, "model-config",
+			"config.json: the tokens around an image are not below vocab_size %u",
+			config->text.vocab);
 	return RC_OK;
 }
 
@@ -113,7 +116,7 @@ enum rc chat_open(struct chat *c, const char *folder, const struct model_config 
 	char *template = NULL;
 	enum rc rc;
 
-	*c = (struct chat){ .config = config, .tokenizer = tokenizer };
+	*c = (struct chat){.config = config, .tokenizer = tokenizer};
 	rc = check_tokenizer(c, err);
 	if (rc == RC_OK)
 		rc = load_text(folder, "prompt.txt", PROMPT_MAX, &c->prompt, err);
@@ -123,7 +126,8 @@ enum rc chat_open(struct chat *c, const char *folder, const struct model_config 
 		chat_release(c);
 		return rc;
 	}
-	for (size_t n = c->prompt ? strlen(c->prompt) : 0; n && strchr(" \t\r\n", c->prompt[n - 1]);)
+	for (size_t n = c->prompt ? strlen(c->prompt) : 0;
+	     n && strchr(" \t\r\n", c->prompt[n - 1]);)
 		c->prompt[--n] = '\0';
 	if (config->family == FAMILY_QWEN2_5_VL && (!template || strstr(template, helpful)))
 		c->system = helpful;
@@ -138,7 +142,7 @@ enum rc chat_open(struct chat *c, const char *folder, const struct model_config 
 void chat_release(struct chat *c)
 {
 	free(c->prompt);
-	*c = (struct chat){ 0 };
+	*c = (struct chat){0};
 }
 
 static enum rc add(const struct chat *c, const char *text, unsigned flags, struct token_ids *out,

@@ -4,8 +4,8 @@
  *
  * All families speak ChatML. What differs (a default system message, thinking) is told by the chat
  * template in the model's folder, which is searched for a few words and never run: it is a program.
- * Invariant: only the template's own words become special tokens; a prompt or a document's text that
- * contains "<|im_end|>" is ordinary letters.
+ * Invariant: only the template's own words become special tokens; a prompt or a document's text
+ * that contains "<|im_end|>" is ordinary letters.
  */
 #ifndef MODELS_CHAT_H
 #define MODELS_CHAT_H
@@ -28,8 +28,8 @@ struct chat {
 };
 
 /* RC_FATAL: the tokenizer lacks ChatML's tokens or does not fit the model, a file is no text. */
-enum rc chat_open(struct chat *, const char *folder, const struct model_config *, struct tokenizer *,
-		  struct err *);
+enum rc chat_open(struct chat *, const char *folder, const struct model_config *,
+		  struct tokenizer *, struct err *);
 void chat_release(struct chat *);
 
 struct chat_message {

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIZE_LIMIT 262144u
+#define SIZE_LIMIT  262144u
 #define VOCAB_LIMIT (1u << 24)
 
 static const struct {
@@ -44,8 +44,9 @@ static enum rc read_family(struct model_config *c, const struct json_place *top,
 			return RC_OK;
 		}
 	}
-	return err_set(err, RC_FATAL, "model-architecture", "%.200s: this engine does not know the architecture %.100s",
-		top->file, name);
+	return err_set(err, RC_FATAL, "model-architecture",
+		       "%.200s: this engine does not know the architecture %.100s", top->file,
+		       name);
 }
 
 /* rope_scaling of transformers 4, rope_parameters of 5. */
@@ -64,16 +65,19 @@ static enum rc read_rope(struct text_config *t, const struct json_place *place, 
 	if (!rope.objects[0])
 		return RC_OK;
 	if (json_place_number(&rope, "rope_theta", false, 1, 1e12, &t->rope_theta, err) != RC_OK ||
-		json_place_string(&rope, "type", false, &type, err) != RC_OK ||
-		json_place_string(&rope, "rope_type", false, &type, err) != RC_OK)
+	    json_place_string(&rope, "type", false, &type, err) != RC_OK ||
+	    json_place_string(&rope, "rope_type", false, &type, err) != RC_OK)
 		return RC_FATAL;
 	if (strcmp(type, "default") != 0 && strcmp(type, "mrope") != 0)
-		return err_set(err, RC_FATAL, "model-config", "%.200s: rope type \"%.60s\" is not supported", place->file, type);
-	if (json_place_sizes(&rope, "mrope_section", false, SIZE_LIMIT, 3, t->mrope, &count, err) != RC_OK ||
-		json_place_bool(&rope, "mrope_interleaved", &t->mrope_interleaved, err) != RC_OK)
+		return err_set(err, RC_FATAL, "model-config",
+			       "%.200s: rope type \"%.60s\" is not supported", place->file, type);
+	if (json_place_sizes(&rope, "mrope_section", false, SIZE_LIMIT, 3, t->mrope, &count, err) !=
+		    RC_OK ||
+	    json_place_bool(&rope, "mrope_interleaved", &t->mrope_interleaved, err) != RC_OK)
 		return RC_FATAL;
 	if (count && (count != 3 || t->mrope[0] + t->mrope[1] + t->mrope[2] != t->head_dim / 2))
-		return wrong(place, err, "mrope_section is not three sizes that add up to half of head_dim");
+		return wrong(place, err,
+			     "mrope_section is not three sizes that add up to half of head_dim");
 	return RC_OK;
 }
 
@@ -87,28 +91,32 @@ static enum rc read_text(struct model_config *c, const struct json_place *place,
 	double eps = 1e-6;
 
 	if (json_place_size(place, "hidden_size", true, 8, SIZE_LIMIT, &t->hidden, err) != RC_OK ||
-		json_place_size(place, "num_hidden_layers", true, 1, 1024, &t->layers, err) != RC_OK ||
-		json_place_size(place, "num_attention_heads", true, 1, 1024, &t->heads, err) != RC_OK)
+	    json_place_size(place, "num_hidden_layers", true, 1, 1024, &t->layers, err) != RC_OK ||
+	    json_place_size(place, "num_attention_heads", true, 1, 1024, &t->heads, err) != RC_OK)
 		return RC_FATAL;
 	t->kv_heads = t->heads;
 	t->head_dim = t->hidden / t->heads;
 	t->max_positions = 32768;
-	if (json_place_size(place, "num_key_value_heads", false, 1, 1024, &t->kv_heads, err) != RC_OK ||
-		json_place_size(place, "head_dim", false, 8, 256, &t->head_dim, err) != RC_OK ||
-		json_place_size(place, "intermediate_size", true, 1, SIZE_LIMIT, &t->intermediate, err) != RC_OK ||
-		json_place_size(place, "vocab_size", true, 1, VOCAB_LIMIT, &t->vocab, err) != RC_OK ||
-		json_place_size(place, "max_position_embeddings", false, 1, 1u << 24, &t->max_positions, err) != RC_OK ||
-		json_place_number(place, "rms_norm_eps", false, 0, 1, &eps, err) != RC_OK ||
-		json_place_bool(&whole, "tie_word_embeddings", &t->tied, err) != RC_OK ||
-		json_place_bool(place, "use_sliding_window", &window, err) != RC_OK ||
-		json_place_bool(place, "attention_bias", &bias, err) != RC_OK ||
-		json_place_string(place, "hidden_act", false, &activation, err) != RC_OK)
+	if (json_place_size(place, "num_key_value_heads", false, 1, 1024, &t->kv_heads, err) !=
+		    RC_OK ||
+	    json_place_size(place, "head_dim", false, 8, 256, &t->head_dim, err) != RC_OK ||
+	    json_place_size(place, "intermediate_size", true, 1, SIZE_LIMIT, &t->intermediate,
+			    err) != RC_OK ||
+	    json_place_size(place, "vocab_size", true, 1, VOCAB_LIMIT, &t->vocab, err) != RC_OK ||
+	    json_place_size(place, "max_position_embeddings", false, 1, 1u << 24, &t->max_positions,
+			    err) != RC_OK ||
+	    json_place_number(place, "rms_norm_eps", false, 0, 1, &eps, err) != RC_OK ||
+	    json_place_bool(&whole, "tie_word_embeddings", &t->tied, err) != RC_OK ||
+	    json_place_bool(place, "use_sliding_window", &window, err) != RC_OK ||
+	    json_place_bool(place, "attention_bias", &bias, err) != RC_OK ||
+	    json_place_string(place, "hidden_act", false, &activation, err) != RC_OK)
 		return RC_FATAL;
 	t->eps = (float)eps;
 	t->qkv_bias = c->family == FAMILY_QWEN2_5_VL;
 	t->qk_norm = !t->qkv_bias;
 	if (t->heads % t->kv_heads)
-		return wrong(place, err, "num_attention_heads is not a multiple of num_key_value_heads");
+		return wrong(place, err,
+			     "num_attention_heads is not a multiple of num_key_value_heads");
 	if (t->head_dim % 8 || t->head_dim > 256)
 		return wrong(place, err, "head_dim is not a multiple of 8 up to 256");
 	if (strcmp(activation, "silu") != 0)
@@ -120,14 +128,15 @@ static enum rc read_text(struct model_config *c, const struct json_place *place,
 	return read_rope(t, place, err);
 }
 
-static enum rc read_vision_qwen2_5(struct vision_config *v, const struct json_place *place, struct err *err)
+static enum rc read_vision_qwen2_5(struct vision_config *v, const struct json_place *place,
+				   struct err *err)
 {
 	unsigned blocks[VISION_BLOCKS_MAX] = {7, 15, 23, 31}, count = 4;
 
 	v->window = 112;
 	if (json_place_size(place, "window_size", false, 1, SIZE_LIMIT, &v->window, err) != RC_OK ||
-		json_place_sizes(place, "fullatt_block_indexes", false, VISION_BLOCKS_MAX - 1, VISION_BLOCKS_MAX, blocks,
-			&count, err) != RC_OK)
+	    json_place_sizes(place, "fullatt_block_indexes", false, VISION_BLOCKS_MAX - 1,
+			     VISION_BLOCKS_MAX, blocks, &count, err) != RC_OK)
 		return RC_FATAL;
 	for (unsigned i = 0; i < count; i++)
 		v->full[blocks[i]] = true;
@@ -136,29 +145,33 @@ static enum rc read_vision_qwen2_5(struct vision_config *v, const struct json_pl
 	return RC_OK;
 }
 
-static enum rc read_vision_qwen3(struct vision_config *v, const struct json_place *place, struct err *err)
+static enum rc read_vision_qwen3(struct vision_config *v, const struct json_place *place,
+				 struct err *err)
 {
 	unsigned positions = 2304;
 
 	v->deepstack[0] = 8, v->deepstack[1] = 16, v->deepstack[2] = 24;
 	v->deepstacks = 3;
-	if (json_place_size(place, "num_position_embeddings", false, 1, 1u << 20, &positions, err) != RC_OK ||
-		json_place_sizes(place, "deepstack_visual_indexes", false, VISION_BLOCKS_MAX - 1, ARRAY_SIZE(v->deepstack),
-			v->deepstack, &v->deepstacks, err) != RC_OK)
+	if (json_place_size(place, "num_position_embeddings", false, 1, 1u << 20, &positions,
+			    err) != RC_OK ||
+	    json_place_sizes(place, "deepstack_visual_indexes", false, VISION_BLOCKS_MAX - 1,
+			     ARRAY_SIZE(v->deepstack), v->deepstack, &v->deepstacks, err) != RC_OK)
 		return RC_FATAL;
 	v->positions = (unsigned)lround(sqrt(positions));
 	if (v->positions * v->positions != positions)
 		return wrong(place, err, "num_position_embeddings is not a square");
 	for (unsigned i = 0; i < v->deepstacks; i++)
 		if (v->deepstack[i] >= v->depth)
-			return wrong(place, err, "deepstack_visual_indexes names a block beyond depth");
+			return wrong(place, err,
+				     "deepstack_visual_indexes names a block beyond depth");
 	return RC_OK;
 }
 
 static enum rc read_vision(struct model_config *c, const struct json_place *top, struct err *err)
 {
 	struct json_place place = {top->file, {json_place_get(top, "vision_config"), NULL, NULL}};
-	const char *activation = c->family == FAMILY_QWEN3_VL ? "gelu_pytorch_tanh" : "silu", *wanted = activation;
+	const char *activation = c->family == FAMILY_QWEN3_VL ? "gelu_pytorch_tanh" : "silu",
+		   *wanted = activation;
 	struct vision_config *v = &c->vision;
 	unsigned channels = 3;
 
@@ -168,50 +181,67 @@ static enum rc read_vision(struct model_config *c, const struct json_place *top,
 	v->temporal = v->merge = 2;
 	v->out = c->text.hidden;
 	if (json_place_size(&place, "depth", true, 1, VISION_BLOCKS_MAX, &v->depth, err) != RC_OK ||
-		json_place_size(&place, "hidden_size", true, 8, SIZE_LIMIT, &v->hidden, err) != RC_OK ||
-		json_place_size(&place, "num_heads", true, 1, 1024, &v->heads, err) != RC_OK ||
-		json_place_size(&place, "intermediate_size", true, 1, SIZE_LIMIT, &v->intermediate, err) != RC_OK ||
-		json_place_size(&place, "patch_size", false, 1, 256, &v->patch, err) != RC_OK ||
-		json_place_size(&place, "temporal_patch_size", false, 1, 16, &v->temporal, err) != RC_OK ||
-		json_place_size(&place, "spatial_merge_size", false, 1, 16, &v->merge, err) != RC_OK ||
-		json_place_size(&place, "out_hidden_size", false, 1, SIZE_LIMIT, &v->out, err) != RC_OK ||
-		json_place_size(&place, "in_channels", false, 1, 16, &channels, err) != RC_OK ||
-		json_place_size(&place, "in_chans", false, 1, 16, &channels, err) != RC_OK ||
-		json_place_string(&place, "hidden_act", false, &activation, err) != RC_OK)
+	    json_place_size(&place, "hidden_size", true, 8, SIZE_LIMIT, &v->hidden, err) != RC_OK ||
+	    json_place_size(&place, "num_heads", true, 1, 1024, &v->heads, err) != RC_OK ||
+	    json_place_size(&place, "intermediate_size", true, 1, SIZE_LIMIT, &v->intermediate,
+			    err) != RC_OK ||
+	    json_place_size(&place, "patch_size", false, 1, 256, &v->patch, err) != RC_OK ||
+	    json_place_size(&place, "temporal_patch_size", false, 1, 16, &v->temporal, err) !=
+		    RC_OK ||
+	    json_place_size(&place, "spatial_merge_size", false, 1, 16, &v->merge, err) != RC_OK ||
+	    json_place_size(&place, "out_hidden_size", false, 1, SIZE_LIMIT, &v->out, err) !=
+		    RC_OK ||
+	    json_place_size(&place, "in_channels", false, 1, 16, &channels, err) != RC_OK ||
+	    json_place_size(&place, "in_chans", false, 1, 16, &channels, err) != RC_OK ||
+	    json_place_string(&place, "hidden_act", false, &activation, err) != RC_OK)
 		return RC_FATAL;
 	if (v->out != c->text.hidden)
-		return wrong(top, err, "out_hidden_size of vision_config is not the hidden_size of the language model");
+		return wrong(top, err,
+			     "out_hidden_size of vision_config is not the hidden_size of the "
+			     "language model");
 	if (v->hidden % v->heads || v->hidden / v->heads % 8 || v->hidden / v->heads > 256)
-		return wrong(top, err, "hidden_size / num_heads of vision_config is not a multiple of 8 up to 256");
+		return wrong(top, err,
+			     "hidden_size / num_heads of vision_config is not a multiple of 8 up "
+			     "to 256");
 	if (strcmp(activation, wanted) != 0)
-		return err_set(err, RC_FATAL, "model-config", "%.200s: hidden_act of vision_config is not %s", top->file, wanted);
+		return err_set(err, RC_FATAL, "model-config",
+			       "%.200s: hidden_act of vision_config is not %s", top->file, wanted);
 	if (channels != 3)
 		return wrong(top, err, "the vision tower does not read three channels");
-	if (json_place_size(top, "image_token_id", true, 0, c->text.vocab - 1, &c->image_token, err) != RC_OK ||
-		json_place_size(top, "vision_start_token_id", true, 0, c->text.vocab - 1, &c->vision_start, err) != RC_OK ||
-		json_place_size(top, "vision_end_token_id", true, 0, c->text.vocab - 1, &c->vision_end, err) != RC_OK)
+	if (json_place_size(top, "image_token_id", true, 0, c->text.vocab - 1, &c->image_token,
+			    err) != RC_OK ||
+	    json_place_size(top, "vision_start_token_id", true, 0, c->text.vocab - 1,
+			    &c->vision_start, err) != RC_OK ||
+	    json_place_size(top, "vision_end_token_id", true, 0, c->text.vocab - 1, &c->vision_end,
+			    err) != RC_OK)
 		return RC_FATAL;
-	return c->family == FAMILY_QWEN3_VL ? read_vision_qwen3(v, &place, err) : read_vision_qwen2_5(v, &place, err);
+	return c->family == FAMILY_QWEN3_VL ? read_vision_qwen3(v, &place, err)
+					    : read_vision_qwen2_5(v, &place, err);
 }
 
-static enum rc read_config(struct model_config *c, const json_t *root, const char *file, struct err *err)
+static enum rc read_config(struct model_config *c, const json_t *root, const char *file,
+			   struct err *err)
 {
 	const json_t *text = json_object_get(root, "text_config");
 	struct json_place top = {file, {root, NULL, NULL}}, place = {file, {root, NULL, NULL}};
 
-	*c = (struct model_config){.generation = {.temperature = 1, .top_p = 1, .repetition_penalty = 1}};
+	*c = (struct model_config){
+		.generation = {.temperature = 1, .top_p = 1, .repetition_penalty = 1}};
 	if (read_family(c, &top, err) != RC_OK)
 		return RC_FATAL;
 	if (json_place_get(&top, "quantization_config"))
-		return wrong(&top, err, "quantization_config: quantised weights are not supported for this architecture");
+		return wrong(&top, err,
+			     "quantization_config: quantised weights are not supported for this "
+			     "architecture");
 	if (json_is_object(text)) {
 		place.objects[0] = text;
 		place.objects[1] = root;
 	}
 	if (read_text(c, &place, err) != RC_OK)
 		return RC_FATAL;
-	if (json_place_sizes(&place, "eos_token_id", false, c->text.vocab - 1, ARRAY_SIZE(c->generation.eos),
-			c->generation.eos, &c->generation.eos_count, err) != RC_OK)
+	if (json_place_sizes(&place, "eos_token_id", false, c->text.vocab - 1,
+			     ARRAY_SIZE(c->generation.eos), c->generation.eos,
+			     &c->generation.eos_count, err) != RC_OK)
 		return RC_FATAL;
 	return c->family == FAMILY_QWEN3 ? RC_OK : read_vision(c, &top, err);
 }
@@ -226,20 +256,23 @@ static enum rc read_generation(struct model_config *c, const char *folder, struc
 	if (rc != RC_OK || !root)
 		return rc;
 	struct json_place place = {"generation_config.json", {root, NULL, NULL}};
-	if (json_place_sizes(&place, "eos_token_id", false, c->text.vocab - 1, ARRAY_SIZE(g->eos), g->eos, &g->eos_count,
-			err) != RC_OK ||
-		json_place_bool(&place, "do_sample", &g->sample, err) != RC_OK ||
-		json_place_size(&place, "top_k", false, 0, VOCAB_LIMIT, &g->top_k, err) != RC_OK ||
-		json_place_number(&place, "temperature", false, 0, 100, &g->temperature, err) != RC_OK ||
-		json_place_number(&place, "top_p", false, 0, 1, &g->top_p, err) != RC_OK ||
-		json_place_number(&place, "min_p", false, 0, 1, &g->min_p, err) != RC_OK ||
-		json_place_number(&place, "repetition_penalty", false, 0.01, 100, &g->repetition_penalty, err) != RC_OK)
+	if (json_place_sizes(&place, "eos_token_id", false, c->text.vocab - 1, ARRAY_SIZE(g->eos),
+			     g->eos, &g->eos_count, err) != RC_OK ||
+	    json_place_bool(&place, "do_sample", &g->sample, err) != RC_OK ||
+	    json_place_size(&place, "top_k", false, 0, VOCAB_LIMIT, &g->top_k, err) != RC_OK ||
+	    json_place_number(&place, "temperature", false, 0, 100, &g->temperature, err) !=
+		    RC_OK ||
+	    json_place_number(&place, "top_p", false, 0, 1, &g->top_p, err) != RC_OK ||
+	    json_place_number(&place, "min_p", false, 0, 1, &g->min_p, err) != RC_OK ||
+	    json_place_number(&place, "repetition_penalty", false, 0.01, 100,
+			      &g->repetition_penalty, err) != RC_OK)
 		rc = RC_FATAL;
 	json_decref(root);
 	return rc;
 }
 
-static enum rc read_triple(const struct json_place *place, const char *key, double min, float *out, struct err *err)
+static enum rc read_triple(const struct json_place *place, const char *key, double min, float *out,
+			   struct err *err)
 {
 	const json_t *list = json_place_get(place, key);
 
@@ -248,15 +281,17 @@ static enum rc read_triple(const struct json_place *place, const char *key, doub
 	for (unsigned i = 0; i < 3; i++) {
 		const json_t *item = json_array_get(list, i);
 
-		if (json_array_size(list) != 3 || !json_is_number(item) || !(json_number_value(item) >= min) ||
-			json_number_value(item) > 1000)
-			return err_set(err, RC_FATAL, "model-config", "%s: %s is not three numbers", place->file, key);
+		if (json_array_size(list) != 3 || !json_is_number(item) ||
+		    !(json_number_value(item) >= min) || json_number_value(item) > 1000)
+			return err_set(err, RC_FATAL, "model-config", "%s: %s is not three numbers",
+				       place->file, key);
 		out[i] = (float)json_number_value(item);
 	}
 	return RC_OK;
 }
 
-static enum rc read_pixels(const struct json_place *place, const char *key, uint64_t *out, struct err *err)
+static enum rc read_pixels(const struct json_place *place, const char *key, uint64_t *out,
+			   struct err *err)
 {
 	double n = (double)*out;
 
@@ -271,23 +306,26 @@ static enum rc read_image(struct model_config *c, const struct json_place *place
 	struct json_place size = {place->file, {json_place_get(place, "size"), NULL, NULL}};
 	struct image_config *i = &c->image;
 	const char *type = "";
-	unsigned resample = 3, patch = c->vision.patch, merge = c->vision.merge, temporal = c->vision.temporal;
+	unsigned resample = 3, patch = c->vision.patch, merge = c->vision.merge,
+		 temporal = c->vision.temporal;
 
 	/* size holds areas, not sides, whatever its keys are called. */
 	if (read_pixels(&size, "shortest_edge", &i->min_pixels, err) != RC_OK ||
-		read_pixels(&size, "longest_edge", &i->max_pixels, err) != RC_OK ||
-		read_pixels(place, "min_pixels", &i->min_pixels, err) != RC_OK ||
-		read_pixels(place, "max_pixels", &i->max_pixels, err) != RC_OK ||
-		read_triple(place, "image_mean", -1000, i->mean, err) != RC_OK ||
-		read_triple(place, "image_std", 1e-6, i->std, err) != RC_OK ||
-		json_place_size(place, "patch_size", false, 1, 256, &patch, err) != RC_OK ||
-		json_place_size(place, "merge_size", false, 1, 16, &merge, err) != RC_OK ||
-		json_place_size(place, "temporal_patch_size", false, 1, 16, &temporal, err) != RC_OK ||
-		json_place_size(place, "resample", false, 0, 5, &resample, err) != RC_OK ||
-		json_place_string(place, "image_processor_type", false, &type, err) != RC_OK)
+	    read_pixels(&size, "longest_edge", &i->max_pixels, err) != RC_OK ||
+	    read_pixels(place, "min_pixels", &i->min_pixels, err) != RC_OK ||
+	    read_pixels(place, "max_pixels", &i->max_pixels, err) != RC_OK ||
+	    read_triple(place, "image_mean", -1000, i->mean, err) != RC_OK ||
+	    read_triple(place, "image_std", 1e-6, i->std, err) != RC_OK ||
+	    json_place_size(place, "patch_size", false, 1, 256, &patch, err) != RC_OK ||
+	    json_place_size(place, "merge_size", false, 1, 16, &merge, err) != RC_OK ||
+	    json_place_size(place, "temporal_patch_size", false, 1, 16, &temporal, err) != RC_OK ||
+	    json_place_size(place, "resample", false, 0, 5, &resample, err) != RC_OK ||
+	    json_place_string(place, "image_processor_type", false, &type, err) != RC_OK)
 		return RC_FATAL;
 	if (patch != c->vision.patch || merge != c->vision.merge || temporal != c->vision.temporal)
-		return wrong(place, err, "patch_size, merge_size or temporal_patch_size differ from vision_config");
+		return wrong(
+			place, err,
+			"patch_size, merge_size or temporal_patch_size differ from vision_config");
 	if (resample != 3)
 		return wrong(place, err, "resample is not 3 (bicubic)");
 	if (i->min_pixels > i->max_pixels)
@@ -296,7 +334,8 @@ static enum rc read_image(struct model_config *c, const struct json_place *place
 	return RC_OK;
 }
 
-/* preprocessor_config.json, or image_processor of processor_config.json as transformers 5 saves it. */
+/* preprocessor_config.json, or image_processor of processor_config.json as transformers 5 saves it.
+ */
 static enum rc read_preprocessor(struct model_config *c, const char *folder, struct err *err)
 {
 	static const float clip_mean[] = {0.48145466f, 0.4578275f, 0.40821073f};
@@ -317,10 +356,12 @@ static enum rc read_preprocessor(struct model_config *c, const char *folder, str
 		rc = json_file_load(folder, file, JSON_FILE_OPTIONAL, &root, err);
 	}
 	if (rc == RC_OK && !root)
-		rc = err_set(err, RC_FATAL, "model-incomplete", "%.300s has no preprocessor_config.json", folder);
+		rc = err_set(err, RC_FATAL, "model-incomplete",
+			     "%.300s has no preprocessor_config.json", folder);
 	if (rc == RC_OK) {
 		const json_t *inner = json_object_get(root, "image_processor");
-		struct json_place place = {file, {json_is_object(inner) ? inner : root, NULL, NULL}};
+		struct json_place place = {file,
+					   {json_is_object(inner) ? inner : root, NULL, NULL}};
 
 		rc = read_image(c, &place, err);
 	}

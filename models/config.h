@@ -4,9 +4,9 @@
  * say, checked, in one spelling.
  *
  * Both spellings of transformers 4 and 5 are read: fields of the language model at the top level or
- * in text_config, rope_theta and rope_scaling or rope_parameters. Whatever this engine would have to
- * know to compute the right numbers, and does not (another rope type, a sliding window, quantised
- * weights), is an error and never ignored.
+ * in text_config, rope_theta and rope_scaling or rope_parameters. Whatever this engine would have
+ * to know to compute the right numbers, and does not (another rope type, a sliding window,
+ * quantised weights), is an error and never ignored.
  */
 #ifndef MODELS_CONFIG_H
 #define MODELS_CONFIG_H
@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 enum family {
-	FAMILY_QWEN3,      /* text alone */
+	FAMILY_QWEN3,	   /* text alone */
 	FAMILY_QWEN2_5_VL, /* Nanonets-OCR2-3B, Nanonets-OCR-s */
 	FAMILY_QWEN3_VL,   /* Qwen3-VL dense, Chandra 1 */
 };
@@ -26,7 +26,8 @@ struct text_config {
 	unsigned hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, max_positions;
 	float eps;
 	double rope_theta;
-	unsigned mrope[3];      /* rope frequencies of the time, row and column axes; all 0: plain rope */
+	unsigned
+		mrope[3]; /* rope frequencies of the time, row and column axes; all 0: plain rope */
 	bool mrope_interleaved; /* T H W T H W ... instead of T..., H..., W... */
 	bool qkv_bias, qk_norm, tied;
 };
@@ -36,14 +37,15 @@ enum { VISION_BLOCKS_MAX = 256 };
 struct vision_config {
 	unsigned depth; /* 0: no vision tower */
 	unsigned hidden, heads, intermediate;
-	unsigned patch;     /* pixels a side */
-	unsigned temporal;  /* frames a patch; a page is repeated */
-	unsigned merge;     /* patches a side that make one token */
-	unsigned out;       /* = text hidden */
-	unsigned window;    /* Qwen2.5: pixels a side */
-	unsigned positions; /* Qwen3: side of the learned grid of positions */
-	bool full[VISION_BLOCKS_MAX];   /* Qwen2.5: blocks that attend to the whole page */
-	unsigned deepstack[8], deepstacks; /* Qwen3: blocks whose output goes to the first text layers */
+	unsigned patch;		      /* pixels a side */
+	unsigned temporal;	      /* frames a patch; a page is repeated */
+	unsigned merge;		      /* patches a side that make one token */
+	unsigned out;		      /* = text hidden */
+	unsigned window;	      /* Qwen2.5: pixels a side */
+	unsigned positions;	      /* Qwen3: side of the learned grid of positions */
+	bool full[VISION_BLOCKS_MAX]; /* Qwen2.5: blocks that attend to the whole page */
+	unsigned deepstack[8],
+		deepstacks; /* Qwen3: blocks whose output goes to the first text layers */
 };
 
 struct image_config {

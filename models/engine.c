@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The scheduler. A sequence knows its tokens (prompt, then output) and how many of them have keys and
- * values in its blocks ("computed"); the rest is work. Everything else follows from the two numbers:
- * a sequence that lost its blocks has computed 0 and simply computes again.
+ * The scheduler. A sequence knows its tokens (prompt, then output) and how many of them have keys
+ * and values in its blocks ("computed"); the rest is work. Everything else follows from the two
+ * numbers: a sequence that lost its blocks has computed 0 and simply computes again.
  *
  * Invariant: blocks of a running sequence cover exactly its computed tokens, rounded up.
  */
@@ -19,12 +19,12 @@
 struct sequence {
 	struct sequence *next; /* in its queue, oldest first */
 	struct engine_request request;
-	unsigned *tokens;   /* prompt and output */
-	unsigned *position; /* of the prompt's tokens, three each */
-	unsigned base;      /* position of the first generated token */
+	unsigned *tokens;	/* prompt and output */
+	unsigned *position;	/* of the prompt's tokens, three each */
+	unsigned base;		/* position of the first generated token */
 	size_t count, computed; /* tokens known, and those with keys and values */
-	size_t planned;         /* tokens that this step computes */
-	size_t published;       /* blocks */
+	size_t planned;		/* tokens that this step computes */
+	size_t published;	/* blocks */
 	struct text_sequence blocks;
 	struct cache_key *keys; /* of the prompt's full blocks */
 	float *log_probabilities;
@@ -53,7 +53,7 @@ struct engine {
 	struct queue waiting, running, finished;
 	struct text_row *rows;
 	struct owner *owners; /* [sequences] */
-	float *logits;        /* [sequences][vocab] */
+	float *logits;	      /* [sequences][vocab] */
 	struct engine_load load;
 };
 
@@ -104,8 +104,8 @@ static void queue_free(struct queue *q)
 	}
 }
 
-enum rc engine_open(struct engine **out, struct model *model, struct pool *pool, const struct engine_options *options,
-	struct err *err)
+enum rc engine_open(struct engine **out, struct model *model, struct pool *pool,
+		    const struct engine_options *options, struct err *err)
 {
 	struct engine *e = xcalloc(1, sizeof(*e));
 	size_t vocab = model->config.text.vocab;
@@ -118,8 +118,8 @@ enum rc engine_open(struct engine **out, struct model *model, struct pool *pool,
 	e->options.sequences = (unsigned)min_u64(max_u64(options->sequences, 1), TEXT_ROWS_MAX - 1);
 	if (!options->vocab || options->vocab > vocab)
 		e->options.vocab = (unsigned)vocab;
-	if (cache_open(&e->cache, text_block_size(model->text), options->cache_size / text_block_size(model->text), err) !=
-		RC_OK) {
+	if (cache_open(&e->cache, text_block_size(model->text),
+		       options->cache_size / text_block_size(model->text), err) != RC_OK) {
 		free(e);
 		return RC_FATAL;
 	}
@@ -188,7 +188,8 @@ static void make_keys(struct sequence *s)
 			uint64_t what[2] = {page != NULL, page ? at : s->tokens[i]};
 
 			sha256_update(&hash, sizeof(what), (const uint8_t *)what);
-			sha256_update(&hash, 3 * sizeof(unsigned), (const uint8_t *)(s->position + 3 * i));
+			sha256_update(&hash, 3 * sizeof(unsigned),
+				      (const uint8_t *)(s->position + 3 * i));
 			if (page)
 				sha256_update(&hash, sizeof(page->digest), page->digest);
 		}
@@ -203,13 +204,16 @@ enum rc engine_add(struct engine *e, const struct engine_request *r, struct err 
 	struct sequence *s;
 
 	if (!r->prompt_count || !r->most)
-		return err_set(err, RC_FAILED, "prompt-empty", "a request without a prompt, or for no tokens");
+		return err_set(err, RC_FAILED, "prompt-empty",
+			       "a request without a prompt, or for no tokens");
 	if (total > e->model->config.text.max_positions)
-		return err_set(err, RC_FAILED, "limit:context", "%zu tokens to read and %zu to write are more than the model's %u",
-			r->prompt_count, r->most, e->model->config.text.max_positions);
+		return err_set(err, RC_FAILED, "limit:context",
+			       "%zu tokens to read and %zu to write are more than the model's %u",
+			       r->prompt_count, r->most, e->model->config.text.max_positions);
 	if (blocks > cache_blocks(e->cache))
-		return err_set(err, RC_FAILED, "limit:cache", "%zu tokens do not fit into the cache of %zu", total,
-			cache_blocks(e->cache) * KV_PAGE);
+		return err_set(err, RC_FAILED, "limit:cache",
+			       "%zu tokens do not fit into the cache of %zu", total,
+			       cache_blocks(e->cache) * KV_PAGE);
 	s = xcalloc(1, sizeof(*s));
 	s->request = *r;
 	s->request.prompt = NULL; /* ours is in tokens */
@@ -254,16 +258,17 @@ static void share_prefix(struct engine *e, struct sequence *s)
 	e->load.shared_tokens += s->computed;
 }
 
-/* Start waiting sequences while their prompts find room. The first always may: it has the cache alone
- * if need be. */
+/* Start waiting sequences while their prompts find room. The first always may: it has the cache
+ * alone if need be. */
 static void admit(struct engine *e)
 {
 	while (e->waiting.first && e->running.count < e->options.sequences) {
 		struct sequence *s = e->waiting.first;
 
 		share_prefix(e, s);
-		if (e->running.count &&
-			cache_free_blocks(e->cache) < s->count / KV_PAGE + 1 - s->blocks.count + e->running.count) {
+		if (e->running.count && cache_free_blocks(e->cache) < s->count / KV_PAGE + 1 -
+									      s->blocks.count +
+									      e->running.count) {
 			e->load.shared_tokens -= s->computed;
 			give_back(e, s);
 			return;
@@ -362,8 +367,9 @@ static void choose(void *arg, size_t i, unsigned thread)
 	struct owner *o = &e->owners[i];
 	struct sequence *s = o->sequence;
 
-	o->choice = sampler_choose(e->samplers[thread], e->logits + i * e->model->config.text.vocab, e->options.vocab,
-		&s->request.sampling, s->tokens, s->count, s->count - s->request.prompt_count);
+	o->choice = sampler_choose(e->samplers[thread], e->logits + i * e->model->config.text.vocab,
+				   e->options.vocab, &s->request.sampling, s->tokens, s->count,
+				   s->count - s->request.prompt_count);
 }
 
 static void finish(struct engine *e, struct sequence *s, enum engine_finish why)
@@ -412,7 +418,7 @@ static void accept(struct engine *e, struct sequence *s, const struct choice *c)
 	s->log_probabilities[made++] = c->log_probability;
 	e->load.generated_tokens++;
 	if (!s->request.endless &&
-		repetition_add(&s->repetition, s->tokens + s->request.prompt_count, made, &s->period))
+	    repetition_add(&s->repetition, s->tokens + s->request.prompt_count, made, &s->period))
 		finish(e, s, ENGINE_REPETITION);
 	else if (made == s->request.most)
 		finish(e, s, ENGINE_LENGTH);

@@ -4,9 +4,10 @@
  * room for the next at once.
  *
  * A step is one pass through the language model over up to TEXT_ROWS_MAX rows: one row of each
- * sequence that generates, and pieces of the prompts that are not read yet, first come first served.
- * Keys and values are given out block by block as sequences grow; when none is left, the sequence
- * that came last gives its blocks back and starts again later, with the same result to the bit.
+ * sequence that generates, and pieces of the prompts that are not read yet, first come first
+ * served. Keys and values are given out block by block as sequences grow; when none is left, the
+ * sequence that came last gives its blocks back and starts again later, with the same result to the
+ * bit.
  */
 #ifndef MODELS_ENGINE_H
 #define MODELS_ENGINE_H
@@ -19,7 +20,7 @@ struct engine;
 struct engine_options {
 	size_t cache_size;  /* bytes for keys and values */
 	unsigned sequences; /* side by side */
-	unsigned vocab;     /* tokens the tokenizer has: rows beyond it are padding, never chosen */
+	unsigned vocab;	    /* tokens the tokenizer has: rows beyond it are padding, never chosen */
 };
 
 /* What a page's tokens take instead of embeddings. All memory is the caller's. */
@@ -27,7 +28,8 @@ struct engine_page {
 	struct model_page place;
 	const float *embeddings;
 	const float *deepstack[8];
-	unsigned char digest[32]; /* SHA-256 of the patches: equal pages share their keys and values */
+	unsigned char
+		digest[32]; /* SHA-256 of the patches: equal pages share their keys and values */
 };
 
 struct engine_request {
@@ -37,8 +39,8 @@ struct engine_request {
 	const struct engine_page *pages; /* in the prompt's order; stay until the result is taken */
 	size_t page_count;
 	struct sampling sampling;
-	size_t most;     /* tokens at most */
-	bool endless;    /* go on behind the end-of-text tokens: for measuring */
+	size_t most;  /* tokens at most */
+	bool endless; /* go on behind the end-of-text tokens: for measuring */
 };
 
 enum engine_finish {
@@ -51,13 +53,14 @@ enum engine_finish {
 struct engine_result {
 	uint64_t id;
 	enum engine_finish finish;
-	unsigned *tokens;         /* without the end-of-text token; the caller frees both */
+	unsigned *tokens;	  /* without the end-of-text token; the caller frees both */
 	float *log_probabilities; /* one a token, as the model has them */
 	size_t count;
 	unsigned period; /* ENGINE_REPETITION: tokens in the loop */
 };
 
-enum rc engine_open(struct engine **, struct model *, struct pool *, const struct engine_options *, struct err *);
+enum rc engine_open(struct engine **, struct model *, struct pool *, const struct engine_options *,
+		    struct err *);
 void engine_close(struct engine *);
 
 /* RC_FAILED: the request can never run (longer than the model's positions, or than the cache). */

@@ -17,15 +17,16 @@
 #define DEPTH_MAX 200
 
 static const char *const tags[] = {
-	"math",	  "br",	   "i",	    "b",     "u",     "del",   "sup",	"sub",	  "table", "tr",
-	"td",	  "p",	   "th",    "div",   "pre",   "h1",    "h2",	"h3",	  "h4",	   "h5",
-	"h6",	  "ul",	   "ol",    "li",    "input", "span",  "img",	"hr",	  "thead", "tbody",
-	"tfoot",  "small", "caption", "strong", "em", "big",   "code",	"chem",
+	"math",	 "br",	  "i",	     "b",      "u",	"del",	"sup",	"sub",	"table", "tr",
+	"td",	 "p",	  "th",	     "div",    "pre",	"h1",	"h2",	"h3",	"h4",	 "h5",
+	"h6",	 "ul",	  "ol",	     "li",     "input", "span", "img",	"hr",	"thead", "tbody",
+	"tfoot", "small", "caption", "strong", "em",	"big",	"code", "chem",
 };
 static const char *const attributes[] = {
-	"colspan", "rowspan", "display", "checked", "type", "border", "value", "alt", "align", "start",
+	"colspan", "rowspan", "display", "checked", "type",
+	"border",  "value",   "alt",	 "align",   "start",
 };
-static const char *const single[] = { "br", "hr", "img", "input" };
+static const char *const single[] = {"br", "hr", "img", "input"};
 
 static bool listed(const char *const *list, size_t n, const char *word)
 {
@@ -35,7 +36,8 @@ static bool listed(const char *const *list, size_t n, const char *word)
 	return false;
 }
 
-/* The tag's name, also of one that HTML does not know, in small letters; "" when it is not listed. */
+/* The tag's name, also of one that HTML does not know, in small letters; "" when it is not listed.
+ */
 static const char *name_of(const GumboNode *node, char name[16])
 {
 	GumboStringPiece piece = node->v.element.original_tag;
@@ -47,7 +49,9 @@ static const char *name_of(const GumboNode *node, char name[16])
 	} else {
 		gumbo_tag_from_original_text(&piece);
 		for (; piece.data && n < piece.length && n < 15; n++)
-			name[n] = (char)(piece.data[n] >= 'A' && piece.data[n] <= 'Z' ? piece.data[n] + 32 : piece.data[n]);
+			name[n] = (char)(piece.data[n] >= 'A' && piece.data[n] <= 'Z'
+						 ? piece.data[n] + 32
+						 : piece.data[n]);
 		name[n] = '\0';
 	}
 	return listed(tags, ARRAY_SIZE(tags), name) ? name : "";
@@ -66,7 +70,9 @@ static const GumboVector *children_of(const GumboNode *node)
 
 	if (node->type == GUMBO_NODE_DOCUMENT)
 		return &node->v.document.children;
-	return node->type == GUMBO_NODE_ELEMENT || node->type == GUMBO_NODE_TEMPLATE ? &node->v.element.children : &none;
+	return node->type == GUMBO_NODE_ELEMENT || node->type == GUMBO_NODE_TEMPLATE
+		       ? &node->v.element.children
+		       : &none;
 }
 
 static bool is_text(const GumboNode *node)
@@ -111,7 +117,8 @@ static void write_node(struct buf *out, const GumboNode *node, unsigned depth)
 		escape(out, node->v.text.text);
 		return;
 	}
-	if ((node->type != GUMBO_NODE_ELEMENT && node->type != GUMBO_NODE_TEMPLATE) || depth > DEPTH_MAX)
+	if ((node->type != GUMBO_NODE_ELEMENT && node->type != GUMBO_NODE_TEMPLATE) ||
+	    depth > DEPTH_MAX)
 		return;
 	name = name_of(node, storage);
 	if (node->v.element.tag == GUMBO_TAG_SCRIPT || node->v.element.tag == GUMBO_TAG_STYLE)
@@ -246,7 +253,7 @@ static void add_math(struct markdown *m, const GumboNode *node)
 
 static void add_list(struct markdown *m, const GumboNode *node, bool number, unsigned depth)
 {
-	struct markdown sub = { .out = m->out, .number = number, .item = 1 };
+	struct markdown sub = {.out = m->out, .number = number, .item = 1};
 
 	snprintf(sub.indent, sizeof(sub.indent), "%s", m->indent);
 	begin_block(m);
@@ -320,7 +327,8 @@ static void add_heading(struct markdown *m, const GumboNode *node, unsigned leve
 	begin_block(m);
 }
 
-static bool inline_element(struct markdown *m, const GumboNode *node, const char *name, unsigned depth)
+static bool inline_element(struct markdown *m, const GumboNode *node, const char *name,
+			   unsigned depth)
 {
 	if (!strcmp(name, "b") || !strcmp(name, "strong"))
 		around(m, "**", node, depth);
@@ -328,7 +336,8 @@ static bool inline_element(struct markdown *m, const GumboNode *node, const char
 		around(m, "*", node, depth);
 	else if (!strcmp(name, "del"))
 		around(m, "~~", node, depth);
-	else if (!strcmp(name, "sup") || !strcmp(name, "sub") || !strcmp(name, "u") || !strcmp(name, "chem"))
+	else if (!strcmp(name, "sup") || !strcmp(name, "sub") || !strcmp(name, "u") ||
+		 !strcmp(name, "chem"))
 		tagged(m, name, node, depth);
 	else if (!strcmp(name, "br"))
 		buf_adds(m->out, at_line_start(m) ? "" : "  \n");
@@ -393,7 +402,7 @@ static void inside(struct markdown *m, const GumboNode *node, unsigned depth)
 
 void html_write_markdown(struct buf *out, const GumboNode *node)
 {
-	struct markdown m = { .out = out };
+	struct markdown m = {.out = out};
 
 	inside(&m, node, 0);
 	begin_line(&m);
@@ -401,7 +410,7 @@ void html_write_markdown(struct buf *out, const GumboNode *node)
 
 void html_write_markdown_node(struct buf *out, const GumboNode *node)
 {
-	struct markdown m = { .out = out };
+	struct markdown m = {.out = out};
 
 	one(&m, node, 0);
 }

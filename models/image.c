@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RATIO_MAX 200
+#define RATIO_MAX   200
 #define PILLOW_BITS 22
 
 void image_release(struct image *i)
@@ -55,7 +55,8 @@ static void filter_release(struct line_filter *f)
 }
 
 /* Weights as doubles first, each pixel's adding up to 1. */
-static double *exact_weights(struct line_filter *f, unsigned in, unsigned out, enum image_filter kind)
+static double *exact_weights(struct line_filter *f, unsigned in, unsigned out,
+			     enum image_filter kind)
 {
 	double (*shape)(double) = kind == IMAGE_LANCZOS_PILLOW ? lanczos : bicubic;
 	double scale = (double)in / out, stretch = scale < 1 ? 1 : scale;
@@ -76,8 +77,10 @@ static double *exact_weights(struct line_filter *f, unsigned in, unsigned out, e
 		f->first[i] = (unsigned)low;
 		f->taps[i] = (unsigned)(high - low);
 		for (unsigned k = 0; k < f->taps[i]; k++)
-			sum += w[k] = shape(((double)k + (double)low - centre + 0.5) * (1 / stretch));
-		/* Times the reciprocal, as Pillow has it: the last bit decides where a level is a tie. */
+			sum += w[k] =
+				shape(((double)k + (double)low - centre + 0.5) * (1 / stretch));
+		/* Times the reciprocal, as Pillow has it: the last bit decides where a level is a
+		 * tie. */
 		for (unsigned k = 0; sum != 0 && k < f->taps[i]; k++)
 			w[k] *= 1 / sum;
 	}
@@ -103,7 +106,8 @@ static bool filter_prepare(struct line_filter *f, unsigned in, unsigned out, enu
 	bool fine = weights && f->first && f->taps && f->weight;
 
 	if (fine) {
-		f->bits = kind == IMAGE_BICUBIC_TORCH ? torch_bits(weights, out * f->most) : PILLOW_BITS;
+		f->bits = kind == IMAGE_BICUBIC_TORCH ? torch_bits(weights, out * f->most)
+						      : PILLOW_BITS;
 		for (size_t i = 0; i < out * f->most; i++) {
 			double w = weights[i] * (double)(1 << f->bits);
 
@@ -184,31 +188,37 @@ static enum rc image_new(struct image *i, unsigned width, unsigned height, struc
 	if (checked_mul(width, height, &size) && checked_mul(size, 3, &size))
 		i->rgb = malloc(size + 1);
 	if (!i->rgb)
-		return err_set(err, RC_FATAL, "memory", "no memory for an image of %u x %u", width, height);
+		return err_set(err, RC_FATAL, "memory", "no memory for an image of %u x %u", width,
+			       height);
 	return RC_OK;
 }
 
-enum rc image_resize(const struct image *in, unsigned width, unsigned height, enum image_filter kind, struct pool *pool,
-	struct image *out, struct err *err)
+enum rc image_resize(const struct image *in, unsigned width, unsigned height,
+		     enum image_filter kind, struct pool *pool, struct image *out, struct err *err)
 {
 	struct line_filter h = {0}, v = {0};
 	struct image middle = {0};
 	enum rc rc = RC_FATAL;
 
 	*out = (struct image){0};
-	if (image_new(&middle, width, in->height, err) != RC_OK || image_new(out, width, height, err) != RC_OK)
+	if (image_new(&middle, width, in->height, err) != RC_OK ||
+	    image_new(out, width, height, err) != RC_OK)
 		goto out;
-	if (!filter_prepare(&h, in->width, width, kind) || !filter_prepare(&v, in->height, height, kind)) {
-		err_set(err, RC_FATAL, "memory", "no memory for an image of %u x %u", width, height);
+	if (!filter_prepare(&h, in->width, width, kind) ||
+	    !filter_prepare(&v, in->height, height, kind)) {
+		err_set(err, RC_FATAL, "memory", "no memory for an image of %u x %u", width,
+			height);
 		goto out;
 	}
 	/* A pass that would change nothing is left out, as both references do. */
 	if (in->width != width)
-		pool_run(pool, across, &(struct pass){&h, in->rgb, middle.rgb, in->width, width}, in->height);
+		pool_run(pool, across, &(struct pass){&h, in->rgb, middle.rgb, in->width, width},
+			 in->height);
 	else
 		memcpy(middle.rgb, in->rgb, (size_t)width * in->height * 3);
 	if (in->height != height)
-		pool_run(pool, down, &(struct pass){&v, middle.rgb, out->rgb, width, width}, height);
+		pool_run(pool, down, &(struct pass){&v, middle.rgb, out->rgb, width, width},
+			 height);
 	else
 		memcpy(out->rgb, middle.rgb, (size_t)width * height * 3);
 	rc = RC_OK;
@@ -226,17 +236,21 @@ static unsigned multiple(double x, unsigned factor)
 	return x < factor ? factor : (unsigned)x / factor * factor;
 }
 
-enum rc image_fit(const struct model_config *c, unsigned width, unsigned height, unsigned *fit_width,
-	unsigned *fit_height, struct err *err)
+enum rc image_fit(const struct model_config *c, unsigned width, unsigned height,
+		  unsigned *fit_width, unsigned *fit_height, struct err *err)
 {
 	unsigned factor = c->vision.patch * c->vision.merge;
-	double area = (double)width * height, most = (double)c->image.max_pixels, least = (double)c->image.min_pixels;
+	double area = (double)width * height, most = (double)c->image.max_pixels,
+	       least = (double)c->image.min_pixels;
 	/* Half to even, as Python rounds. */
-	double w = nearbyint((double)width / factor) * factor, h = nearbyint((double)height / factor) * factor;
+	double w = nearbyint((double)width / factor) * factor,
+	       h = nearbyint((double)height / factor) * factor;
 
-	if (!width || !height || (double)max_u64(width, height) / (double)min_u64(width, height) > RATIO_MAX)
-		return err_set(err, RC_FAILED, "limit:aspect", "a page of %u x %u: one side is more than %d times the other",
-			width, height, RATIO_MAX);
+	if (!width || !height ||
+	    (double)max_u64(width, height) / (double)min_u64(width, height) > RATIO_MAX)
+		return err_set(err, RC_FAILED, "limit:aspect",
+			       "a page of %u x %u: one side is more than %d times the other", width,
+			       height, RATIO_MAX);
 	w = fmax(w, factor);
 	h = fmax(h, factor);
 	*fit_width = (unsigned)w;
@@ -278,10 +292,13 @@ static void cut_patch(void *arg, size_t i, unsigned thread)
 		float *first = to;
 
 		for (unsigned y = 0; y < v->patch; y++) {
-			const unsigned char *from = cut->image->rgb + ((top + y) * cut->image->width + left) * 3 + channel;
+			const unsigned char *from = cut->image->rgb +
+						    ((top + y) * cut->image->width + left) * 3 +
+						    channel;
 
 			for (unsigned x = 0; x < v->patch; x++)
-				*to++ = ((float)from[3 * x] - cut->offset[channel]) / cut->scale[channel];
+				*to++ = ((float)from[3 * x] - cut->offset[channel]) /
+					cut->scale[channel];
 		}
 		/* A still page is a film whose frames are all the same. */
 		for (unsigned t = 1; t < v->temporal; t++, to += square)
@@ -289,8 +306,8 @@ static void cut_patch(void *arg, size_t i, unsigned thread)
 	}
 }
 
-enum rc image_patches(const struct model_config *c, const struct image *in, struct pool *pool, float **patches,
-	unsigned *rows, unsigned *columns, struct err *err)
+enum rc image_patches(const struct model_config *c, const struct image *in, struct pool *pool,
+		      float **patches, unsigned *rows, unsigned *columns, struct err *err)
 {
 	const struct vision_config *v = &c->vision;
 	struct cut cut = {.c = c};
@@ -301,16 +318,19 @@ enum rc image_patches(const struct model_config *c, const struct image *in, stru
 	*patches = NULL;
 	rc = image_fit(c, in->width, in->height, &width, &height, err);
 	if (rc == RC_OK)
-		rc = image_resize(in, width, height, c->image.fast ? IMAGE_BICUBIC_TORCH : IMAGE_BICUBIC_PILLOW, pool,
-			&fitted, err);
+		rc = image_resize(in, width, height,
+				  c->image.fast ? IMAGE_BICUBIC_TORCH : IMAGE_BICUBIC_PILLOW, pool,
+				  &fitted, err);
 	if (rc != RC_OK)
 		return rc;
 	*rows = height / v->patch;
 	*columns = width / v->patch;
-	*patches = malloc((size_t)*rows * *columns * 3 * v->temporal * v->patch * v->patch * sizeof(float));
+	*patches = malloc((size_t)*rows * *columns * 3 * v->temporal * v->patch * v->patch *
+			  sizeof(float));
 	if (!*patches) {
 		image_release(&fitted);
-		return err_set(err, RC_FATAL, "memory", "no memory for the patches of %u x %u pixels", width, height);
+		return err_set(err, RC_FATAL, "memory",
+			       "no memory for the patches of %u x %u pixels", width, height);
 	}
 	cut.image = &fitted;
 	cut.patches = *patches;

@@ -6,8 +6,9 @@
  * Resizing is bit for bit what the reference does: Pillow's fixed-point resampling (src/libImaging/
  * Resample.c up to Pillow 12: 22 bits, first across, then down, 8 bits between; Pillow 13 turns the
  * passes round for some sizes, but no model was trained with it), or torchvision's on 8-bit tensors
- * (ATen's UpSampleKernel: the same with 16-bit coefficients). Sizes follow smart_resize of transformers'
- * Qwen2-VL image processor: sides are multiples of patch x merge, the area within limits.
+ * (ATen's UpSampleKernel: the same with 16-bit coefficients). Sizes follow smart_resize of
+ * transformers' Qwen2-VL image processor: sides are multiples of patch x merge, the area within
+ * limits.
  */
 #ifndef MODELS_IMAGE_H
 #define MODELS_IMAGE_H
@@ -29,21 +30,21 @@ enum image_filter {
 void image_release(struct image *);
 
 /* RC_FATAL: no memory. */
-enum rc image_resize(const struct image *, unsigned width, unsigned height, enum image_filter, struct pool *,
-	struct image *out, struct err *);
+enum rc image_resize(const struct image *, unsigned width, unsigned height, enum image_filter,
+		     struct pool *, struct image *out, struct err *);
 
 /*
  * The size a page is brought to. RC_FAILED when one side is more than 200 times the other, as the
  * reference refuses it.
  */
 enum rc image_fit(const struct model_config *, unsigned width, unsigned height, unsigned *fit_width,
-	unsigned *fit_height, struct err *);
+		  unsigned *fit_height, struct err *);
 
 /*
  * The whole way: resize, normalise, cut. *patches: [rows * columns][3][temporal][patch][patch], in
  * merge order (vision.h); the caller frees it.
  */
-enum rc image_patches(const struct model_config *, const struct image *, struct pool *, float **patches,
-	unsigned *rows, unsigned *columns, struct err *);
+enum rc image_patches(const struct model_config *, const struct image *, struct pool *,
+		      float **patches, unsigned *rows, unsigned *columns, struct err *);
 
 #endif

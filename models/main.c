@@ -2,9 +2,9 @@
  *
  * cloister-model: a recogniser that reads pages with a vision-language model.
  *
- * It speaks the airlock protocol (airlock.h). The sandbox is entered first, with nothing open but the
- * page folder: the model's files are somebody else's data and are read behind the locks, and threads
- * that start behind them are bound by them. Then hello, then requests.
+ * It speaks the airlock protocol (airlock.h). The sandbox is entered first, with nothing open but
+ * the page folder: the model's files are somebody else's data and are read behind the locks, and
+ * threads that start behind them are bound by them. Then hello, then requests.
  */
 #include "airlock.h"
 #include "bench.h"
@@ -33,7 +33,8 @@ static const char usage[] =
 	"\n"
 	"Reads airlock requests on standard input, writes results on standard output.\n"
 	"\n"
-	"  --model DIR      the model's folder, as downloaded: an absolute path, or a name beneath\n"
+	"  --model DIR      the model's folder, as downloaded: an absolute path, or a name "
+	"beneath\n"
 	"                   $CLOISTER_MODELS (default /models), such as nanonets/Nanonets-OCR2-3B\n"
 	"  --pages DIR      folder that the page files lie in\n"
 	"  --weights KIND   bf16 (default), int8 or f32\n"
@@ -58,7 +59,7 @@ static enum number weights_of(const char *word)
 	static const struct {
 		const char *word;
 		enum number number;
-	} kinds[] = { { "bf16", NUMBER_BF16 }, { "int8", NUMBER_INT8 }, { "f32", NUMBER_F32 } };
+	} kinds[] = {{"bf16", NUMBER_BF16}, {"int8", NUMBER_INT8}, {"f32", NUMBER_F32}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		if (!strcmp(word, kinds[i].word))
@@ -79,8 +80,10 @@ static uint64_t number_of(const char *option, const char *word, uint64_t max)
 static uint64_t size_of(const char *word)
 {
 	size_t len = strlen(word);
-	unsigned shift = len && strchr("kK", word[len - 1]) ? 10 : len && strchr("mM", word[len - 1]) ? 20 :
-			 len && strchr("gG", word[len - 1]) ? 30 : 0;
+	unsigned shift = len && strchr("kK", word[len - 1])   ? 10
+			 : len && strchr("mM", word[len - 1]) ? 20
+			 : len && strchr("gG", word[len - 1]) ? 30
+							      : 0;
 	char *digits = strndup(word, len - (shift != 0));
 	uint64_t n = number_of("--cache", digits, UINT64_MAX >> shift) << shift;
 
@@ -91,17 +94,23 @@ static uint64_t size_of(const char *word)
 static void options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct option table[] = {
-		{ "model", required_argument, NULL, 'm' },     { "pages", required_argument, NULL, 'p' },
-		{ "weights", required_argument, NULL, 'w' },   { "threads", required_argument, NULL, 't' },
-		{ "sequences", required_argument, NULL, 'n' }, { "cache", required_argument, NULL, 'c' },
-		{ "sandbox", required_argument, NULL, 's' },   { "probe", required_argument, NULL, 'P' },
-		{ "identify", no_argument, NULL, 'i' },	       { "version", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },	       { NULL, 0, NULL, 0 },
+		{"model", required_argument, NULL, 'm'},
+		{"pages", required_argument, NULL, 'p'},
+		{"weights", required_argument, NULL, 'w'},
+		{"threads", required_argument, NULL, 't'},
+		{"sequences", required_argument, NULL, 'n'},
+		{"cache", required_argument, NULL, 'c'},
+		{"sandbox", required_argument, NULL, 's'},
+		{"probe", required_argument, NULL, 'P'},
+		{"identify", no_argument, NULL, 'i'},
+		{"version", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	int c;
 
-	*o = (struct options){ .weights = NUMBER_BF16, .sequences = 8, .cache = 4ull << 30,
-			       .sandbox = SANDBOX_ON };
+	*o = (struct options){
+		.weights = NUMBER_BF16, .sequences = 8, .cache = 4ull << 30, .sandbox = SANDBOX_ON};
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case 'm':
@@ -132,7 +141,8 @@ static void options_parse(struct options *o, int argc, char **argv)
 			o->identify = true;
 			break;
 		case 'v':
-			printf("cloister-model %s, %s\n", CLOISTER_VERSION, cpu_level_name(cpu_level()));
+			printf("cloister-model %s, %s\n", CLOISTER_VERSION,
+			       cpu_level_name(cpu_level()));
 			exit(EX_ALL_DONE);
 		case 'h':
 			fputs(usage, stdout);
@@ -159,8 +169,8 @@ static void enter_sandbox(const void *arg)
 {
 	const struct place *place = arg;
 	char *blobs = place->folder ? xasprintf("%s/../../blobs", place->folder) : NULL;
-	const char *read[4] = { NULL };
-	struct sandbox_rules rules = { .read = read, .write_fd = -1, .open_files = 256 };
+	const char *read[4] = {NULL};
+	struct sandbox_rules rules = {.read = read, .write_fd = -1, .open_files = 256};
 	size_t n = 0;
 
 	if (place->o->pages)
@@ -173,9 +183,11 @@ static void enter_sandbox(const void *arg)
 	free(blobs);
 }
 
-static enum rc load(struct server *s, const struct options *o, char hash[SHA256_HEX_SIZE], struct err *err)
+static enum rc load(struct server *s, const struct options *o, char hash[SHA256_HEX_SIZE],
+		    struct err *err)
 {
-	struct engine_options options = { .cache_size = o->cache, .sequences = (unsigned)o->sequences };
+	struct engine_options options = {.cache_size = o->cache,
+					 .sequences = (unsigned)o->sequences};
 	enum rc rc = pool_open(&s->pool, (unsigned)o->threads, err);
 
 	if (rc == RC_OK)
@@ -198,10 +210,10 @@ static enum rc load(struct server *s, const struct options *o, char hash[SHA256_
 static void say_hello(const struct server *s, const struct options *o, const char *hash)
 {
 	char *name = model_name(s->folder);
-	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:{s:s, s:s}}", "airlock", 1, "name",
-				  "cloister-model", "version", CLOISTER_VERSION, "window",
-				  (int)o->sequences, "formats", "markdown", "text", "model", "name", name,
-				  "sha256", hash);
+	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:{s:s, s:s}}", "airlock", 1,
+				  "name", "cloister-model", "version", CLOISTER_VERSION, "window",
+				  (int)o->sequences, "formats", "markdown", "text", "model", "name",
+				  name, "sha256", hash);
 
 	if (!hello)
 		BUG("hello cannot be made");
@@ -222,7 +234,7 @@ static void unload(struct server *s)
 
 int main(int argc, char **argv)
 {
-	struct server s = { .pages = -1 };
+	struct server s = {.pages = -1};
 	char hash[SHA256_HEX_SIZE];
 	struct options o;
 	char *folder = NULL;
@@ -238,14 +250,14 @@ int main(int argc, char **argv)
 	if (o.model)
 		s.folder = folder = model_folder(o.model);
 	if (o.probe)
-		return probe_main(o.probe, enter_sandbox, &(struct place){ &o, folder });
+		return probe_main(o.probe, enter_sandbox, &(struct place){&o, folder});
 	/* Requests are taken between two steps, whenever there are any. */
 	if (!o.identify && fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK))
 		die(EX_CONFIGURATION, "standard input: %s", strerror(errno));
 	cpu_level();	     /* the tile state of AMX is asked for now */
 	json_object_seed(0); /* reads /dev/urandom, which is out of reach later */
 	if (!o.identify)
-		enter_sandbox(&(struct place){ &o, folder });
+		enter_sandbox(&(struct place){&o, folder});
 	s.page_folder = o.pages;
 	s.sequences = (unsigned)o.sequences;
 	if (load(&s, &o, hash, &err) != RC_OK)

@@ -17,7 +17,8 @@ static enum rc load(struct model *m, enum number number, struct pool *pool, stru
 	return rc;
 }
 
-enum rc model_open(struct model *m, const char *folder, enum number number, struct pool *pool, struct err *err)
+enum rc model_open(struct model *m, const char *folder, enum number number, struct pool *pool,
+		   struct err *err)
 {
 	enum rc rc;
 
@@ -32,7 +33,8 @@ enum rc model_open(struct model *m, const char *folder, enum number number, stru
 	return rc;
 }
 
-enum rc model_open_random(struct model *m, const char *config, enum number number, struct pool *pool, struct err *err)
+enum rc model_open_random(struct model *m, const char *config, enum number number,
+			  struct pool *pool, struct err *err)
 {
 	enum rc rc;
 
@@ -61,7 +63,8 @@ unsigned model_positions(size_t n, const struct model_page *pages, size_t count,
 	size_t page = 0;
 
 	for (size_t i = 0; i < n;) {
-		const struct model_page *p = page < count && pages[page].first == i ? &pages[page] : NULL;
+		const struct model_page *p =
+			page < count && pages[page].first == i ? &pages[page] : NULL;
 		size_t tokens = p ? (size_t)p->rows * p->columns : 1;
 
 		if (tokens > n - i)

@@ -21,7 +21,8 @@ struct model {
 /* Every tensor of the folder is used and every one needed is there, or RC_FATAL names it. */
 enum rc model_open(struct model *, const char *folder, enum number, struct pool *, struct err *);
 /* The configuration in a file, with random weights: for measuring. */
-enum rc model_open_random(struct model *, const char *config, enum number, struct pool *, struct err *);
+enum rc model_open_random(struct model *, const char *config, enum number, struct pool *,
+			  struct err *);
 void model_close(struct model *);
 
 /* A page in a prompt: where its tokens begin, and how many rows and columns of them there are. */
@@ -31,10 +32,12 @@ struct model_page {
 };
 
 /*
- * Positions of n prompt tokens on the time, row and column axes, position[3 * i + axis]. Text counts
- * up on all three; a page's tokens share one time and have their row and column; what follows goes on
- * behind the longer side. Returns the position of the first generated token (on all axes).
+ * Positions of n prompt tokens on the time, row and column axes, position[3 * i + axis]. Text
+ * counts up on all three; a page's tokens share one time and have their row and column; what
+ * follows goes on behind the longer side. Returns the position of the first generated token (on all
+ * axes).
  */
-unsigned model_positions(size_t n, const struct model_page *pages, size_t count, unsigned *position);
+unsigned model_positions(size_t n, const struct model_page *pages, size_t count,
+			 unsigned *position);
 
 #endif

@@ -8,7 +8,7 @@
 
 #define TEXT_MAX (64u << 20)
 
-const char *const output_kind_names[OUTPUT_KINDS] = { "text", "markdown", "layout" };
+const char *const output_kind_names[OUTPUT_KINDS] = {"text", "markdown", "layout"};
 
 static const char *behind_thoughts(const char *reply, size_t len)
 {
@@ -28,7 +28,8 @@ static void add_without_nul(struct buf *out, const char *s, size_t len)
 	}
 }
 
-void output_make(struct output *o, const struct output_options *options, const char *reply, size_t len)
+void output_make(struct output *o, const struct output_options *options, const char *reply,
+		 size_t len)
 {
 	const char *answer = behind_thoughts(reply, len);
 	struct buf clean;
@@ -38,7 +39,7 @@ void output_make(struct output *o, const struct output_options *options, const c
 		answer++;
 		len--;
 	}
-	*o = (struct output){ .format = options->kind == OUTPUT_PLAIN ? "text" : "markdown" };
+	*o = (struct output){.format = options->kind == OUTPUT_PLAIN ? "text" : "markdown"};
 	buf_init(&o->text, TEXT_MAX);
 	buf_init(&clean, TEXT_MAX);
 	add_without_nul(&clean, answer, len);
@@ -53,5 +54,5 @@ void output_release(struct output *o)
 {
 	buf_release(&o->text);
 	json_decref(o->blocks);
-	*o = (struct output){ 0 };
+	*o = (struct output){0};
 }

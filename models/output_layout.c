@@ -4,8 +4,8 @@
  * the page with a label and a box; in reading order.
  *
  * The HTML comes from a model and may be anything. libgumbo reads it by HTML5's own rules, as a
- * browser would; it was chosen over libxml2, whose HTML parser knows HTML 4 alone, drops what it does
- * not know, and brings an XML parser with files and network along.
+ * browser would; it was chosen over libxml2, whose HTML parser knows HTML 4 alone, drops what it
+ * does not know, and brings an XML parser with files and network along.
  */
 #include "html.h"
 #include "output.h"
@@ -56,8 +56,9 @@ static json_t *box_of(const char *text, const struct output_options *o)
 
 static const char *attribute(const GumboNode *node, const char *name)
 {
-	const GumboAttribute *a =
-		node->type == GUMBO_NODE_ELEMENT ? gumbo_get_attribute(&node->v.element.attributes, name) : NULL;
+	const GumboAttribute *a = node->type == GUMBO_NODE_ELEMENT
+					  ? gumbo_get_attribute(&node->v.element.attributes, name)
+					  : NULL;
 
 	return a ? a->value : NULL;
 }
@@ -78,12 +79,14 @@ static bool is_head(const char *label)
 
 static json_t *block_of(const GumboNode *node, const char *label, const struct output_options *o)
 {
-	json_t *block = json_pack("{s:s*}", "label", label), *box = box_of(attribute(node, "data-bbox"), o);
+	json_t *block = json_pack("{s:s*}", "label", label),
+	       *box = box_of(attribute(node, "data-bbox"), o);
 	struct buf html;
 
 	buf_init(&html, HTML_MAX);
 	html_write(&html, node);
-	json_object_set_new(block, "html", json_stringn_nocheck(html.data ? html.data : "", html.len));
+	json_object_set_new(block, "html",
+			    json_stringn_nocheck(html.data ? html.data : "", html.len));
 	buf_release(&html);
 	if (box)
 		json_object_set_new(block, "box", box);

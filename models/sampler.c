@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Chooses tokens. A vocabulary has 150,000 and sorting them all would cost more than the draw is
- * worth: what is less likely than the best by a factor of e^30 is left out first, all of it together
- * below one in ten million.
+ * worth: what is less likely than the best by a factor of e^30 is left out first, all of it
+ * together below one in ten million.
  */
 #include "sampler.h"
 
@@ -24,7 +24,7 @@ struct sampler {
 	size_t vocab;
 	struct candidate *candidates;
 	unsigned char *marked; /* tokens the penalty has been at */
-	float *raw;            /* logits before the penalty */
+	float *raw;	       /* logits before the penalty */
 };
 
 struct sampler *sampler_new(size_t vocab)
@@ -59,7 +59,8 @@ static double uniform(uint64_t seed, uint64_t step)
 	return (double)(z >> 11) * 0x1p-53;
 }
 
-static void penalise(struct sampler *s, float *logits, double penalty, const unsigned *seen, size_t count)
+static void penalise(struct sampler *s, float *logits, double penalty, const unsigned *seen,
+		     size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		unsigned t = seen[i];
@@ -67,7 +68,8 @@ static void penalise(struct sampler *s, float *logits, double penalty, const uns
 		if (t >= s->vocab || s->marked[t])
 			continue;
 		s->marked[t] = 1;
-		logits[t] = logits[t] < 0 ? (float)(logits[t] * penalty) : (float)(logits[t] / penalty);
+		logits[t] =
+			logits[t] < 0 ? (float)(logits[t] * penalty) : (float)(logits[t] / penalty);
 	}
 	for (size_t i = 0; i < count; i++)
 		if (seen[i] < s->vocab)
@@ -85,7 +87,8 @@ static int by_logit(const void *a, const void *b)
 }
 
 /* The candidates that top-k leaves, sorted; ties with the k-th stay, as in transformers. */
-static size_t collect(struct sampler *s, const float *logits, size_t limit, const struct sampling *how)
+static size_t collect(struct sampler *s, const float *logits, size_t limit,
+		      const struct sampling *how)
 {
 	double floor = logits[argmax(logits, limit)] - NEGLIGIBLE * how->temperature;
 	size_t n = 0, k = how->top_k;
@@ -101,7 +104,8 @@ static size_t collect(struct sampler *s, const float *logits, size_t limit, cons
 	return k;
 }
 
-static unsigned draw(struct sampler *s, const float *logits, size_t limit, const struct sampling *how, uint64_t step)
+static unsigned draw(struct sampler *s, const float *logits, size_t limit,
+		     const struct sampling *how, uint64_t step)
 {
 	size_t n = collect(s, logits, limit, how), kept = 0;
 	double total = 0, sum = 0, at;
@@ -110,7 +114,8 @@ static unsigned draw(struct sampler *s, const float *logits, size_t limit, const
 		total += exp((s->candidates[i].logit - s->candidates[0].logit) / how->temperature);
 	/* The token that carries the sum past top_p is kept; the first always is. */
 	for (; kept < n && (kept == 0 || sum < how->top_p * total); kept++) {
-		double p = exp((s->candidates[kept].logit - s->candidates[0].logit) / how->temperature);
+		double p = exp((s->candidates[kept].logit - s->candidates[0].logit) /
+			       how->temperature);
 
 		if (kept && p < how->min_p)
 			break;
@@ -125,8 +130,9 @@ static unsigned draw(struct sampler *s, const float *logits, size_t limit, const
 	return s->candidates[kept - 1].token;
 }
 
-struct choice sampler_choose(struct sampler *s, float *logits, size_t limit, const struct sampling *how,
-	const unsigned *seen, size_t seen_count, uint64_t step)
+struct choice sampler_choose(struct sampler *s, float *logits, size_t limit,
+			     const struct sampling *how, const unsigned *seen, size_t seen_count,
+			     uint64_t step)
 {
 	struct choice c = {.valid = false};
 	size_t best = argmax(logits, limit);

@@ -15,7 +15,7 @@
 struct layer {
 	struct linear qkv, o, gate_up, down;
 	float *input_norm, *post_norm; /* [h] */
-	float *q_norm, *k_norm;        /* [d]; NULL in Qwen2.5 */
+	float *q_norm, *k_norm;	       /* [d]; NULL in Qwen2.5 */
 };
 
 struct text {
@@ -26,7 +26,7 @@ struct text {
 	struct layer *layers;
 	float *norm;
 	struct linear head;
-	float *inverse; /* rope frequencies, [d/2] */
+	float *inverse;	     /* rope frequencies, [d/2] */
 	unsigned char *axis; /* which of the three positions turns frequency j, [d/2] */
 
 	/* Scratch for TEXT_ROWS_MAX rows. */
@@ -41,10 +41,12 @@ static size_t qkv_size(const struct text_config *c)
 	return (size_t)(c->heads + 2 * c->kv_heads) * c->head_dim;
 }
 
-/* A projection made of the tensors layers.N.PART.weight, stacked; with biases where the model has them. */
-static enum rc load_linear(struct linear *out, struct weights *w, unsigned layer, const char *const *parts,
-	const size_t *rows, size_t count, size_t columns, bool bias, enum number number, struct pool *pool,
-	struct err *err)
+/* A projection made of the tensors layers.N.PART.weight, stacked; with biases where the model has
+ * them. */
+static enum rc load_linear(struct linear *out, struct weights *w, unsigned layer,
+			   const char *const *parts, const size_t *rows, size_t count,
+			   size_t columns, bool bias, enum number number, struct pool *pool,
+			   struct err *err)
 {
 	struct matrix m[3];
 	float *biases[3] = {NULL, NULL, NULL};
@@ -62,14 +64,15 @@ static enum rc load_linear(struct linear *out, struct weights *w, unsigned layer
 		}
 	}
 	if (rc == RC_OK)
-		rc = linear_pack(out, m, bias ? (const float *const *)biases : NULL, count, number, pool, err);
+		rc = linear_pack(out, m, bias ? (const float *const *)biases : NULL, count, number,
+				 pool, err);
 	for (size_t i = 0; i < count; i++)
 		free(biases[i]);
 	return rc;
 }
 
-static enum rc load_norm(float **out, struct weights *w, unsigned layer, const char *part, size_t size,
-	struct err *err)
+static enum rc load_norm(float **out, struct weights *w, unsigned layer, const char *part,
+			 size_t size, struct err *err)
 {
 	char *name = xasprintf("text.layers.%u.%s.weight", layer, part);
 	enum rc rc = weights_take_f32(w, name, size, 1, out, err);
@@ -78,33 +81,39 @@ static enum rc load_norm(float **out, struct weights *w, unsigned layer, const c
 	return rc;
 }
 
-static enum rc load_layer(struct text *t, unsigned i, struct weights *w, enum number number, struct pool *pool,
-	struct err *err)
+static enum rc load_layer(struct text *t, unsigned i, struct weights *w, enum number number,
+			  struct pool *pool, struct err *err)
 {
-	static const char *const qkv[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
+	static const char *const qkv[] = {"self_attn.q_proj", "self_attn.k_proj",
+					  "self_attn.v_proj"};
 	static const char *const o[] = {"self_attn.o_proj"};
 	static const char *const gate_up[] = {"mlp.gate_proj", "mlp.up_proj"};
 	static const char *const down[] = {"mlp.down_proj"};
 	const struct text_config *c = &t->c;
 	struct layer *l = &t->layers[i];
-	size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim, h = c->hidden;
+	size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim,
+	       h = c->hidden;
 
-	if (load_linear(&l->qkv, w, i, qkv, (size_t[]){q, kv, kv}, 3, h, c->qkv_bias, number, pool, err) != RC_OK ||
-		load_linear(&l->o, w, i, o, &h, 1, q, false, number, pool, err) != RC_OK ||
-		load_linear(&l->gate_up, w, i, gate_up, (size_t[]){c->intermediate, c->intermediate}, 2, h, false,
-			number, pool, err) != RC_OK ||
-		load_linear(&l->down, w, i, down, &h, 1, c->intermediate, false, number, pool, err) != RC_OK ||
-		load_norm(&l->input_norm, w, i, "input_layernorm", h, err) != RC_OK ||
-		load_norm(&l->post_norm, w, i, "post_attention_layernorm", h, err) != RC_OK)
+	if (load_linear(&l->qkv, w, i, qkv, (size_t[]){q, kv, kv}, 3, h, c->qkv_bias, number, pool,
+			err) != RC_OK ||
+	    load_linear(&l->o, w, i, o, &h, 1, q, false, number, pool, err) != RC_OK ||
+	    load_linear(&l->gate_up, w, i, gate_up, (size_t[]){c->intermediate, c->intermediate}, 2,
+			h, false, number, pool, err) != RC_OK ||
+	    load_linear(&l->down, w, i, down, &h, 1, c->intermediate, false, number, pool, err) !=
+		    RC_OK ||
+	    load_norm(&l->input_norm, w, i, "input_layernorm", h, err) != RC_OK ||
+	    load_norm(&l->post_norm, w, i, "post_attention_layernorm", h, err) != RC_OK)
 		return RC_FATAL;
-	if (c->qk_norm && (load_norm(&l->q_norm, w, i, "self_attn.q_norm", c->head_dim, err) != RC_OK ||
-				  load_norm(&l->k_norm, w, i, "self_attn.k_norm", c->head_dim, err) != RC_OK))
+	if (c->qk_norm &&
+	    (load_norm(&l->q_norm, w, i, "self_attn.q_norm", c->head_dim, err) != RC_OK ||
+	     load_norm(&l->k_norm, w, i, "self_attn.k_norm", c->head_dim, err) != RC_OK))
 		return RC_FATAL;
 	return RC_OK;
 }
 
 /* A head that was saved although it is tied is left alone. */
-static enum rc load_head(struct text *t, struct weights *w, enum number number, struct pool *pool, struct err *err)
+static enum rc load_head(struct text *t, struct weights *w, enum number number, struct pool *pool,
+			 struct err *err)
 {
 	struct matrix m, ignored;
 
@@ -114,13 +123,15 @@ static enum rc load_head(struct text *t, struct weights *w, enum number number, 
 	} else {
 		m = t->embed;
 		if (weights_find(w, "lm_head.weight") &&
-			weights_take(w, "lm_head.weight", t->c.vocab, t->c.hidden, &ignored, err) != RC_OK)
+		    weights_take(w, "lm_head.weight", t->c.vocab, t->c.hidden, &ignored, err) !=
+			    RC_OK)
 			return RC_FATAL;
 	}
 	return linear_pack(&t->head, &m, NULL, 1, number, pool, err);
 }
 
-/* Frequency j turns with the row (H) or column (W) position where mrope says so, with T elsewhere. */
+/* Frequency j turns with the row (H) or column (W) position where mrope says so, with T elsewhere.
+ */
 static void rope_prepare(struct text *t)
 {
 	const struct text_config *c = &t->c;
@@ -129,7 +140,8 @@ static void rope_prepare(struct text *t)
 	t->inverse = xmalloc(half * sizeof(float));
 	t->axis = xcalloc(half, 1);
 	for (unsigned j = 0; j < half; j++) {
-		t->inverse[j] = 1.0f / powf((float)c->rope_theta, (float)(2 * j) / (float)c->head_dim);
+		t->inverse[j] =
+			1.0f / powf((float)c->rope_theta, (float)(2 * j) / (float)c->head_dim);
 		if (c->mrope_interleaved && (j % 3 == 1 || j % 3 == 2) && j < 3 * c->mrope[j % 3])
 			t->axis[j] = j % 3;
 		else if (!c->mrope_interleaved && c->mrope[0])
@@ -153,17 +165,19 @@ static void scratch_prepare(struct text *t)
 	t->attention = xcalloc(n, sizeof(*t->attention));
 }
 
-enum rc text_load(struct text **out, const struct text_config *config, struct weights *w, enum number number,
-	struct pool *pool, struct err *err)
+enum rc text_load(struct text **out, const struct text_config *config, struct weights *w,
+		  enum number number, struct pool *pool, struct err *err)
 {
 	struct text *t = xcalloc(1, sizeof(*t));
 	enum rc rc;
 
 	t->c = *config;
-	t->kv = (struct kv_shape){config->kv_heads, config->head_dim, number == NUMBER_F32 ? NUMBER_F32 : NUMBER_BF16};
+	t->kv = (struct kv_shape){config->kv_heads, config->head_dim,
+				  number == NUMBER_F32 ? NUMBER_F32 : NUMBER_BF16};
 	t->page = kv_page_size(&t->kv);
 	t->layers = xcalloc(config->layers, sizeof(*t->layers));
-	rc = weights_take(w, "text.embed_tokens.weight", config->vocab, config->hidden, &t->embed, err);
+	rc = weights_take(w, "text.embed_tokens.weight", config->vocab, config->hidden, &t->embed,
+			  err);
 	for (unsigned i = 0; rc == RC_OK && i < config->layers; i++)
 		rc = load_layer(t, i, w, number, pool, err);
 	if (rc == RC_OK)
@@ -221,7 +235,8 @@ size_t text_block_size(const struct text *t)
 	return t->page * t->c.layers;
 }
 
-/* Embeddings into x, angles into cosine and sine, and one page table for each sequence of the call. */
+/* Embeddings into x, angles into cosine and sine, and one page table for each sequence of the call.
+ */
 static size_t prepare_rows(struct text *t, const struct text_row *rows, size_t n)
 {
 	const struct text_config *c = &t->c;
@@ -248,7 +263,8 @@ static size_t prepare_rows(struct text *t, const struct text_row *rows, size_t n
 			t->sine[i * half + j] = sinf(angle);
 		}
 		if (i == 0 || r->sequence != rows[i - 1].sequence) {
-			memcpy(t->pages + used, r->sequence->blocks, r->sequence->count * sizeof(*t->pages));
+			memcpy(t->pages + used, r->sequence->blocks,
+			       r->sequence->count * sizeof(*t->pages));
 			t->attention[i].pages = t->pages + used;
 			used += r->sequence->count;
 		} else {
@@ -262,22 +278,27 @@ static size_t prepare_rows(struct text *t, const struct text_row *rows, size_t n
 }
 
 /* x += o(attention(norm(x))) */
-static void attend(struct text *t, const struct layer *l, struct pool *pool, const struct text_row *rows, size_t n)
+static void attend(struct text *t, const struct layer *l, struct pool *pool,
+		   const struct text_row *rows, size_t n)
 {
 	const struct text_config *c = &t->c;
-	size_t width = qkv_size(c), q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
+	size_t width = qkv_size(c), q = (size_t)c->heads * c->head_dim,
+	       kv = (size_t)c->kv_heads * c->head_dim;
 
 	rms_norm(pool, t->x, l->input_norm, c->eps, t->y, n, c->hidden);
 	linear_apply(&l->qkv, pool, t->y, c->hidden, n, t->qkv, width);
 	if (c->qk_norm) {
 		rms_norm_heads(pool, t->qkv, l->q_norm, c->eps, n, width, c->heads, c->head_dim);
-		rms_norm_heads(pool, t->qkv + q, l->k_norm, c->eps, n, width, c->kv_heads, c->head_dim);
+		rms_norm_heads(pool, t->qkv + q, l->k_norm, c->eps, n, width, c->kv_heads,
+			       c->head_dim);
 	}
 	/* q and k lie beside each other: one call turns both. */
-	rope(pool, t->qkv, t->cosine, t->sine, n, width, c->heads + c->kv_heads, c->head_dim, c->head_dim);
+	rope(pool, t->qkv, t->cosine, t->sine, n, width, c->heads + c->kv_heads, c->head_dim,
+	     c->head_dim);
 	for (size_t i = 0; i < n; i++)
-		kv_store(&t->kv, t->attention[i].pages[rows[i].index / KV_PAGE], (unsigned)(rows[i].index % KV_PAGE),
-			t->qkv + i * width + q, t->qkv + i * width + q + kv);
+		kv_store(&t->kv, t->attention[i].pages[rows[i].index / KV_PAGE],
+			 (unsigned)(rows[i].index % KV_PAGE), t->qkv + i * width + q,
+			 t->qkv + i * width + q + kv);
 	attention_paged(&t->kv, pool, c->heads, 1.0f / sqrtf((float)c->head_dim), t->attention, n);
 	linear_apply(&l->o, pool, t->attended, q, n, t->y, c->hidden);
 	add(pool, t->x, t->y, n * c->hidden);
@@ -289,7 +310,8 @@ static void feed_forward(struct text *t, const struct layer *l, struct pool *poo
 	const struct text_config *c = &t->c;
 
 	rms_norm(pool, t->x, l->post_norm, c->eps, t->y, n, c->hidden);
-	linear_apply(&l->gate_up, pool, t->y, c->hidden, n, t->gate_up, 2 * (size_t)c->intermediate);
+	linear_apply(&l->gate_up, pool, t->y, c->hidden, n, t->gate_up,
+		     2 * (size_t)c->intermediate);
 	silu_gate(pool, t->gate_up, t->mlp, n, c->intermediate);
 	linear_apply(&l->down, pool, t->mlp, c->intermediate, n, t->y, c->hidden);
 	add(pool, t->x, t->y, n * c->hidden);
@@ -313,10 +335,12 @@ static void read_logits(struct text *t, struct pool *pool, const struct text_row
 	rms_norm(pool, t->x, t->norm, c->eps, t->y, wanted, c->hidden);
 	for (size_t i = 0, first = 0, done = 0; first < wanted; first += done) {
 		done = min_u64(chunk, wanted - first);
-		linear_apply(&t->head, pool, t->y + first * c->hidden, c->hidden, done, t->logits, c->vocab);
+		linear_apply(&t->head, pool, t->y + first * c->hidden, c->hidden, done, t->logits,
+			     c->vocab);
 		for (size_t k = 0; k < done; i++)
 			if (rows[i].logits)
-				memcpy(rows[i].logits, t->logits + k++ * c->vocab, c->vocab * sizeof(float));
+				memcpy(rows[i].logits, t->logits + k++ * c->vocab,
+				       c->vocab * sizeof(float));
 	}
 }
 

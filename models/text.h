@@ -21,8 +21,8 @@ enum { TEXT_ROWS_MAX = 512 };
 
 struct text;
 
-enum rc text_load(struct text **, const struct text_config *, struct weights *, enum number, struct pool *,
-	struct err *);
+enum rc text_load(struct text **, const struct text_config *, struct weights *, enum number,
+		  struct pool *, struct err *);
 void text_free(struct text *);
 
 /* Keys and values of KV_PAGE tokens in all layers: the unit in which a cache is shared out. */
@@ -36,12 +36,12 @@ struct text_sequence {
 
 struct text_row {
 	const struct text_sequence *sequence;
-	size_t index;               /* of the token in its sequence; its block is there */
-	unsigned position[3];       /* time, row, column; all three the same for text */
-	unsigned token;             /* whose embedding goes in, unless ... */
-	const float *embedding;     /* ... this is set: [hidden], from the vision tower */
-	const float *deepstack[8];  /* added after layer 0, 1, ... up to the first NULL */
-	float *logits;              /* [vocab], or NULL */
+	size_t index;		   /* of the token in its sequence; its block is there */
+	unsigned position[3];	   /* time, row, column; all three the same for text */
+	unsigned token;		   /* whose embedding goes in, unless ... */
+	const float *embedding;	   /* ... this is set: [hidden], from the vision tower */
+	const float *deepstack[8]; /* added after layer 0, 1, ... up to the first NULL */
+	float *logits;		   /* [vocab], or NULL */
 };
 
 /* count <= TEXT_ROWS_MAX. Stores keys and values of the rows, and fills in the logits asked for. */

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EPS 1e-6f
+#define EPS	  1e-6f
 #define WIDE_ROWS 1024 /* rows of the feed-forward part at a time: bounds its scratch */
 
 static unsigned head_dim(const struct vision_config *c)
@@ -21,8 +21,9 @@ static unsigned head_dim(const struct vision_config *c)
 	return c->hidden / c->heads;
 }
 
-enum rc vision_take_linear(struct linear *out, struct weights *w, const char *name, size_t rows, size_t columns,
-	bool bias, enum number number, struct pool *pool, struct err *err)
+enum rc vision_take_linear(struct linear *out, struct weights *w, const char *name, size_t rows,
+			   size_t columns, bool bias, enum number number, struct pool *pool,
+			   struct err *err)
 {
 	char *weight = xasprintf("%s.weight", name), *b = xasprintf("%s.bias", name);
 	float *values = NULL;
@@ -33,15 +34,16 @@ enum rc vision_take_linear(struct linear *out, struct weights *w, const char *na
 	if (rc == RC_OK && bias)
 		rc = weights_take_f32(w, b, rows, 1, &values, err);
 	if (rc == RC_OK)
-		rc = linear_pack(out, &m, bias ? (const float *const[]){values} : NULL, 1, number, pool, err);
+		rc = linear_pack(out, &m, bias ? (const float *const[]){values} : NULL, 1, number,
+				 pool, err);
 	free(values);
 	free(weight);
 	free(b);
 	return rc;
 }
 
-enum rc vision_take_norm(struct vision_norm *out, struct weights *w, const char *name, size_t size, bool bias,
-	struct err *err)
+enum rc vision_take_norm(struct vision_norm *out, struct weights *w, const char *name, size_t size,
+			 bool bias, struct err *err)
 {
 	char *weight = xasprintf("%s.weight", name), *b = xasprintf("%s.bias", name);
 	enum rc rc;
@@ -55,7 +57,8 @@ enum rc vision_take_norm(struct vision_norm *out, struct weights *w, const char 
 	return rc;
 }
 
-void vision_norm(const struct vision_norm *n, struct pool *pool, const float *x, float *y, size_t rows)
+void vision_norm(const struct vision_norm *n, struct pool *pool, const float *x, float *y,
+		 size_t rows)
 {
 	if (n->bias)
 		layer_norm(pool, x, n->weight, n->bias, EPS, y, rows, n->size);
@@ -63,8 +66,8 @@ void vision_norm(const struct vision_norm *n, struct pool *pool, const float *x,
 		rms_norm(pool, x, n->weight, EPS, y, rows, n->size);
 }
 
-enum rc vision_attend(const struct vision *v, const struct vision_block *b, struct pool *pool, struct vision_page *p,
-	const size_t *segments, size_t count, struct err *err)
+enum rc vision_attend(const struct vision *v, const struct vision_block *b, struct pool *pool,
+		      struct vision_page *p, const size_t *segments, size_t count, struct err *err)
 {
 	size_t h = v->c.hidden, width = 3 * h;
 	unsigned dim = head_dim(&v->c);
@@ -72,9 +75,10 @@ enum rc vision_attend(const struct vision *v, const struct vision_block *b, stru
 	vision_norm(&b->norm1, pool, p->x, p->y, p->n);
 	linear_apply(&b->qkv, pool, p->y, h, p->n, p->qkv, width);
 	rope(pool, p->qkv, p->cosine, p->sine, p->n, width, 2 * v->c.heads, dim, dim);
-	if (attention_segments(pool, v->c.heads, dim, v->number == NUMBER_F32 ? NUMBER_F32 : NUMBER_BF16,
-		    1.0f / sqrtf((float)dim), p->qkv, p->qkv + h, p->qkv + 2 * h, width, p->y, h, segments, count,
-		    err) != RC_OK)
+	if (attention_segments(pool, v->c.heads, dim,
+			       v->number == NUMBER_F32 ? NUMBER_F32 : NUMBER_BF16,
+			       1.0f / sqrtf((float)dim), p->qkv, p->qkv + h, p->qkv + 2 * h, width,
+			       p->y, h, segments, count, err) != RC_OK)
 		return RC_FATAL;
 	/* q, k and v are no longer needed. */
 	linear_apply(&b->proj, pool, p->y, h, p->n, p->qkv, h);
@@ -82,7 +86,8 @@ enum rc vision_attend(const struct vision *v, const struct vision_block *b, stru
 	return RC_OK;
 }
 
-void vision_feed_forward(const struct vision *v, const struct vision_block *b, struct pool *pool, struct vision_page *p)
+void vision_feed_forward(const struct vision *v, const struct vision_block *b, struct pool *pool,
+			 struct vision_page *p)
 {
 	bool gated = b->up.out == 2 * (size_t)v->c.intermediate;
 	size_t h = v->c.hidden, wide = b->up.out;
@@ -104,10 +109,11 @@ void vision_feed_forward(const struct vision *v, const struct vision_block *b, s
 	}
 }
 
-void vision_merge(const struct vision *v, const struct vision_merger *m, struct pool *pool, struct vision_page *p,
-	float *out)
+void vision_merge(const struct vision *v, const struct vision_merger *m, struct pool *pool,
+		  struct vision_page *p, float *out)
 {
-	size_t side = (size_t)v->c.merge * v->c.merge, wide = side * v->c.hidden, tokens = p->n / side;
+	size_t side = (size_t)v->c.merge * v->c.merge, wide = side * v->c.hidden,
+	       tokens = p->n / side;
 
 	/* Patches of a token lie behind each other, so [n][h] is [tokens][side h] as it stands. */
 	vision_norm(&m->norm, pool, p->x, p->y, m->norm.size == wide ? tokens : p->n);
@@ -153,8 +159,8 @@ void vision_free(struct vision *v)
 	free(v);
 }
 
-enum rc vision_load(struct vision **out, const struct model_config *config, struct weights *w, enum number number,
-	struct pool *pool, struct err *err)
+enum rc vision_load(struct vision **out, const struct model_config *config, struct weights *w,
+		    enum number number, struct pool *pool, struct err *err)
 {
 	struct vision *v = xcalloc(1, sizeof(*v));
 	unsigned quarter = head_dim(&config->vision) / 4;
@@ -162,13 +168,16 @@ enum rc vision_load(struct vision **out, const struct model_config *config, stru
 
 	v->c = config->vision;
 	v->family = config->family;
-	/* The tower is small beside the language model, and pages are lost in it: 8 bits do not pay here. */
+	/* The tower is small beside the language model, and pages are lost in it: 8 bits do not pay
+	 * here. */
 	v->number = number == NUMBER_INT8 ? NUMBER_BF16 : number;
 	v->blocks = xcalloc(v->c.depth, sizeof(*v->blocks));
 	v->inverse = xmalloc((quarter + 1) * sizeof(float));
 	for (unsigned k = 0; k < quarter; k++)
-		v->inverse[k] = 1.0f / powf(10000.0f, (float)(2 * k) / (float)(head_dim(&v->c) / 2));
-	rc = v->family == FAMILY_QWEN3_VL ? vision_qwen3_load(v, w, pool, err) : vision_qwen2_5_load(v, w, pool, err);
+		v->inverse[k] =
+			1.0f / powf(10000.0f, (float)(2 * k) / (float)(head_dim(&v->c) / 2));
+	rc = v->family == FAMILY_QWEN3_VL ? vision_qwen3_load(v, w, pool, err)
+					  : vision_qwen2_5_load(v, w, pool, err);
 	if (rc != RC_OK) {
 		vision_free(v);
 		v = NULL;
@@ -201,8 +210,10 @@ static void place_patches(const struct vision *v, struct vision_page *p)
 		p->row[i] = (unsigned)(token / across * merge + inner / merge);
 		p->column[i] = (unsigned)(token % across * merge + inner % merge);
 		for (unsigned k = 0; k < quarter; k++) {
-			float down = (float)p->row[i] * v->inverse[k], right = (float)p->column[i] * v->inverse[k];
-			float *cosine = p->cosine + i * 2 * quarter, *sine = p->sine + i * 2 * quarter;
+			float down = (float)p->row[i] * v->inverse[k],
+			      right = (float)p->column[i] * v->inverse[k];
+			float *cosine = p->cosine + i * 2 * quarter,
+			      *sine = p->sine + i * 2 * quarter;
 
 			cosine[k] = cosf(down), sine[k] = sinf(down);
 			cosine[quarter + k] = cosf(right), sine[quarter + k] = sinf(right);
@@ -223,7 +234,8 @@ static enum rc page_prepare(const struct vision *v, struct vision_page *p, struc
 	p->qkv = malloc(n * 3 * h * sizeof(float));
 	p->wide = malloc((size_t)WIDE_ROWS * 3 * v->c.intermediate * sizeof(float));
 	p->whole = malloc(2 * sizeof(*p->whole));
-	if (!p->row || !p->column || !p->cosine || !p->sine || !p->x || !p->y || !p->qkv || !p->wide || !p->whole)
+	if (!p->row || !p->column || !p->cosine || !p->sine || !p->x || !p->y || !p->qkv ||
+	    !p->wide || !p->whole)
 		return err_set(err, RC_FATAL, "memory", "no memory for a page of %zu patches", n);
 	p->whole[0] = 0;
 	p->whole[1] = n;
@@ -231,8 +243,8 @@ static enum rc page_prepare(const struct vision *v, struct vision_page *p, struc
 	return RC_OK;
 }
 
-enum rc vision_run(const struct vision *v, struct pool *pool, const float *patches, unsigned rows, unsigned columns,
-	float *out, float *const *deepstack, struct err *err)
+enum rc vision_run(const struct vision *v, struct pool *pool, const float *patches, unsigned rows,
+		   unsigned columns, float *out, float *const *deepstack, struct err *err)
 {
 	struct vision_page p = {.rows = rows, .columns = columns, .n = (size_t)rows * columns};
 	enum rc rc;
@@ -242,8 +254,9 @@ enum rc vision_run(const struct vision *v, struct pool *pool, const float *patch
 	rc = page_prepare(v, &p, err);
 	if (rc == RC_OK) {
 		linear_apply(&v->embed, pool, patches, v->embed.in, p.n, p.x, v->c.hidden);
-		rc = v->family == FAMILY_QWEN3_VL ? vision_qwen3_run(v, pool, &p, out, deepstack, err) :
-						    vision_qwen2_5_run(v, pool, &p, out, err);
+		rc = v->family == FAMILY_QWEN3_VL
+			     ? vision_qwen3_run(v, pool, &p, out, deepstack, err)
+			     : vision_qwen2_5_run(v, pool, &p, out, err);
 	}
 	page_free(&p);
 	return rc;

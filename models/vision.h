@@ -15,16 +15,16 @@
 
 struct vision;
 
-enum rc vision_load(struct vision **, const struct model_config *, struct weights *, enum number, struct pool *,
-	struct err *);
+enum rc vision_load(struct vision **, const struct model_config *, struct weights *, enum number,
+		    struct pool *, struct err *);
 void vision_free(struct vision *);
 
 /*
- * patches [rows * columns][3 * temporal * patch^2]; rows and columns count patches and are multiples
- * of merge. out [tokens][out], tokens = rows * columns / merge^2; deepstack: one [tokens][out] for
- * each block of vision_config.deepstack. RC_FATAL when memory is not to be had.
+ * patches [rows * columns][3 * temporal * patch^2]; rows and columns count patches and are
+ * multiples of merge. out [tokens][out], tokens = rows * columns / merge^2; deepstack: one
+ * [tokens][out] for each block of vision_config.deepstack. RC_FATAL when memory is not to be had.
  */
-enum rc vision_run(const struct vision *, struct pool *, const float *patches, unsigned rows, unsigned columns,
-	float *out, float *const *deepstack, struct err *);
+enum rc vision_run(const struct vision *, struct pool *, const float *patches, unsigned rows,
+		   unsigned columns, float *out, float *const *deepstack, struct err *);
 
 #endif

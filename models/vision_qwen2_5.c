@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The tower of Qwen2.5-VL: most blocks attend within windows of 112 x 112 pixels, a few to the whole
- * page. Tokens are put in window order first, so that a window is a run of rows, and back at the end.
- * Windows at the right and lower edge are what is left over there, smaller.
+ * The tower of Qwen2.5-VL: most blocks attend within windows of 112 x 112 pixels, a few to the
+ * whole page. Tokens are put in window order first, so that a window is a run of rows, and back at
+ * the end. Windows at the right and lower edge are what is left over there, smaller.
  */
 #include "base/num.h"
 #include "vision_tower.h"
@@ -16,11 +16,14 @@ enum rc vision_qwen2_5_load(struct vision *v, struct weights *w, struct pool *po
 	const struct vision_config *c = &v->c;
 	size_t h = c->hidden, wide = h * c->merge * c->merge;
 
-	if (vision_take_linear(&v->embed, w, "visual.patch_embed.proj", h, 3 * (size_t)c->temporal * c->patch * c->patch,
-		    false, v->number, pool, err) != RC_OK ||
-		vision_take_norm(&v->merger.norm, w, "visual.merger.ln_q", h, false, err) != RC_OK ||
-		vision_take_linear(&v->merger.fc1, w, "visual.merger.mlp.0", wide, wide, true, v->number, pool, err) != RC_OK ||
-		vision_take_linear(&v->merger.fc2, w, "visual.merger.mlp.2", c->out, wide, true, v->number, pool, err) != RC_OK)
+	if (vision_take_linear(&v->embed, w, "visual.patch_embed.proj", h,
+			       3 * (size_t)c->temporal * c->patch * c->patch, false, v->number,
+			       pool, err) != RC_OK ||
+	    vision_take_norm(&v->merger.norm, w, "visual.merger.ln_q", h, false, err) != RC_OK ||
+	    vision_take_linear(&v->merger.fc1, w, "visual.merger.mlp.0", wide, wide, true,
+			       v->number, pool, err) != RC_OK ||
+	    vision_take_linear(&v->merger.fc2, w, "visual.merger.mlp.2", c->out, wide, true,
+			       v->number, pool, err) != RC_OK)
 		return RC_FATAL;
 	for (unsigned i = 0; i < c->depth; i++) {
 		struct vision_block *b = &v->blocks[i];
@@ -32,11 +35,13 @@ enum rc vision_qwen2_5_load(struct vision *v, struct weights *w, struct pool *po
 
 #define NAME(part) (snprintf(name, sizeof(name), "visual.blocks.%u." part, i), name)
 		if (vision_take_norm(&b->norm1, w, NAME("norm1"), h, false, err) != RC_OK ||
-			vision_take_norm(&b->norm2, w, NAME("norm2"), h, false, err) != RC_OK ||
-			vision_take_linear(&b->qkv, w, NAME("attn.qkv"), 3 * h, h, true, v->number, pool, err) != RC_OK ||
-			vision_take_linear(&b->proj, w, NAME("attn.proj"), h, h, true, v->number, pool, err) != RC_OK ||
-			vision_take_linear(&b->down, w, NAME("mlp.down_proj"), h, c->intermediate, true, v->number, pool,
-				err) != RC_OK)
+		    vision_take_norm(&b->norm2, w, NAME("norm2"), h, false, err) != RC_OK ||
+		    vision_take_linear(&b->qkv, w, NAME("attn.qkv"), 3 * h, h, true, v->number,
+				       pool, err) != RC_OK ||
+		    vision_take_linear(&b->proj, w, NAME("attn.proj"), h, h, true, v->number, pool,
+				       err) != RC_OK ||
+		    vision_take_linear(&b->down, w, NAME("mlp.down_proj"), h, c->intermediate, true,
+				       v->number, pool, err) != RC_OK)
 			return RC_FATAL;
 #undef NAME
 		for (unsigned k = 0; rc == RC_OK && k < 2; k++) {
@@ -47,7 +52,8 @@ enum rc vision_qwen2_5_load(struct vision *v, struct weights *w, struct pool *po
 				rc = weights_take_f32(w, name, c->intermediate, 1, &bias[k], err);
 		}
 		if (rc == RC_OK)
-			rc = linear_pack(&b->up, m, (const float *const *)bias, 2, v->number, pool, err);
+			rc = linear_pack(&b->up, m, (const float *const *)bias, 2, v->number, pool,
+					 err);
 		free(bias[0]);
 		free(bias[1]);
 		if (rc != RC_OK)
@@ -60,9 +66,11 @@ enum rc vision_qwen2_5_load(struct vision *v, struct weights *w, struct pool *po
  * order[k]: which token comes k-th, windows row-major and row-major within; segments: where windows
  * end, in patches. Returns their number.
  */
-static size_t window_order(const struct vision_config *c, const struct vision_page *p, size_t *order, size_t *segments)
+static size_t window_order(const struct vision_config *c, const struct vision_page *p,
+			   size_t *order, size_t *segments)
 {
-	unsigned side = c->window / c->merge / c->patch, down = p->rows / c->merge, across = p->columns / c->merge;
+	unsigned side = c->window / c->merge / c->patch, down = p->rows / c->merge,
+		 across = p->columns / c->merge;
 	size_t k = 0, count = 0;
 
 	segments[0] = 0;
@@ -78,7 +86,8 @@ static size_t window_order(const struct vision_config *c, const struct vision_pa
 }
 
 /* to[k] = from[order[k]], tokens of `size` floats; or the other way round. */
-static void reorder(const size_t *order, size_t tokens, size_t size, const float *from, float *to, bool back)
+static void reorder(const size_t *order, size_t tokens, size_t size, const float *from, float *to,
+		    bool back)
 {
 	for (size_t k = 0; k < tokens; k++) {
 		size_t source = back ? k : order[k], target = back ? order[k] : k;
@@ -87,16 +96,20 @@ static void reorder(const size_t *order, size_t tokens, size_t size, const float
 	}
 }
 
-static void reorder_in_place(const size_t *order, size_t tokens, size_t size, float *x, float *scratch, bool back)
+static void reorder_in_place(const size_t *order, size_t tokens, size_t size, float *x,
+			     float *scratch, bool back)
 {
 	reorder(order, tokens, size, x, scratch, back);
 	memcpy(x, scratch, tokens * size * sizeof(float));
 }
 
-enum rc vision_qwen2_5_run(const struct vision *v, struct pool *pool, struct vision_page *p, float *out, struct err *err)
+enum rc vision_qwen2_5_run(const struct vision *v, struct pool *pool, struct vision_page *p,
+			   float *out, struct err *err)
 {
-	size_t side = (size_t)v->c.merge * v->c.merge, tokens = p->n / side, half = v->c.hidden / v->c.heads / 2, count;
-	size_t *order = malloc(tokens * sizeof(*order)), *segments = malloc((tokens + 1) * sizeof(*segments));
+	size_t side = (size_t)v->c.merge * v->c.merge, tokens = p->n / side,
+	       half = v->c.hidden / v->c.heads / 2, count;
+	size_t *order = malloc(tokens * sizeof(*order)),
+	       *segments = malloc((tokens + 1) * sizeof(*segments));
 	enum rc rc = RC_OK;
 
 	if (!order || !segments) {
@@ -108,8 +121,8 @@ enum rc vision_qwen2_5_run(const struct vision *v, struct pool *pool, struct vis
 	reorder_in_place(order, tokens, side * half, p->cosine, p->y, false);
 	reorder_in_place(order, tokens, side * half, p->sine, p->y, false);
 	for (unsigned i = 0; rc == RC_OK && i < v->c.depth; i++) {
-		rc = v->c.full[i] ? vision_attend(v, &v->blocks[i], pool, p, p->whole, 1, err) :
-				    vision_attend(v, &v->blocks[i], pool, p, segments, count, err);
+		rc = v->c.full[i] ? vision_attend(v, &v->blocks[i], pool, p, p->whole, 1, err)
+				  : vision_attend(v, &v->blocks[i], pool, p, segments, count, err);
 		if (rc == RC_OK)
 			vision_feed_forward(v, &v->blocks[i], pool, p);
 	}
@@ -120,7 +133,8 @@ enum rc vision_qwen2_5_run(const struct vision *v, struct pool *pool, struct vis
 	if (v->c.out <= side * v->c.hidden)
 		reorder_in_place(order, tokens, v->c.out, out, p->y, true);
 	else
-		rc = err_set(err, RC_FATAL, "model-config", "out_hidden_size is larger than a token's patches");
+		rc = err_set(err, RC_FATAL, "model-config",
+			     "out_hidden_size is larger than a token's patches");
 out:
 	free(order);
 	free(segments);

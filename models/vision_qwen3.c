@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The tower of Qwen3-VL: every block attends to the whole page; a learned grid of positions is
- * stretched over it (bilinear, corners on corners); some blocks' outputs go through mergers of their
- * own to the first layers of the language model ("deepstack").
+ * stretched over it (bilinear, corners on corners); some blocks' outputs go through mergers of
+ * their own to the first layers of the language model ("deepstack").
  */
 #include "vision_tower.h"
 
@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum rc load_merger(struct vision *v, struct vision_merger *m, struct weights *w, const char *name, bool after,
-	struct pool *pool, struct err *err)
+static enum rc load_merger(struct vision *v, struct vision_merger *m, struct weights *w,
+			   const char *name, bool after, struct pool *pool, struct err *err)
 {
 	size_t h = v->c.hidden, wide = h * v->c.merge * v->c.merge;
 	char norm[80], fc1[80], fc2[80];
@@ -20,7 +20,7 @@ static enum rc load_merger(struct vision *v, struct vision_merger *m, struct wei
 	snprintf(fc1, sizeof(fc1), "%s.linear_fc1", name);
 	snprintf(fc2, sizeof(fc2), "%s.linear_fc2", name);
 	if (vision_take_norm(&m->norm, w, norm, after ? wide : h, true, err) != RC_OK ||
-		vision_take_linear(&m->fc1, w, fc1, wide, wide, true, v->number, pool, err) != RC_OK)
+	    vision_take_linear(&m->fc1, w, fc1, wide, wide, true, v->number, pool, err) != RC_OK)
 		return RC_FATAL;
 	return vision_take_linear(&m->fc2, w, fc2, v->c.out, wide, true, v->number, pool, err);
 }
@@ -31,11 +31,12 @@ enum rc vision_qwen3_load(struct vision *v, struct weights *w, struct pool *pool
 	size_t h = c->hidden;
 	char name[64];
 
-	if (vision_take_linear(&v->embed, w, "visual.patch_embed.proj", h, 3 * (size_t)c->temporal * c->patch * c->patch,
-		    true, v->number, pool, err) != RC_OK ||
-		weights_take_f32(w, "visual.pos_embed.weight", (size_t)c->positions * c->positions, h, &v->positions,
-			err) != RC_OK ||
-		load_merger(v, &v->merger, w, "visual.merger", false, pool, err) != RC_OK)
+	if (vision_take_linear(&v->embed, w, "visual.patch_embed.proj", h,
+			       3 * (size_t)c->temporal * c->patch * c->patch, true, v->number, pool,
+			       err) != RC_OK ||
+	    weights_take_f32(w, "visual.pos_embed.weight", (size_t)c->positions * c->positions, h,
+			     &v->positions, err) != RC_OK ||
+	    load_merger(v, &v->merger, w, "visual.merger", false, pool, err) != RC_OK)
 		return RC_FATAL;
 	for (unsigned i = 0; i < c->deepstacks; i++) {
 		snprintf(name, sizeof(name), "visual.deepstack_merger_list.%u", i);
@@ -47,13 +48,15 @@ enum rc vision_qwen3_load(struct vision *v, struct weights *w, struct pool *pool
 
 #define NAME(part) (snprintf(name, sizeof(name), "visual.blocks.%u." part, i), name)
 		if (vision_take_norm(&b->norm1, w, NAME("norm1"), h, true, err) != RC_OK ||
-			vision_take_norm(&b->norm2, w, NAME("norm2"), h, true, err) != RC_OK ||
-			vision_take_linear(&b->qkv, w, NAME("attn.qkv"), 3 * h, h, true, v->number, pool, err) != RC_OK ||
-			vision_take_linear(&b->proj, w, NAME("attn.proj"), h, h, true, v->number, pool, err) != RC_OK ||
-			vision_take_linear(&b->up, w, NAME("mlp.linear_fc1"), c->intermediate, h, true, v->number, pool,
-				err) != RC_OK ||
-			vision_take_linear(&b->down, w, NAME("mlp.linear_fc2"), h, c->intermediate, true, v->number, pool,
-				err) != RC_OK)
+		    vision_take_norm(&b->norm2, w, NAME("norm2"), h, true, err) != RC_OK ||
+		    vision_take_linear(&b->qkv, w, NAME("attn.qkv"), 3 * h, h, true, v->number,
+				       pool, err) != RC_OK ||
+		    vision_take_linear(&b->proj, w, NAME("attn.proj"), h, h, true, v->number, pool,
+				       err) != RC_OK ||
+		    vision_take_linear(&b->up, w, NAME("mlp.linear_fc1"), c->intermediate, h, true,
+				       v->number, pool, err) != RC_OK ||
+		    vision_take_linear(&b->down, w, NAME("mlp.linear_fc2"), h, c->intermediate,
+				       true, v->number, pool, err) != RC_OK)
 			return RC_FATAL;
 #undef NAME
 	}
@@ -61,7 +64,8 @@ enum rc vision_qwen3_load(struct vision *v, struct weights *w, struct pool *pool
 }
 
 /* Where patch i of n lies on a grid of `side`: two neighbours and the weight of the second. */
-static void stretch(unsigned i, unsigned n, unsigned side, unsigned *low, unsigned *high, float *weight)
+static void stretch(unsigned i, unsigned n, unsigned side, unsigned *low, unsigned *high,
+		    float *weight)
 {
 	float at = n > 1 ? (float)i * (float)(side - 1) / (float)(n - 1) : 0;
 
@@ -89,13 +93,13 @@ static void add_positions(const struct vision *v, struct vision_page *p)
 		weight[0] = (1 - down) * (1 - across), weight[1] = (1 - down) * across;
 		weight[2] = down * (1 - across), weight[3] = down * across;
 		for (size_t j = 0; j < h; j++)
-			x[j] += corner[0][j] * weight[0] + corner[1][j] * weight[1] + corner[2][j] * weight[2] +
-				corner[3][j] * weight[3];
+			x[j] += corner[0][j] * weight[0] + corner[1][j] * weight[1] +
+				corner[2][j] * weight[2] + corner[3][j] * weight[3];
 	}
 }
 
-enum rc vision_qwen3_run(const struct vision *v, struct pool *pool, struct vision_page *p, float *out,
-	float *const *deepstack, struct err *err)
+enum rc vision_qwen3_run(const struct vision *v, struct pool *pool, struct vision_page *p,
+			 float *out, float *const *deepstack, struct err *err)
 {
 	add_positions(v, p);
 	for (unsigned i = 0; i < v->c.depth; i++) {

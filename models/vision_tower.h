@@ -15,7 +15,8 @@ struct vision_norm {
 struct vision_block {
 	struct vision_norm norm1, norm2;
 	struct linear qkv, proj;
-	struct linear up, down; /* up: gate and up one below the other where the family has a gate */
+	struct linear up,
+		down; /* up: gate and up one below the other where the family has a gate */
 };
 
 /* Patches of a token side by side, two products with a GELU between them. */
@@ -40,34 +41,37 @@ struct vision_page {
 	unsigned rows, columns; /* patches */
 	size_t n;
 	unsigned *row, *column; /* of each patch, [n] */
-	float *cosine, *sine;   /* [n][head_dim / 2] */
-	float *x, *y;           /* [n][h] */
-	float *qkv;             /* [n][3 h] */
-	float *wide;            /* scratch of the feed-forward part */
-	size_t *whole;          /* {0, n}: everything attends to everything */
+	float *cosine, *sine;	/* [n][head_dim / 2] */
+	float *x, *y;		/* [n][h] */
+	float *qkv;		/* [n][3 h] */
+	float *wide;		/* scratch of the feed-forward part */
+	size_t *whole;		/* {0, n}: everything attends to everything */
 };
 
-enum rc vision_take_linear(struct linear *, struct weights *, const char *name, size_t out, size_t in, bool bias,
-	enum number, struct pool *, struct err *);
-enum rc vision_take_norm(struct vision_norm *, struct weights *, const char *name, size_t size, bool bias,
-	struct err *);
+enum rc vision_take_linear(struct linear *, struct weights *, const char *name, size_t out,
+			   size_t in, bool bias, enum number, struct pool *, struct err *);
+enum rc vision_take_norm(struct vision_norm *, struct weights *, const char *name, size_t size,
+			 bool bias, struct err *);
 void vision_norm(const struct vision_norm *, struct pool *, const float *x, float *y, size_t rows);
 
 /* x += proj(attention(norm1(x))), within each of `count` segments. */
-enum rc vision_attend(const struct vision *, const struct vision_block *, struct pool *, struct vision_page *,
-	const size_t *segments, size_t count, struct err *);
+enum rc vision_attend(const struct vision *, const struct vision_block *, struct pool *,
+		      struct vision_page *, const size_t *segments, size_t count, struct err *);
 
 /* x += mlp(norm2(x)), some rows at a time. */
-void vision_feed_forward(const struct vision *, const struct vision_block *, struct pool *, struct vision_page *);
+void vision_feed_forward(const struct vision *, const struct vision_block *, struct pool *,
+			 struct vision_page *);
 
 /* x -> out [n / merge^2][vision out]. Uses page->y and page->qkv. */
-void vision_merge(const struct vision *, const struct vision_merger *, struct pool *, struct vision_page *, float *out);
+void vision_merge(const struct vision *, const struct vision_merger *, struct pool *,
+		  struct vision_page *, float *out);
 
 /* The families. */
 enum rc vision_qwen2_5_load(struct vision *, struct weights *, struct pool *, struct err *);
-enum rc vision_qwen2_5_run(const struct vision *, struct pool *, struct vision_page *, float *out, struct err *);
+enum rc vision_qwen2_5_run(const struct vision *, struct pool *, struct vision_page *, float *out,
+			   struct err *);
 enum rc vision_qwen3_load(struct vision *, struct weights *, struct pool *, struct err *);
 enum rc vision_qwen3_run(const struct vision *, struct pool *, struct vision_page *, float *out,
-	float *const *deepstack, struct err *);
+			 float *const *deepstack, struct err *);
 
 #endif

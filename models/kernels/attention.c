@@ -18,7 +18,7 @@ struct paged {
 	const struct attention_row *rows;
 	unsigned group; /* query heads a key/value head */
 	float scale;
-	size_t *starts; /* rows at which the tiles start, and the end */
+	size_t *starts;		      /* rows at which the tiles start, and the end */
 	struct attention_tile *tiles; /* of each thread */
 };
 
@@ -44,7 +44,8 @@ static void paged_tile(void *arg, size_t i, unsigned thread)
 		for (unsigned g = 0; g < p->group; g++) {
 			size_t at = (head * p->group + g) * dim;
 
-			attention_tile_add(t, p->rows[r].q + at, p->rows[r].out + at, p->rows[r].keys);
+			attention_tile_add(t, p->rows[r].q + at, p->rows[r].out + at,
+					   p->rows[r].keys);
 		}
 	}
 	attention_tile_run(t);
@@ -68,7 +69,8 @@ static size_t cut_into_tiles(const struct paged *p, size_t count)
 void attention_paged(const struct kv_shape *shape, struct pool *pool, unsigned q_heads, float scale,
 		     const struct attention_row *rows, size_t count)
 {
-	struct paged p = { .shape = shape, .rows = rows, .group = q_heads / shape->heads, .scale = scale };
+	struct paged p = {
+		.shape = shape, .rows = rows, .group = q_heads / shape->heads, .scale = scale};
 	size_t tiles_size = pool_threads(pool) * sizeof(*p.tiles);
 
 	if (p.group > TILE_QUERIES || shape->dim > DIM_MAX)
@@ -142,7 +144,8 @@ static void segment_tile(void *arg, size_t i, unsigned thread)
 	t->page_size = kv_head_size(&s->shape);
 	t->first = s->packed + s->pages[segment] * t->page_size;
 	for (; token < last; token++)
-		attention_tile_add(t, s->q + token * s->stride, s->out + token * s->out_stride, keys);
+		attention_tile_add(t, s->q + token * s->stride, s->out + token * s->out_stride,
+				   keys);
 	attention_tile_run(t);
 }
 
@@ -153,10 +156,12 @@ static enum rc prepare_segments(struct segments *s, struct pool *pool, struct er
 
 	for (size_t i = 0; i < s->count; i++)
 		pages += divide_up(s->segments[i + 1] - s->segments[i], KV_PAGE);
-	if (checked_mul(pages, kv_head_size(&s->shape), &packed) && checked_add(packed, tile_size + 2 * index, &packed))
+	if (checked_mul(pages, kv_head_size(&s->shape), &packed) &&
+	    checked_add(packed, tile_size + 2 * index, &packed))
 		s->tile = pool_scratch(pool, packed);
 	if (!s->tile)
-		return err_set(err, RC_FATAL, "memory", "no memory for the keys of %zu tokens", tokens);
+		return err_set(err, RC_FATAL, "memory", "no memory for the keys of %zu tokens",
+			       tokens);
 	s->packed = (char *)s->tile + tile_size;
 	s->pages = (size_t *)(s->packed + pages * kv_head_size(&s->shape));
 	s->tiles = s->pages + s->count + 1;
@@ -170,13 +175,22 @@ static enum rc prepare_segments(struct segments *s, struct pool *pool, struct er
 	return RC_OK;
 }
 
-enum rc attention_segments(struct pool *pool, unsigned heads, unsigned dim, enum number number, float scale,
-			   const float *q, const float *k, const float *v, size_t stride, float *out,
-			   size_t out_stride, const size_t *segments, size_t count, struct err *err)
+enum rc attention_segments(struct pool *pool, unsigned heads, unsigned dim, enum number number,
+			   float scale, const float *q, const float *k, const float *v,
+			   size_t stride, float *out, size_t out_stride, const size_t *segments,
+			   size_t count, struct err *err)
 {
 	struct segments s = {
-		.shape = { .heads = 1, .dim = dim, .number = number }, .scale = scale, .q = q, .k = k, .v = v,
-		.out = out, .stride = stride, .out_stride = out_stride, .segments = segments, .count = count,
+		.shape = {.heads = 1, .dim = dim, .number = number},
+		.scale = scale,
+		.q = q,
+		.k = k,
+		.v = v,
+		.out = out,
+		.stride = stride,
+		.out_stride = out_stride,
+		.segments = segments,
+		.count = count,
 	};
 
 	if (dim > DIM_MAX)

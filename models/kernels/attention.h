@@ -22,22 +22,23 @@
 enum { KV_PAGE = 32 };
 
 struct kv_shape {
-	unsigned heads;     /* key/value heads */
-	unsigned dim;       /* of a head: a multiple of 8, up to 256 */
+	unsigned heads;	    /* key/value heads */
+	unsigned dim;	    /* of a head: a multiple of 8, up to 256 */
 	enum number number; /* BF16, or F32 where the model is F32 */
 };
 
 size_t kv_page_size(const struct kv_shape *); /* bytes; pages are aligned to 64 */
 
-/* Put a token's keys and values, [heads][dim] each, into slot 0..KV_PAGE-1. A page starts as zeros. */
+/* Put a token's keys and values, [heads][dim] each, into slot 0..KV_PAGE-1. A page starts as zeros.
+ */
 void kv_store(const struct kv_shape *, void *page, unsigned slot, const float *k, const float *v);
 
 /* One row of queries: a token of a sequence. */
 struct attention_row {
-	const float *q;      /* [q_heads][dim] */
-	float *out;          /* [q_heads][dim] */
-	void *const *pages;  /* the sequence's page table for this layer */
-	size_t keys;         /* it attends to tokens 0 .. keys-1 (causal: its own index + 1) */
+	const float *q;	    /* [q_heads][dim] */
+	float *out;	    /* [q_heads][dim] */
+	void *const *pages; /* the sequence's page table for this layer */
+	size_t keys;	    /* it attends to tokens 0 .. keys-1 (causal: its own index + 1) */
 };
 
 /*
@@ -45,7 +46,7 @@ struct attention_row {
  * Rows of one sequence that follow each other are worked on together.
  */
 void attention_paged(const struct kv_shape *, struct pool *, unsigned q_heads, float scale,
-	const struct attention_row *rows, size_t count);
+		     const struct attention_row *rows, size_t count);
 
 /*
  * Without a cache, every token to every token of its segment (vision): q, k, v [tokens][stride],
@@ -53,8 +54,9 @@ void attention_paged(const struct kv_shape *, struct pool *, unsigned q_heads, f
  * the first 0, the last the number of tokens. number: in which q, k and the weights multiply.
  * RC_FATAL when memory for the packed keys is not to be had.
  */
-enum rc attention_segments(struct pool *, unsigned heads, unsigned dim, enum number number, float scale,
-	const float *q, const float *k, const float *v, size_t stride, float *out, size_t out_stride,
-	const size_t *segments, size_t count, struct err *);
+enum rc attention_segments(struct pool *, unsigned heads, unsigned dim, enum number number,
+			   float scale, const float *q, const float *k, const float *v,
+			   size_t stride, float *out, size_t out_stride, const size_t *segments,
+			   size_t count, struct err *);
 
 #endif

@@ -2,11 +2,12 @@
  *
  * attention_tile: see attention_tile.h.
  *
- * For each page: scores = q K', the running softmax of each row, sums = sums * correction + weights V.
+ * For each page: scores = q K', the running softmax of each row, sums = sums * correction + weights
+ * V.
  *
  * Invariant: a query takes part in the pages that hold keys of its own and in no other, and what a
- * page holds beyond them weighs exactly nothing; so its neighbours in the tile do not touch its bits.
- * (Values must be finite: nothing times NaN is NaN.)
+ * page holds beyond them weighs exactly nothing; so its neighbours in the tile do not touch its
+ * bits. (Values must be finite: nothing times NaN is NaN.)
  */
 #include "kernels/attention_tile.h"
 
@@ -15,7 +16,8 @@
 /* In numbers; odd in cache lines. */
 static size_t q_stride(const struct kv_shape *shape)
 {
-	return shape->number == NUMBER_F32 ? shape->dim : (kv_depth(shape) / TILE_DEPTH | 1) * TILE_DEPTH;
+	return shape->number == NUMBER_F32 ? shape->dim
+					   : (kv_depth(shape) / TILE_DEPTH | 1) * TILE_DEPTH;
 }
 
 void attention_tile_add(struct attention_tile *t, const float *q, float *out, size_t keys)
@@ -27,11 +29,12 @@ void attention_tile_add(struct attention_tile *t, const float *q, float *out, si
 		memcpy(to, q, t->shape->dim * sizeof(*q));
 	} else {
 		t->row->bf16(q, (uint16_t *)to, t->shape->dim);
-		memset((uint16_t *)to + t->shape->dim, 0, (kv_depth(t->shape) - t->shape->dim) * sizeof(uint16_t));
+		memset((uint16_t *)to + t->shape->dim, 0,
+		       (kv_depth(t->shape) - t->shape->dim) * sizeof(uint16_t));
 	}
 	t->out[i] = out;
 	t->keys[i] = keys;
-	t->state[i] = (struct softmax){ .max = -__builtin_inff() };
+	t->state[i] = (struct softmax){.max = -__builtin_inff()};
 	memset(t->sums + i * columns, 0, columns * sizeof(*t->sums));
 }
 
@@ -42,10 +45,11 @@ static void multiply_keys(struct attention_tile *t, const void *keys, size_t fir
 	size_t stride = q_stride(t->shape), depth = kv_depth(t->shape), rows = t->queries - first;
 
 	if (t->shape->number == NUMBER_F32)
-		t->product->f32((const float *)q, stride, rows, keys, depth, KEY_BLOCKS, scores, KV_PAGE, false);
+		t->product->f32((const float *)q, stride, rows, keys, depth, KEY_BLOCKS, scores,
+				KV_PAGE, false);
 	else
-		t->product->bf16((const uint16_t *)q, stride, rows, keys, depth / TILE_DEPTH, KEY_BLOCKS, scores,
-				 KV_PAGE, false);
+		t->product->bf16((const uint16_t *)q, stride, rows, keys, depth / TILE_DEPTH,
+				 KEY_BLOCKS, scores, KV_PAGE, false);
 }
 
 static void weigh(struct attention_tile *t, size_t page, size_t first)
@@ -55,13 +59,15 @@ static void weigh(struct attention_tile *t, size_t page, size_t first)
 	for (size_t i = first; i < t->queries; i++) {
 		float *scores = t->scores + i * KV_PAGE;
 		size_t left = t->keys[i] - page * KV_PAGE;
-		float correction = t->row->softmax(&t->state[i], scores, left < KV_PAGE ? left : KV_PAGE, t->scale);
+		float correction = t->row->softmax(&t->state[i], scores,
+						   left < KV_PAGE ? left : KV_PAGE, t->scale);
 
 		if (correction != 1.0f)
 			t->row->multiply(t->sums + i * columns, correction, columns);
 	}
 	if (t->shape->number != NUMBER_F32)
-		t->row->bf16(t->scores + first * KV_PAGE, t->weights + first * KV_PAGE, (t->queries - first) * KV_PAGE);
+		t->row->bf16(t->scores + first * KV_PAGE, t->weights + first * KV_PAGE,
+			     (t->queries - first) * KV_PAGE);
 }
 
 static void multiply_values(struct attention_tile *t, const void *values, size_t first)
@@ -70,11 +76,11 @@ static void multiply_values(struct attention_tile *t, const void *values, size_t
 	float *sums = t->sums + first * columns;
 
 	if (t->shape->number == NUMBER_F32)
-		t->product->f32(t->scores + first * KV_PAGE, KV_PAGE, rows, values, KV_PAGE, columns / BLOCK, sums,
-				columns, true);
+		t->product->f32(t->scores + first * KV_PAGE, KV_PAGE, rows, values, KV_PAGE,
+				columns / BLOCK, sums, columns, true);
 	else
-		t->product->bf16(t->weights + first * KV_PAGE, KV_PAGE, rows, values, 1, columns / BLOCK, sums, columns,
-				 true);
+		t->product->bf16(t->weights + first * KV_PAGE, KV_PAGE, rows, values, 1,
+				 columns / BLOCK, sums, columns, true);
 }
 
 void attention_tile_run(struct attention_tile *t)
@@ -88,7 +94,8 @@ void attention_tile_run(struct attention_tile *t)
 			first++;
 		if (first == t->queries)
 			break;
-		keys = t->pages ? (const char *)t->pages[page] + t->offset : t->first + page * t->page_size;
+		keys = t->pages ? (const char *)t->pages[page] + t->offset
+				: t->first + page * t->page_size;
 		multiply_keys(t, keys, first);
 		weigh(t, page, first);
 		multiply_values(t, keys + kv_keys_size(t->shape), first);

@@ -2,10 +2,10 @@
  *
  * bench: see bench.h.
  *
- * Ceilings: the largest number of a buffer far larger than any cache, by all threads (DRAM read), and the bf16
- * multiply-add of this level in registers alone. A linear layer has as many copies of its weight as
- * make up COLD bytes and takes them in turn, as a model does, so that no cache serves few rows. One
- * thread is measured in its own CPU time, which a busy machine disturbs less.
+ * Ceilings: the largest number of a buffer far larger than any cache, by all threads (DRAM read),
+ * and the bf16 multiply-add of this level in registers alone. A linear layer has as many copies of
+ * its weight as make up COLD bytes and takes them in turn, as a model does, so that no cache serves
+ * few rows. One thread is measured in its own CPU time, which a busy machine disturbs less.
  */
 #include "kernels/bench.h"
 
@@ -50,7 +50,8 @@ static void read_piece(void *arg, size_t i, unsigned thread)
 {
 	enum { FLOATS = READ_PIECE / sizeof(float) };
 
-	((volatile float *)arg)[thread] = rows_of_level()->largest((const float *)cold + i * FLOATS, FLOATS);
+	((volatile float *)arg)[thread] =
+		rows_of_level()->largest((const float *)cold + i * FLOATS, FLOATS);
 }
 
 static void run_read(struct bench *b, struct pool *pool)
@@ -70,7 +71,7 @@ static void spin(void *arg, size_t i, unsigned thread)
 
 static void run_peak(struct bench *b, struct pool *pool)
 {
-	double flop[COPIES_MAX] = { 0 };
+	double flop[COPIES_MAX] = {0};
 	unsigned n = pool_threads(pool);
 
 	pool_run(pool, spin, flop, n);
@@ -86,7 +87,7 @@ static void run_linear(struct bench *b, struct pool *pool)
 
 enum { HEADS = 8, GROUP = 2, PAGED_DIM = 128, VISION_HEADS = 4 };
 
-static const struct kv_shape paged_shape = { HEADS, PAGED_DIM, NUMBER_BF16 };
+static const struct kv_shape paged_shape = {HEADS, PAGED_DIM, NUMBER_BF16};
 
 static void run_paged(struct bench *b, struct pool *pool)
 {
@@ -94,7 +95,8 @@ static void run_paged(struct bench *b, struct pool *pool)
 	struct attention_row *rows = xcalloc(b->rows, sizeof(*rows));
 
 	for (size_t i = 0; i < b->rows; i++)
-		rows[i] = (struct attention_row){ x + i * width, y + i * width, pages, b->in - b->rows + i + 1 };
+		rows[i] = (struct attention_row){x + i * width, y + i * width, pages,
+						 b->in - b->rows + i + 1};
 	attention_paged(&paged_shape, pool, HEADS * GROUP, 0.09f, rows, b->rows);
 	free(rows);
 }
@@ -107,8 +109,9 @@ static void run_segments(struct bench *b, struct pool *pool)
 
 	for (size_t i = 0; i <= count; i++)
 		segments[i] = i * b->in;
-	if (attention_segments(pool, VISION_HEADS, (unsigned)b->out, NUMBER_BF16, 0.1f, x, x + width, x + 2 * width,
-			       3 * width, y, width, segments, count, &err) != RC_OK)
+	if (attention_segments(pool, VISION_HEADS, (unsigned)b->out, NUMBER_BF16, 0.1f, x,
+			       x + width, x + 2 * width, 3 * width, y, width, segments, count,
+			       &err) != RC_OK)
 		die(EX_BUG, "%s", err.text);
 	free(segments);
 }
@@ -128,7 +131,7 @@ static void run_nothing(struct bench *b, struct pool *pool)
 
 static enum rc make_linear(struct bench *b, enum number number, struct pool *pool, struct err *err)
 {
-	struct matrix m = { .data = cold, .number = NUMBER_BF16, .rows = b->out, .columns = b->in };
+	struct matrix m = {.data = cold, .number = NUMBER_BF16, .rows = b->out, .columns = b->in};
 
 	b->kernel = "linear";
 	b->number = number_name(number);
@@ -151,18 +154,23 @@ static int by_time(const void *a, const void *b)
 	return (d > 0) - (d < 0);
 }
 
-static void print(FILE *out, struct bench *b, unsigned rounds, const struct bench *reading, const struct bench *peak)
+static void print(FILE *out, struct bench *b, unsigned rounds, const struct bench *reading,
+		  const struct bench *peak)
 {
 	double median = b->seconds[rounds / 2], best = b->seconds[0];
 
-	fprintf(out, "{\"kernel\":\"%s\",\"number\":\"%s\",\"rows\":%zu,\"in\":%zu,\"out\":%zu,\"microseconds\":%.1f",
+	fprintf(out,
+		"{\"kernel\":\"%s\",\"number\":\"%s\",\"rows\":%zu,\"in\":%zu,\"out\":%zu,"
+		"\"microseconds\":%.1f",
 		b->kernel, b->number, b->rows, b->in, b->out, median * 1e6);
 	if (b->flop > 0)
-		fprintf(out, ",\"gflops\":%.1f,\"gflops_best\":%.1f,\"of_peak\":%.3f", b->flop / median / 1e9,
-			b->flop / best / 1e9, b->flop / median / (peak->flop / peak->seconds[rounds / 2]));
+		fprintf(out, ",\"gflops\":%.1f,\"gflops_best\":%.1f,\"of_peak\":%.3f",
+			b->flop / median / 1e9, b->flop / best / 1e9,
+			b->flop / median / (peak->flop / peak->seconds[rounds / 2]));
 	if (b->bytes > 0)
-		fprintf(out, ",\"gbytes\":%.1f,\"gbytes_best\":%.1f,\"of_read\":%.3f", b->bytes / median / 1e9,
-			b->bytes / best / 1e9, b->bytes / median / (reading->bytes / reading->seconds[rounds / 2]));
+		fprintf(out, ",\"gbytes\":%.1f,\"gbytes_best\":%.1f,\"of_read\":%.3f",
+			b->bytes / median / 1e9, b->bytes / best / 1e9,
+			b->bytes / median / (reading->bytes / reading->seconds[rounds / 2]));
 	fprintf(out, "}\n");
 }
 
@@ -180,44 +188,50 @@ static void make_input(void)
 	for (size_t i = 0; i < FLOATS; i++)
 		x[i] = sinf((float)i);
 	for (size_t i = 0; i < COLD / sizeof(uint16_t); i++)
-		((uint16_t *)cold)[i] = bf16_from_f32((float)(i * 2654435761u % 65536) / 65536 - 0.5f);
+		((uint16_t *)cold)[i] =
+			bf16_from_f32((float)(i * 2654435761u % 65536) / 65536 - 0.5f);
 	for (size_t i = 0; i < PAGES; i++) {
 		pages[i] = aligned_alloc(64, kv_page_size(&paged_shape));
 		if (!pages[i])
 			die(EX_BUG, "out of memory");
 		memset(pages[i], 0, kv_page_size(&paged_shape));
 		for (unsigned slot = 0; slot < KV_PAGE; slot++)
-			kv_store(&paged_shape, pages[i], slot, x + i * KV_PAGE + slot, x + i + slot * 7);
+			kv_store(&paged_shape, pages[i], slot, x + i * KV_PAGE + slot,
+				 x + i + slot * 7);
 	}
 }
 
 enum rc kernels_bench(struct pool *pool, unsigned rounds, FILE *out, struct err *err)
 {
-	static const enum number numbers[] = { NUMBER_BF16, NUMBER_INT8, NUMBER_F32 };
-	static const size_t shapes[][3] = { { 1, 2048, 11008 },	  { 16, 2048, 11008 },	{ 64, 2048, 11008 },
-					    { 512, 2048, 11008 }, { 1, 1024, 6144 },	{ 512, 1024, 6144 },
-					    { 512, 1280, 3420 } };
-	static const double kv = 2.0 * HEADS * PAGED_DIM * 2, score = 4.0 * HEADS * GROUP * PAGED_DIM;
+	static const enum number numbers[] = {NUMBER_BF16, NUMBER_INT8, NUMBER_F32};
+	static const size_t shapes[][3] = {{1, 2048, 11008},   {16, 2048, 11008}, {64, 2048, 11008},
+					   {512, 2048, 11008}, {1, 1024, 6144},	  {512, 1024, 6144},
+					   {512, 1280, 3420}};
+	static const double kv = 2.0 * HEADS * PAGED_DIM * 2,
+			    score = 4.0 * HEADS * GROUP * PAGED_DIM;
 	struct bench all[32] = {
-		{ .kernel = "read", .number = "f32", .run = run_read },
-		{ .kernel = "peak", .number = "bf16", .run = run_peak },
-		{ .kernel = "pool", .number = "none", .run = run_nothing, .rows = 1000 },
-		{ "paged", "bf16", 1, 2048, 128, score * 2048, kv * 2048, run_paged, .count = 0 },
-		{ "paged", "bf16", 512, 2048, 128, score * 512 * 1792, 0, run_paged, .count = 0 },
-		{ "segments", "bf16", 4096, 4096, 72, 4.0 * 4096 * 4096 * 72 * VISION_HEADS, 0, run_segments, .count = 0 },
-		{ "segments", "bf16", 4096, 64, 80, 4.0 * 4096 * 64 * 80 * VISION_HEADS, 0, run_segments, .count = 0 },
+		{.kernel = "read", .number = "f32", .run = run_read},
+		{.kernel = "peak", .number = "bf16", .run = run_peak},
+		{.kernel = "pool", .number = "none", .run = run_nothing, .rows = 1000},
+		{"paged", "bf16", 1, 2048, 128, score * 2048, kv * 2048, run_paged, .count = 0},
+		{"paged", "bf16", 512, 2048, 128, score * 512 * 1792, 0, run_paged, .count = 0},
+		{"segments", "bf16", 4096, 4096, 72, 4.0 * 4096 * 4096 * 72 * VISION_HEADS, 0,
+		 run_segments, .count = 0},
+		{"segments", "bf16", 4096, 64, 80, 4.0 * 4096 * 64 * 80 * VISION_HEADS, 0,
+		 run_segments, .count = 0},
 	};
 	clockid_t clock = pool_threads(pool) == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
 	size_t count = 7;
 
 	if (rounds == 0 || rounds > ROUNDS_MAX || pool_threads(pool) > COPIES_MAX)
-		return err_set(err, RC_FATAL, "bench", "1 to %d rounds, %d threads at most", ROUNDS_MAX, COPIES_MAX);
+		return err_set(err, RC_FATAL, "bench", "1 to %d rounds, %d threads at most",
+			       ROUNDS_MAX, COPIES_MAX);
 	make_input();
 	for (size_t i = 0; i < ARRAY_SIZE(numbers) * ARRAY_SIZE(shapes); i++) {
 		const size_t *s = shapes[i % ARRAY_SIZE(shapes)];
 		struct bench *b = &all[count++];
 
-		*b = (struct bench){ .rows = s[0], .in = s[1], .out = s[2] };
+		*b = (struct bench){.rows = s[0], .in = s[1], .out = s[2]};
 		if (make_linear(b, numbers[i / ARRAY_SIZE(shapes)], pool, err) != RC_OK)
 			return RC_FATAL;
 	}
@@ -229,8 +243,8 @@ enum rc kernels_bench(struct pool *pool, unsigned rounds, FILE *out, struct err 
 			b->seconds[r] = now(clock) - start;
 		}
 	}
-	fprintf(out, "{\"level\":\"%s\",\"threads\":%u,\"rounds\":%u}\n", cpu_level_name(cpu_level()),
-		pool_threads(pool), rounds);
+	fprintf(out, "{\"level\":\"%s\",\"threads\":%u,\"rounds\":%u}\n",
+		cpu_level_name(cpu_level()), pool_threads(pool), rounds);
 	for (struct bench *b = all; b < all + count; b++)
 		qsort(b->seconds, rounds, sizeof(*b->seconds), by_time);
 	for (struct bench *b = all; b < all + count; b++) {

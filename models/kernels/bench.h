@@ -10,8 +10,8 @@
 #include <stdio.h>
 
 /*
- * `rounds` times each ceiling and each shape in turn, so that a disturbance meets all alike; then one
- * line each: median and best, and the share of the ceilings' medians.
+ * `rounds` times each ceiling and each shape in turn, so that a disturbance meets all alike; then
+ * one line each: median and best, and the share of the ceilings' medians.
  */
 enum rc kernels_bench(struct pool *, unsigned rounds, FILE *out, struct err *);
 

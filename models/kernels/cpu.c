@@ -15,10 +15,8 @@
 #include <unistd.h>
 
 static const char *const names[CPU_LEVELS] = {
-	[CPU_PLAIN] = "plain",
-	[CPU_AVX2] = "avx2",
-	[CPU_AVX512] = "avx512",
-	[CPU_AVX512_BF16] = "avx512-bf16",
+	[CPU_PLAIN] = "plain",	 [CPU_AVX2] = "avx2",
+	[CPU_AVX512] = "avx512", [CPU_AVX512_BF16] = "avx512-bf16",
 	[CPU_AMX] = "amx",
 };
 

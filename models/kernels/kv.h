@@ -24,7 +24,9 @@ static inline size_t kv_columns(unsigned dim)
 
 static inline size_t kv_depth(const struct kv_shape *shape)
 {
-	return shape->number == NUMBER_F32 ? shape->dim : ((size_t)shape->dim + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH;
+	return shape->number == NUMBER_F32
+		       ? shape->dim
+		       : ((size_t)shape->dim + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH;
 }
 
 static inline size_t kv_keys_size(const struct kv_shape *shape)
@@ -38,6 +40,7 @@ static inline size_t kv_head_size(const struct kv_shape *shape)
 }
 
 /* One head of kv_store(). */
-void kv_store_head(const struct kv_shape *, void *head, unsigned slot, const float *k, const float *v);
+void kv_store_head(const struct kv_shape *, void *head, unsigned slot, const float *k,
+		   const float *v);
 
 #endif

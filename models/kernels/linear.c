@@ -2,13 +2,13 @@
  *
  * linear: y = x W' + bias over the products of product.h.
  *
- * A packed weight is a row of strips of up to 4 blocks (64 columns of y); a strip lies in memory from
- * its first depth to its last, so one row of x streams the weight. A task is one strip for up to
- * ROWS rows: it goes through the depth in cuts that the nearest cache holds, all rows for each, and
- * keeps its sums in scratch until scale and bias are due.
+ * A packed weight is a row of strips of up to 4 blocks (64 columns of y); a strip lies in memory
+ * from its first depth to its last, so one row of x streams the weight. A task is one strip for up
+ * to ROWS rows: it goes through the depth in cuts that the nearest cache holds, all rows for each,
+ * and keeps its sums in scratch until scale and bias are due.
  *
- * Invariant: the cuts and the rows of a task change no order of sums (product.h); scale and bias come
- * last, as one multiply-add.
+ * Invariant: the cuts and the rows of a task change no order of sums (product.h); scale and bias
+ * come last, as one multiply-add.
  */
 #include "kernels/linear.h"
 
@@ -71,10 +71,12 @@ static void round_rows(void *arg, size_t i, unsigned thread)
 
 	(void)thread;
 	a->row->bf16(a->x + i * a->x_stride, to, a->linear->in);
-	memset(to + a->linear->in, 0, (depth_of(a->linear) * TILE_DEPTH - a->linear->in) * sizeof(*to));
+	memset(to + a->linear->in, 0,
+	       (depth_of(a->linear) * TILE_DEPTH - a->linear->in) * sizeof(*to));
 }
 
-/* The depth of a product, so that W stays in the cache for all rows; unpacking few should not stall. */
+/* The depth of a product, so that W stays in the cache for all rows; unpacking few should not
+ * stall. */
 static size_t cut_of(const struct apply *a, size_t rows)
 {
 	if (a->linear->number == NUMBER_F32)
@@ -85,8 +87,8 @@ static size_t cut_of(const struct apply *a, size_t rows)
 }
 
 /* sums[rows][STRIP] = x[first..] strip */
-static void sum_strip(const struct apply *a, size_t strip, size_t first, size_t rows, size_t blocks, float *sums,
-		      uint16_t *unpacked)
+static void sum_strip(const struct apply *a, size_t strip, size_t first, size_t rows, size_t blocks,
+		      float *sums, uint16_t *unpacked)
 {
 	const struct linear *l = a->linear;
 	size_t depth = depth_of(l), unit = unit_size(l);
@@ -98,16 +100,17 @@ static void sum_strip(const struct apply *a, size_t strip, size_t first, size_t 
 		size_t n = min_u64(cut, depth - d);
 
 		if (l->number == NUMBER_F32) {
-			a->product->f32(a->x + first * a->x_stride, a->x_stride, rows, (const float *)from, n,
-					blocks, sums, STRIP, d > 0);
+			a->product->f32(a->x + first * a->x_stride, a->x_stride, rows,
+					(const float *)from, n, blocks, sums, STRIP, d > 0);
 			continue;
 		}
 		if (l->number == NUMBER_INT8) {
 			a->product->unpack((const int8_t *)from, n * blocks, unpacked);
 			from = (const char *)unpacked;
 		}
-		a->product->bf16(a->packed + first * a->packed_stride + d * TILE_DEPTH, a->packed_stride, rows,
-				 (const uint16_t *)from, n, blocks, sums, STRIP, d > 0);
+		a->product->bf16(a->packed + first * a->packed_stride + d * TILE_DEPTH,
+				 a->packed_stride, rows, (const uint16_t *)from, n, blocks, sums,
+				 STRIP, d > 0);
 	}
 }
 
@@ -125,7 +128,8 @@ static void apply_strip(void *arg, size_t i, unsigned thread)
 	sum_strip(a, strip, first, rows, blocks, sums, unpacked);
 	for (size_t r = 0; r < rows; r++)
 		a->row->finish(sums + r * STRIP, l->scale ? l->scale + column : NULL,
-			       l->bias ? l->bias + column : NULL, a->y + (first + r) * a->y_stride + column, columns);
+			       l->bias ? l->bias + column : NULL,
+			       a->y + (first + r) * a->y_stride + column, columns);
 }
 
 static void apply_rows(struct apply *a, struct pool *pool)
@@ -141,7 +145,8 @@ static void apply_rows(struct apply *a, struct pool *pool)
 		a->row_tasks++;
 	a->rows_a_task = ((a->rows + a->row_tasks - 1) / a->row_tasks + 31) / 32 * 32;
 	a->row_tasks = (a->rows + a->rows_a_task - 1) / a->rows_a_task;
-	a->scratch_size = INT8_DEPTH * STRIP_BLOCKS * TILE * sizeof(uint16_t) + a->rows_a_task * STRIP * sizeof(float);
+	a->scratch_size = INT8_DEPTH * STRIP_BLOCKS * TILE * sizeof(uint16_t) +
+			  a->rows_a_task * STRIP * sizeof(float);
 	a->packed = pool_scratch(pool, x_size + threads * a->scratch_size);
 	if (!a->packed)
 		die(EX_BUG, "out of memory");
@@ -151,11 +156,14 @@ static void apply_rows(struct apply *a, struct pool *pool)
 	pool_run(pool, apply_strip, a, strips * a->row_tasks);
 }
 
-void linear_apply(const struct linear *l, struct pool *pool, const float *x, size_t x_stride, size_t rows, float *y,
-		  size_t y_stride)
+void linear_apply(const struct linear *l, struct pool *pool, const float *x, size_t x_stride,
+		  size_t rows, float *y, size_t y_stride)
 {
-	struct apply a = { .linear = l, .product = product(), .row = rows_of_level(), .x_stride = x_stride,
-			   .y_stride = y_stride };
+	struct apply a = {.linear = l,
+			  .product = product(),
+			  .row = rows_of_level(),
+			  .x_stride = x_stride,
+			  .y_stride = y_stride};
 
 	for (size_t r = 0; r < rows; r += ROWS) {
 		a.x = x + r * x_stride;

@@ -35,7 +35,7 @@ static inline float bf16_to_f32(uint16_t b)
 	union {
 		uint32_t bits;
 		float f;
-	} u = { .bits = (uint32_t)b << 16 };
+	} u = {.bits = (uint32_t)b << 16};
 
 	return u.f;
 }
@@ -54,11 +54,11 @@ struct matrix {
 void matrix_to_f32(const struct matrix *, size_t first, size_t count, float *out);
 
 struct linear {
-	size_t in, out;       /* columns of x, columns of y */
-	enum number number;   /* of the packed weight: F32, BF16 or INT8 */
-	void *weight;         /* packed, owned */
-	size_t weight_size;   /* bytes */
-	float *bias, *scale;  /* [out] or NULL, owned; scale: INT8 */
+	size_t in, out;	     /* columns of x, columns of y */
+	enum number number;  /* of the packed weight: F32, BF16 or INT8 */
+	void *weight;	     /* packed, owned */
+	size_t weight_size;  /* bytes */
+	float *bias, *scale; /* [out] or NULL, owned; scale: INT8 */
 };
 
 /*
@@ -66,12 +66,13 @@ struct linear {
  * biases: one pointer a part, each to that part's rows in fp32 or NULL; NULL: none at all.
  * RC_FATAL when memory is not to be had.
  */
-enum rc linear_pack(struct linear *, const struct matrix *parts, const float *const *biases, size_t count,
-	enum number number, struct pool *, struct err *);
+enum rc linear_pack(struct linear *, const struct matrix *parts, const float *const *biases,
+		    size_t count, enum number number, struct pool *, struct err *);
 void linear_release(struct linear *);
 
-/* x [rows][x_stride] -> y [rows][y_stride], strides in floats, >= in and out. They do not overlap. */
-void linear_apply(const struct linear *, struct pool *, const float *x, size_t x_stride, size_t rows,
-	float *y, size_t y_stride);
+/* x [rows][x_stride] -> y [rows][y_stride], strides in floats, >= in and out. They do not overlap.
+ */
+void linear_apply(const struct linear *, struct pool *, const float *x, size_t x_stride,
+		  size_t rows, float *y, size_t y_stride);
 
 #endif

@@ -24,8 +24,8 @@ struct pack {
 	const struct matrix *parts;
 	size_t count;
 	const struct rows *row;
-	char *scratch;       /* of each thread: 16 rows of [padded] numbers, and one in fp32 */
-	size_t padded;       /* depth in numbers */
+	char *scratch; /* of each thread: 16 rows of [padded] numbers, and one in fp32 */
+	size_t padded; /* depth in numbers */
 	size_t scratch_size;
 };
 
@@ -36,7 +36,8 @@ static const char *row_of(const struct pack *p, size_t row, enum number *number)
 	while (row >= p->parts[part].rows)
 		row -= p->parts[part++].rows;
 	*number = p->parts[part].number;
-	return (const char *)p->parts[part].data + row * p->parts[part].columns * number_size(*number);
+	return (const char *)p->parts[part].data +
+	       row * p->parts[part].columns * number_size(*number);
 }
 
 static void row_to_f32(const char *row, enum number number, size_t n, float *out)
@@ -66,7 +67,7 @@ static float row_to_int8(const float *x, size_t n, int8_t *out)
 		union {
 			float f;
 			int32_t bits;
-		} shifted = { .f = x[i] / scale + round };
+		} shifted = {.f = x[i] / scale + round};
 
 		out[i] = (int8_t)shifted.bits;
 	}
@@ -87,7 +88,8 @@ static void lay_bf16(const uint16_t *rows, size_t stride, size_t tiles, uint16_t
 	for (size_t t = 0; t < tiles; t++, to += step, rows += TILE_DEPTH) {
 		for (size_t n = 0; n < BLOCK; n++) {
 			for (size_t pair = 0; pair < TILE_DEPTH / 2; pair++)
-				memcpy(to + (pair * BLOCK + n) * 2, rows + n * stride + pair * 2, 4);
+				memcpy(to + (pair * BLOCK + n) * 2, rows + n * stride + pair * 2,
+				       4);
 		}
 	}
 }
@@ -97,7 +99,8 @@ static void lay_int8(const int8_t *rows, size_t stride, size_t tiles, int8_t *to
 	for (size_t t = 0; t < tiles; t++, to += step, rows += TILE_DEPTH) {
 		for (size_t n = 0; n < BLOCK; n++) {
 			for (size_t quad = 0; quad < TILE_DEPTH / 4; quad++)
-				memcpy(to + (quad * BLOCK + n) * 4, rows + n * stride + quad * 4, 4);
+				memcpy(to + (quad * BLOCK + n) * 4, rows + n * stride + quad * 4,
+				       4);
 		}
 	}
 }
@@ -106,14 +109,16 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 {
 	const struct pack *p = arg;
 	struct linear *l = p->linear;
-	size_t size = number_size(l->number), first = block * BLOCK, rows = min_u64(BLOCK, l->out - first);
+	size_t size = number_size(l->number), first = block * BLOCK,
+	       rows = min_u64(BLOCK, l->out - first);
 	size_t strip = block / STRIP_BLOCKS, all = (l->out + BLOCK - 1) / BLOCK;
 	size_t beside = min_u64(STRIP_BLOCKS, all - strip * STRIP_BLOCKS);
 	size_t depth = l->number == NUMBER_F32 ? p->padded : p->padded / TILE_DEPTH;
 	size_t unit = l->number == NUMBER_F32 ? BLOCK : TILE;
 	char *scratch = p->scratch + thread * p->scratch_size;
 	float *wide = (float *)(scratch + BLOCK * p->padded * size);
-	char *to = (char *)l->weight + (strip * STRIP_BLOCKS * depth + block % STRIP_BLOCKS) * unit * size;
+	char *to = (char *)l->weight +
+		   (strip * STRIP_BLOCKS * depth + block % STRIP_BLOCKS) * unit * size;
 
 	memset(scratch, 0, p->scratch_size);
 	for (size_t r = 0; r < rows; r++) {
@@ -147,34 +152,40 @@ static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct e
 	p->padded = l->in;
 	if (l->number != NUMBER_F32)
 		p->padded = (l->in + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH;
-	p->scratch_size = (p->padded * (BLOCK * number_size(l->number) + sizeof(float)) + 63) / 64 * 64;
-	if (!checked_mul(blocks * BLOCK, p->padded, &size) || !checked_mul(size, number_size(l->number), &size) ||
+	p->scratch_size =
+		(p->padded * (BLOCK * number_size(l->number) + sizeof(float)) + 63) / 64 * 64;
+	if (!checked_mul(blocks * BLOCK, p->padded, &size) ||
+	    !checked_mul(size, number_size(l->number), &size) ||
 	    !checked_add(size, GRAIN - 1, &rounded))
-		return err_set(err, RC_FATAL, "memory", "a weight of %zu x %zu is too large", l->out, l->in);
+		return err_set(err, RC_FATAL, "memory", "a weight of %zu x %zu is too large",
+			       l->out, l->in);
 	l->weight_size = size;
-	l->weight = size < GRAIN ? aligned_alloc(64, (size + 63) / 64 * 64) : aligned_alloc(GRAIN, rounded / GRAIN * GRAIN);
+	l->weight = size < GRAIN ? aligned_alloc(64, (size + 63) / 64 * 64)
+				 : aligned_alloc(GRAIN, rounded / GRAIN * GRAIN);
 	if (biased)
 		l->bias = calloc(l->out, sizeof(*l->bias));
 	if (l->number == NUMBER_INT8)
 		l->scale = calloc(l->out, sizeof(*l->scale));
 	p->scratch = pool_scratch(pool, pool_threads(pool) * p->scratch_size);
-	if (!l->weight || !p->scratch || (biased && !l->bias) || (l->number == NUMBER_INT8 && !l->scale)) {
+	if (!l->weight || !p->scratch || (biased && !l->bias) ||
+	    (l->number == NUMBER_INT8 && !l->scale)) {
 		linear_release(l);
-		return err_set(err, RC_FATAL, "memory", "no memory for a weight of %zu bytes", size);
+		return err_set(err, RC_FATAL, "memory", "no memory for a weight of %zu bytes",
+			       size);
 	}
 	if (size >= GRAIN)
 		madvise(l->weight, rounded / GRAIN * GRAIN, MADV_HUGEPAGE);
 	return RC_OK;
 }
 
-enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *const *biases, size_t count,
-		    enum number number, struct pool *pool, struct err *err)
+enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *const *biases,
+		    size_t count, enum number number, struct pool *pool, struct err *err)
 {
-	struct pack p = { .linear = l, .parts = parts, .count = count, .row = rows_of_level() };
+	struct pack p = {.linear = l, .parts = parts, .count = count, .row = rows_of_level()};
 	bool biased = false;
 	size_t row = 0;
 
-	*l = (struct linear){ .in = parts[0].columns, .number = number };
+	*l = (struct linear){.in = parts[0].columns, .number = number};
 	for (size_t i = 0; i < count; i++) {
 		if (parts[i].columns != l->in)
 			BUG("parts of %zu and %zu columns", l->in, parts[i].columns);

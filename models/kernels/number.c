@@ -9,7 +9,10 @@
 size_t number_size(enum number number)
 {
 	static const size_t sizes[] = {
-		[NUMBER_F32] = 4, [NUMBER_BF16] = 2, [NUMBER_F16] = 2, [NUMBER_INT8] = 1,
+		[NUMBER_F32] = 4,
+		[NUMBER_BF16] = 2,
+		[NUMBER_F16] = 2,
+		[NUMBER_INT8] = 1,
 	};
 
 	return sizes[number];
@@ -18,7 +21,10 @@ size_t number_size(enum number number)
 const char *number_name(enum number number)
 {
 	static const char *const names[] = {
-		[NUMBER_F32] = "f32", [NUMBER_BF16] = "bf16", [NUMBER_F16] = "f16", [NUMBER_INT8] = "int8",
+		[NUMBER_F32] = "f32",
+		[NUMBER_BF16] = "bf16",
+		[NUMBER_F16] = "f16",
+		[NUMBER_INT8] = "int8",
 	};
 
 	return names[number];
@@ -44,7 +50,8 @@ uint16_t bf16_from_f32(float f)
 
 float f16_to_f32(uint16_t h)
 {
-	uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 0x1f, fraction = h & 0x3ff;
+	uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 0x1f,
+		 fraction = h & 0x3ff;
 
 	if (exponent == 0x1f)
 		return float_of(sign | 0x7f800000 | fraction << 13);

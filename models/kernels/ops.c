@@ -47,9 +47,12 @@ static void rms_norm_row(const struct op *op, size_t i)
 	op->table->rms_norm(op->x + i * op->n, op->x2, op->eps, op->y + i * op->n, op->n);
 }
 
-void rms_norm(struct pool *pool, const float *x, const float *weight, float eps, float *y, size_t rows, size_t n)
+void rms_norm(struct pool *pool, const float *x, const float *weight, float eps, float *y,
+	      size_t rows, size_t n)
 {
-	run(pool, (struct op){ .row = rms_norm_row, .x = x, .x2 = weight, .eps = eps, .y = y, .n = n }, rows, n);
+	run(pool,
+	    (struct op){.row = rms_norm_row, .x = x, .x2 = weight, .eps = eps, .y = y, .n = n},
+	    rows, n);
 }
 
 static void rms_norm_heads_row(const struct op *op, size_t i)
@@ -61,12 +64,17 @@ static void rms_norm_heads_row(const struct op *op, size_t i)
 	}
 }
 
-void rms_norm_heads(struct pool *pool, float *x, const float *weight, float eps, size_t rows, size_t stride,
-		    unsigned heads, unsigned dim)
+void rms_norm_heads(struct pool *pool, float *x, const float *weight, float eps, size_t rows,
+		    size_t stride, unsigned heads, unsigned dim)
 {
 	run(pool,
-	    (struct op){ .row = rms_norm_heads_row, .x2 = weight, .eps = eps, .y = x, .stride = stride,
-			 .heads = heads, .dim = dim },
+	    (struct op){.row = rms_norm_heads_row,
+			.x2 = weight,
+			.eps = eps,
+			.y = x,
+			.stride = stride,
+			.heads = heads,
+			.dim = dim},
 	    rows, (size_t)heads * dim);
 }
 
@@ -75,11 +83,17 @@ static void layer_norm_row(const struct op *op, size_t i)
 	op->table->layer_norm(op->x + i * op->n, op->x2, op->x3, op->eps, op->y + i * op->n, op->n);
 }
 
-void layer_norm(struct pool *pool, const float *x, const float *weight, const float *bias, float eps, float *y,
-		size_t rows, size_t n)
+void layer_norm(struct pool *pool, const float *x, const float *weight, const float *bias,
+		float eps, float *y, size_t rows, size_t n)
 {
 	run(pool,
-	    (struct op){ .row = layer_norm_row, .x = x, .x2 = weight, .x3 = bias, .eps = eps, .y = y, .n = n },
+	    (struct op){.row = layer_norm_row,
+			.x = x,
+			.x2 = weight,
+			.x3 = bias,
+			.eps = eps,
+			.y = y,
+			.n = n},
 	    rows, n);
 }
 
@@ -92,7 +106,7 @@ static void silu_gate_row(const struct op *op, size_t i)
 
 void silu_gate(struct pool *pool, const float *gate_up, float *y, size_t rows, size_t n)
 {
-	run(pool, (struct op){ .row = silu_gate_row, .x = gate_up, .y = y, .n = n }, rows, n);
+	run(pool, (struct op){.row = silu_gate_row, .x = gate_up, .y = y, .n = n}, rows, n);
 }
 
 /* What knows no rows is cut into pieces of NUMBERS_A_TASK. */
@@ -114,7 +128,7 @@ static void gelu_erf_piece(const struct op *op, size_t i)
 
 void gelu_erf(struct pool *pool, float *x, size_t n)
 {
-	run_pieces(pool, (struct op){ .row = gelu_erf_piece, .y = x }, n);
+	run_pieces(pool, (struct op){.row = gelu_erf_piece, .y = x}, n);
 }
 
 static void gelu_tanh_piece(const struct op *op, size_t i)
@@ -124,7 +138,7 @@ static void gelu_tanh_piece(const struct op *op, size_t i)
 
 void gelu_tanh(struct pool *pool, float *x, size_t n)
 {
-	run_pieces(pool, (struct op){ .row = gelu_tanh_piece, .y = x }, n);
+	run_pieces(pool, (struct op){.row = gelu_tanh_piece, .y = x}, n);
 }
 
 static void add_piece(const struct op *op, size_t i)
@@ -134,22 +148,28 @@ static void add_piece(const struct op *op, size_t i)
 
 void add(struct pool *pool, float *y, const float *x, size_t n)
 {
-	run_pieces(pool, (struct op){ .row = add_piece, .x = x, .y = y }, n);
+	run_pieces(pool, (struct op){.row = add_piece, .x = x, .y = y}, n);
 }
 
 static void rope_row(const struct op *op, size_t i)
 {
 	for (unsigned h = 0; h < op->heads; h++)
-		op->table->rotate(op->y + i * op->stride + (size_t)h * op->dim, op->x + i * op->n, op->x2 + i * op->n,
-				  op->n);
+		op->table->rotate(op->y + i * op->stride + (size_t)h * op->dim, op->x + i * op->n,
+				  op->x2 + i * op->n, op->n);
 }
 
-void rope(struct pool *pool, float *x, const float *cosine, const float *sine, size_t rows, size_t stride,
-	  unsigned heads, unsigned dim, unsigned rotary)
+void rope(struct pool *pool, float *x, const float *cosine, const float *sine, size_t rows,
+	  size_t stride, unsigned heads, unsigned dim, unsigned rotary)
 {
 	run(pool,
-	    (struct op){ .row = rope_row, .x = cosine, .x2 = sine, .y = x, .n = rotary / 2, .stride = stride,
-			 .heads = heads, .dim = dim },
+	    (struct op){.row = rope_row,
+			.x = cosine,
+			.x2 = sine,
+			.y = x,
+			.n = rotary / 2,
+			.stride = stride,
+			.heads = heads,
+			.dim = dim},
 	    rows, (size_t)heads * dim);
 }
 

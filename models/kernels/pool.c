@@ -38,8 +38,8 @@ struct worker {
 
 struct pool {
 	_Alignas(64) atomic_uint_least64_t left; /* run << 32 | tasks not yet claimed */
-	_Alignas(64) atomic_uint done;           /* tasks finished; a futex */
-	_Alignas(64) atomic_uint run;            /* a futex */
+	_Alignas(64) atomic_uint done;		 /* tasks finished; a futex */
+	_Alignas(64) atomic_uint run;		 /* a futex */
 	atomic_uint sleepers;
 	atomic_bool caller_sleeps, stop;
 
@@ -48,7 +48,7 @@ struct pool {
 	unsigned count;
 
 	struct worker *workers; /* all but the caller */
-	unsigned threads;       /* the caller counted in */
+	unsigned threads;	/* the caller counted in */
 	void *scratch;
 	size_t scratch_size;
 };
@@ -91,7 +91,8 @@ static void work(struct pool *pool, unsigned thread)
 		unsigned count = pool->count;
 
 		pool->task(pool->arg, count - left, thread);
-		if (atomic_fetch_add(&pool->done, 1) + 1 == count && atomic_load(&pool->caller_sleeps))
+		if (atomic_fetch_add(&pool->done, 1) + 1 == count &&
+		    atomic_load(&pool->caller_sleeps))
 			futex_wake(&pool->done, 1);
 	}
 }
@@ -116,7 +117,8 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-void pool_run(struct pool *pool, void (*task)(void *arg, size_t i, unsigned thread), void *arg, size_t n)
+void pool_run(struct pool *pool, void (*task)(void *arg, size_t i, unsigned thread), void *arg,
+	      size_t n)
 {
 	unsigned done;
 	uint64_t run;
@@ -172,10 +174,11 @@ enum rc pool_open(struct pool **out, unsigned threads, struct err *err)
 	while (pool->threads < threads) {
 		struct worker *worker = &pool->workers[pool->threads - 1];
 
-		*worker = (struct worker){ .pool = pool, .number = pool->threads };
+		*worker = (struct worker){.pool = pool, .number = pool->threads};
 		errno = pthread_create(&worker->thread, NULL, worker_main, worker);
 		if (errno) {
-			err_errno(err, RC_FATAL, "threads", "cannot start thread %u", pool->threads);
+			err_errno(err, RC_FATAL, "threads", "cannot start thread %u",
+				  pool->threads);
 			pool_close(pool);
 			return RC_FATAL;
 		}

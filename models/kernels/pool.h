@@ -20,7 +20,8 @@ unsigned pool_threads(const struct pool *);
  * Call task(arg, i, thread) once for each i in [0, n), on any thread and in any order, and return
  * when all are done. thread < pool_threads(): for scratch memory. Not reentrant.
  */
-void pool_run(struct pool *, void (*task)(void *arg, size_t i, unsigned thread), void *arg, size_t n);
+void pool_run(struct pool *, void (*task)(void *arg, size_t i, unsigned thread), void *arg,
+	      size_t n);
 
 /*
  * Memory for the kernel that runs, aligned to 64: the pool's own, kept from one kernel to the next

@@ -3,8 +3,8 @@
  * product_amx: the bf16 product in tiles. fp32 and int8 are as product_avx512_bf16 has them.
  *
  * 32 rows x 2 blocks at a time while there are 32 rows; the rest by 16 and at last by fewer rows, 4
- * blocks at a time. One row too goes through the tiles: it waits for memory anyway, and its sums are
- * then those it has in company.
+ * blocks at a time. One row too goes through the tiles: it waits for memory anyway, and its sums
+ * are then those it has in company.
  */
 #ifdef __x86_64__
 #ifndef TILE_EMULATED
@@ -25,8 +25,8 @@ static void configure(unsigned rows)
 }
 
 /* 32 rows, 2 blocks. */
-static inline void square(const uint16_t *x, size_t x_stride, const uint16_t *w, size_t step, size_t depth,
-			  float *y, size_t y_stride, bool add)
+static inline void square(const uint16_t *x, size_t x_stride, const uint16_t *w, size_t step,
+			  size_t depth, float *y, size_t y_stride, bool add)
 {
 	const uint16_t *below = x + TILE_ROWS * x_stride;
 	float *y_below = y + TILE_ROWS * y_stride;
@@ -59,27 +59,27 @@ static inline void square(const uint16_t *x, size_t x_stride, const uint16_t *w,
 }
 
 /* Up to 16 rows, `blocks` (1 to 4) blocks. */
-static inline void stripe(const uint16_t *x, size_t x_stride, const uint16_t *w, size_t step, size_t depth,
-			  size_t blocks, float *y, size_t y_stride, bool add)
+static inline void stripe(const uint16_t *x, size_t x_stride, const uint16_t *w, size_t step,
+			  size_t depth, size_t blocks, float *y, size_t y_stride, bool add)
 {
 /* block, a tile of its own for W: the names of tiles are literals */
-#define EACH_BLOCK(DO)             \
-	do {                       \
-		DO(0, 5);          \
-		if (blocks > 1)    \
-			DO(1, 6);  \
-		if (blocks > 2)    \
-			DO(2, 7);  \
-		if (blocks > 3)    \
-			DO(3, 5);  \
+#define EACH_BLOCK(DO)                                                                             \
+	do {                                                                                       \
+		DO(0, 5);                                                                          \
+		if (blocks > 1)                                                                    \
+			DO(1, 6);                                                                  \
+		if (blocks > 2)                                                                    \
+			DO(2, 7);                                                                  \
+		if (blocks > 3)                                                                    \
+			DO(3, 5);                                                                  \
 	} while (0)
-#define LOAD(b, t) tile_load(b, y + (b) * BLOCK, y_stride * 4)
-#define ZERO(b, t) tile_zero(b)
-#define STORE(b, t) tile_store(b, y + (b) * BLOCK, y_stride * 4)
-#define DOT(b, t)                                          \
-	do {                                               \
-		tile_load(t, w + (b) * TILE, ROW_BYTES);   \
-		tile_dot(b, 4, t);                         \
+#define LOAD(b, t)  tile_load(b, y + (b)*BLOCK, y_stride * 4)
+#define ZERO(b, t)  tile_zero(b)
+#define STORE(b, t) tile_store(b, y + (b)*BLOCK, y_stride * 4)
+#define DOT(b, t)                                                                                  \
+	do {                                                                                       \
+		tile_load(t, w + (b)*TILE, ROW_BYTES);                                             \
+		tile_dot(b, 4, t);                                                                 \
 	} while (0)
 
 	if (add)
@@ -95,8 +95,8 @@ static inline void stripe(const uint16_t *x, size_t x_stride, const uint16_t *w,
 	EACH_BLOCK(STORE);
 }
 
-static void product_tiles(const uint16_t *x, size_t x_stride, size_t rows, const uint16_t *w, size_t depth,
-			  size_t blocks, float *y, size_t y_stride, bool add)
+static void product_tiles(const uint16_t *x, size_t x_stride, size_t rows, const uint16_t *w,
+			  size_t depth, size_t blocks, float *y, size_t y_stride, bool add)
 {
 	size_t step = blocks * TILE, whole = rows / (2 * TILE_ROWS) * (2 * TILE_ROWS);
 
@@ -118,13 +118,14 @@ static void product_tiles(const uint16_t *x, size_t x_stride, size_t rows, const
 	for (size_t r = whole; r < rows; r += TILE_ROWS) {
 		configure(rows - r < TILE_ROWS ? (unsigned)(rows - r) : TILE_ROWS);
 		for (size_t b = 0; b < blocks; b += 4)
-			stripe(x + r * x_stride, x_stride, w + b * TILE, step, depth, blocks - b < 4 ? blocks - b : 4,
-			       y + r * y_stride + b * BLOCK, y_stride, add);
+			stripe(x + r * x_stride, x_stride, w + b * TILE, step, depth,
+			       blocks - b < 4 ? blocks - b : 4, y + r * y_stride + b * BLOCK,
+			       y_stride, add);
 	}
 }
 
-static void product_f32(const float *x, size_t x_stride, size_t rows, const float *w, size_t depth, size_t blocks,
-			float *y, size_t y_stride, bool add)
+static void product_f32(const float *x, size_t x_stride, size_t rows, const float *w, size_t depth,
+			size_t blocks, float *y, size_t y_stride, bool add)
 {
 	product_avx512.f32(x, x_stride, rows, w, depth, blocks, y, y_stride, add);
 }
@@ -151,6 +152,10 @@ static double spin(size_t rounds)
 }
 
 const struct product product_amx = {
-	.bf16 = product_tiles, .f32 = product_f32, .unpack = unpack_int8, .spin = spin, .depth = 16,
+	.bf16 = product_tiles,
+	.f32 = product_f32,
+	.unpack = unpack_int8,
+	.spin = spin,
+	.depth = 16,
 };
 #endif

@@ -6,21 +6,21 @@
  * A micro-kernel keeps ROWS x COLUMNS vectors of y in registers. A bf16 number is the upper half of
  * its fp32, so the numbers at even depth are moved up and those at odd depth masked.
  *
- * With a few rows a micro-kernel may fetch what follows its W in memory, which the next call will most
- * likely read: what the CPU fetches of its own accord pauses while W is used again. With many rows
- * there is time to wait.
+ * With a few rows a micro-kernel may fetch what follows its W in memory, which the next call will
+ * most likely read: what the CPU fetches of its own accord pauses while W is used again. With many
+ * rows there is time to wait.
  */
 #include "kernels/product.h"
 #include "kernels/vector.h"
 
-#define WIDE (BLOCK / LANES) /* vectors in a block */
+#define WIDE	(BLOCK / LANES) /* vectors in a block */
 #define COLUMNS (BLOCKS * WIDE)
 
 enum { AHEAD_ROWS = 64 };
 
-INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16_t *restrict w, size_t step,
-		       size_t depth, float *restrict y, size_t y_stride, bool add, const int rows,
-		       const int columns, const uint16_t *next)
+INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16_t *restrict w,
+		       size_t step, size_t depth, float *restrict y, size_t y_stride, bool add,
+		       const int rows, const int columns, const uint16_t *next)
 {
 	vf sum[ROWS][COLUMNS];
 
@@ -47,7 +47,8 @@ INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16
 				}
 #pragma GCC unroll 16
 				for (int r = 0; r < rows; r++) {
-					uint32_t bits = (uint32_t)x[r * x_stride + pair * 2 + odd] << 16;
+					uint32_t bits = (uint32_t)x[r * x_stride + pair * 2 + odd]
+							<< 16;
 					vf xr = (vf)splat_bits(bits);
 
 #pragma GCC unroll 16
@@ -65,9 +66,9 @@ INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16
 	}
 }
 
-INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *restrict w, size_t step, size_t depth,
-		      float *restrict y, size_t y_stride, bool add, const int rows, const int columns,
-		      const float *next)
+INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *restrict w,
+		      size_t step, size_t depth, float *restrict y, size_t y_stride, bool add,
+		      const int rows, const int columns, const float *next)
 {
 	vf sum[ROWS][COLUMNS];
 
@@ -105,42 +106,43 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
  * From run-time sizes to the micro-kernels of constant size: ROWS rows while there are, then the
  * rest. One row alone needs no fetching ahead.
  */
-#define REST(N, MICRO)                                                                                       \
-	case N:                                                                                              \
-		if (N < ROWS)                                                                                \
-			MICRO(x, x_stride, w, step, depth, y, y_stride, add, N < ROWS ? N : 1, columns,      \
-			      N > 1 ? next : NULL);                                                           \
+#define REST(N, MICRO)                                                                             \
+	case N:                                                                                    \
+		if (N < ROWS)                                                                      \
+			MICRO(x, x_stride, w, step, depth, y, y_stride, add,                       \
+			      N<ROWS ? N : 1, columns, N> 1 ? next : NULL);                        \
 		break;
-#define DRIVE(NAME, NUMBER, UNIT, MICRO)                                                                     \
-	INLINE void NAME##_columns(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w,           \
-				   size_t step, size_t depth, float *y, size_t y_stride, bool add,           \
-				   const int columns)                                                        \
-	{                                                                                                    \
-		const NUMBER *next = rows <= AHEAD_ROWS ? w + depth * step : NULL;                           \
-                                                                                                             \
-		for (; rows >= ROWS; rows -= ROWS, x += ROWS * x_stride, y += ROWS * y_stride)               \
-			MICRO(x, x_stride, w, step, depth, y, y_stride, add, ROWS, columns,                  \
-			      next);                                                                         \
-		switch (rows) {                                                                              \
-			REST(5, MICRO)                                                                       \
-			REST(4, MICRO)                                                                       \
-			REST(3, MICRO)                                                                       \
-			REST(2, MICRO)                                                                       \
-			REST(1, MICRO)                                                                       \
-		}                                                                                            \
-	}                                                                                                    \
-	static void NAME(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w, size_t depth,       \
-			 size_t blocks, float *y, size_t y_stride, bool add)                                 \
-	{                                                                                                    \
-		size_t step = blocks * UNIT;                                                                 \
-                                                                                                             \
-		for (; blocks >= BLOCKS; blocks -= BLOCKS, w += BLOCKS * UNIT, y += BLOCKS * BLOCK)          \
-			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, COLUMNS);        \
-		for (; BLOCKS > 2 && blocks >= 2; blocks -= 2, w += 2 * UNIT, y += 2 * BLOCK)                \
-			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add,                  \
-				       BLOCKS > 2 ? 2 * WIDE : WIDE);                                        \
-		for (; blocks > 0; blocks--, w += UNIT, y += BLOCK)                                          \
-			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, WIDE);           \
+#define DRIVE(NAME, NUMBER, UNIT, MICRO)                                                           \
+	INLINE void NAME##_columns(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w, \
+				   size_t step, size_t depth, float *y, size_t y_stride, bool add, \
+				   const int columns)                                              \
+	{                                                                                          \
+		const NUMBER *next = rows <= AHEAD_ROWS ? w + depth * step : NULL;                 \
+                                                                                                   \
+		for (; rows >= ROWS; rows -= ROWS, x += ROWS * x_stride, y += ROWS * y_stride)     \
+			MICRO(x, x_stride, w, step, depth, y, y_stride, add, ROWS, columns, next); \
+		switch (rows) {                                                                    \
+			REST(5, MICRO)                                                             \
+			REST(4, MICRO)                                                             \
+			REST(3, MICRO)                                                             \
+			REST(2, MICRO)                                                             \
+			REST(1, MICRO)                                                             \
+		}                                                                                  \
+	}                                                                                          \
+	static void NAME(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w,           \
+			 size_t depth, size_t blocks, float *y, size_t y_stride, bool add)         \
+	{                                                                                          \
+		size_t step = blocks * UNIT;                                                       \
+                                                                                                   \
+		for (; blocks >= BLOCKS;                                                           \
+		     blocks -= BLOCKS, w += BLOCKS * UNIT, y += BLOCKS * BLOCK)                    \
+			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add,        \
+				       COLUMNS);                                                   \
+		for (; BLOCKS > 2 && blocks >= 2; blocks -= 2, w += 2 * UNIT, y += 2 * BLOCK)      \
+			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add,        \
+				       BLOCKS > 2 ? 2 * WIDE : WIDE);                              \
+		for (; blocks > 0; blocks--, w += UNIT, y += BLOCK)                                \
+			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add, WIDE); \
 	}
 
 #ifndef OWN_BF16
@@ -151,10 +153,12 @@ DRIVE(product_f32, float, BLOCK, micro_f32)
 static void unpack_int8(const int8_t *restrict w, size_t tiles, uint16_t *restrict out)
 {
 	for (size_t i = 0; i < tiles * (TILE_DEPTH / 4) * WIDE; i++, w += 4 * LANES) {
-		/* Vector i % WIDE of quad i / WIDE: two pairs, BLOCK columns apart from each other. */
+		/* Vector i % WIDE of quad i / WIDE: two pairs, BLOCK columns apart from each other.
+		 */
 		uint16_t *to = out + i / WIDE * 4 * BLOCK + i % WIDE * 2 * LANES;
 		vi four = (vi)load_bits(w);
-		vf even = __builtin_convertvector(four << 24 >> 24, vf), odd = __builtin_convertvector(four << 16 >> 24, vf);
+		vf even = __builtin_convertvector(four << 24 >> 24, vf),
+		   odd = __builtin_convertvector(four << 16 >> 24, vf);
 		vu low = (vu)even >> 16 | (vu)odd, high;
 
 		even = __builtin_convertvector(four << 8 >> 24, vf);
@@ -173,7 +177,7 @@ static double spin(size_t rounds)
 	enum { CHAINS = 12 };
 	static volatile float factor = 0.5f;
 	float last = 0;
-	vf sum[CHAINS] = { { 0 } }, x = splat(factor);
+	vf sum[CHAINS] = {{0}}, x = splat(factor);
 
 	for (size_t i = 0; i < rounds; i++) {
 #pragma GCC unroll 16
@@ -186,6 +190,10 @@ static double spin(size_t rounds)
 }
 
 const struct product PRODUCT = {
-	.bf16 = product_bf16, .f32 = product_f32, .unpack = unpack_int8, .spin = spin, .depth = DEPTH,
+	.bf16 = product_bf16,
+	.f32 = product_f32,
+	.unpack = unpack_int8,
+	.spin = spin,
+	.depth = DEPTH,
 };
 #endif

@@ -18,16 +18,19 @@ struct softmax {
 struct rows {
 	void (*bf16)(const float *x, uint16_t *out, size_t n);
 	/* y = sums * scale + bias; NULL: 1 and 0. */
-	void (*finish)(const float *sums, const float *scale, const float *bias, float *y, size_t n);
+	void (*finish)(const float *sums, const float *scale, const float *bias, float *y,
+		       size_t n);
 	void (*multiply)(float *x, float by, size_t n);
 	/*
-	 * Take 32 more scores in, `valid` of them real (the rest weigh nothing): s becomes exp(s * scale
+	 * Take 32 more scores in, `valid` of them real (the rest weigh nothing): s becomes exp(s *
+	 * scale
 	 * - max). Returns what all earlier weights must be multiplied by.
 	 */
 	float (*softmax)(struct softmax *, float *s, size_t valid, float scale);
 
 	void (*rms_norm)(const float *x, const float *weight, float eps, float *y, size_t n);
-	void (*layer_norm)(const float *x, const float *weight, const float *bias, float eps, float *y, size_t n);
+	void (*layer_norm)(const float *x, const float *weight, const float *bias, float eps,
+			   float *y, size_t n);
 	void (*silu_gate)(const float *gate, const float *up, float *y, size_t n);
 	void (*gelu_erf)(float *x, size_t n);
 	void (*gelu_tanh)(float *x, size_t n);

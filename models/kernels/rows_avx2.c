@@ -5,7 +5,7 @@
 #ifdef __x86_64__
 #pragma GCC target("avx2,fma")
 #define LANES 8
-#define ROWS rows_avx2
+#define ROWS  rows_avx2
 #pragma GCC optimize("O3")
 #include "kernels/rows_vector.h"
 #endif

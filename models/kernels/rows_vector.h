@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * rows_vector: rows.h in vectors of LANES. Included once a level, with the name of its table in ROWS.
+ * rows_vector: rows.h in vectors of LANES. Included once a level, with the name of its table in
+ * ROWS.
  *
  * What is left over at the end of a row goes through the same arithmetic as the rest, beside zeros.
  */
@@ -41,7 +42,7 @@ INLINE vf larger(vf a, vf b)
 /* Each lane beside that `distance` (a power of two) away. */
 INLINE vf exchange(vf v, int distance)
 {
-	static const int32_t lanes[16] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+	static const int32_t lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 	return __builtin_shuffle(v, (vi)load_bits(lanes) ^ distance);
 }
@@ -124,7 +125,7 @@ static float row_softmax(struct softmax *state, float *s, size_t valid, float sc
 
 static void row_rms_norm(const float *x, const float *weight, float eps, float *y, size_t n)
 {
-	vf sums[4] = { { 0 } };
+	vf sums[4] = {{0}};
 	float factor;
 
 	for (size_t i = 0; i < n; i += LANES) {
@@ -136,13 +137,15 @@ static void row_rms_norm(const float *x, const float *weight, float eps, float *
 	for (size_t i = 0; i < n; i += LANES) {
 		size_t width = some(n, i);
 
-		store_some(y + i, load_some(x + i, width) * factor * load_some(weight + i, width), width);
+		store_some(y + i, load_some(x + i, width) * factor * load_some(weight + i, width),
+			   width);
 	}
 }
 
-static void row_layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y, size_t n)
+static void row_layer_norm(const float *x, const float *weight, const float *bias, float eps,
+			   float *y, size_t n)
 {
-	vf sum = { 0 }, squares = { 0 };
+	vf sum = {0}, squares = {0};
 	float mean, factor;
 
 	for (size_t i = 0; i < n; i += LANES)
@@ -158,7 +161,8 @@ static void row_layer_norm(const float *x, const float *weight, const float *bia
 		size_t width = some(n, i);
 		vf v = (load_some(x + i, width) - mean) * factor;
 
-		store_some(y + i, v * load_some(weight + i, width) + load_some(bias + i, width), width);
+		store_some(y + i, v * load_some(weight + i, width) + load_some(bias + i, width),
+			   width);
 	}
 }
 
@@ -168,7 +172,8 @@ static void row_silu_gate(const float *gate, const float *up, float *y, size_t n
 		size_t width = some(n, i);
 		vf g = load_some(gate + i, width);
 
-		store_some(y + i, g / (splat(1.0f) + vector_exp(-g)) * load_some(up + i, width), width);
+		store_some(y + i, g / (splat(1.0f) + vector_exp(-g)) * load_some(up + i, width),
+			   width);
 	}
 }
 
@@ -197,7 +202,8 @@ static void row_gelu_tanh(float *x, size_t n)
 static void row_add(float *y, const float *x, size_t n)
 {
 	for (size_t i = 0; i < n; i += LANES)
-		store_some(y + i, load_some(y + i, some(n, i)) + load_some(x + i, some(n, i)), some(n, i));
+		store_some(y + i, load_some(y + i, some(n, i)) + load_some(x + i, some(n, i)),
+			   some(n, i));
 }
 
 static void row_rotate(float *x, const float *cosine, const float *sine, size_t half)
@@ -216,7 +222,7 @@ static void row_rotate(float *x, const float *cosine, const float *sine, size_t 
 static float row_largest(const float *x, size_t n)
 {
 	vf most[4];
-	vi nan[4] = { { 0 } };
+	vi nan[4] = {{0}};
 	size_t i = 0;
 
 	for (int k = 0; k < 4; k++)
@@ -251,18 +257,28 @@ static double row_sum_exp(const float *x, float minus, size_t n)
 
 	for (size_t i = 0; i < n; i += RUN) {
 		size_t last = n - i < RUN ? n : i + RUN;
-		vf run = { 0 };
+		vf run = {0};
 
 		for (size_t j = i; j < last; j += LANES)
-			run += vector_exp(load_beside(x + j, some(last, j), -INFINITY) - splat(minus));
+			run += vector_exp(load_beside(x + j, some(last, j), -INFINITY) -
+					  splat(minus));
 		sum += total(run);
 	}
 	return sum;
 }
 
 const struct rows ROWS = {
-	.bf16 = row_bf16, .finish = row_finish, .multiply = row_multiply, .softmax = row_softmax,
-	.rms_norm = row_rms_norm, .layer_norm = row_layer_norm, .silu_gate = row_silu_gate,
-	.gelu_erf = row_gelu_erf, .gelu_tanh = row_gelu_tanh, .add = row_add, .rotate = row_rotate,
-	.largest = row_largest, .sum_exp = row_sum_exp,
+	.bf16 = row_bf16,
+	.finish = row_finish,
+	.multiply = row_multiply,
+	.softmax = row_softmax,
+	.rms_norm = row_rms_norm,
+	.layer_norm = row_layer_norm,
+	.silu_gate = row_silu_gate,
+	.gelu_erf = row_gelu_erf,
+	.gelu_tanh = row_gelu_tanh,
+	.add = row_add,
+	.rotate = row_rotate,
+	.largest = row_largest,
+	.sum_exp = row_sum_exp,
 };

@@ -67,10 +67,10 @@ static inline void tile_dot_emulated(int c, int a, int b)
 	}
 }
 
-#define tile_zero(t) memset(tile_file[t].word, 0, sizeof(tile_file[t].word))
-#define tile_load(t, p, stride) tile_load_emulated(t, p, stride)
+#define tile_zero(t)		 memset(tile_file[t].word, 0, sizeof(tile_file[t].word))
+#define tile_load(t, p, stride)	 tile_load_emulated(t, p, stride)
 #define tile_store(t, p, stride) tile_store_emulated(t, p, stride)
-#define tile_dot(c, a, b) tile_dot_emulated(c, a, b)
+#define tile_dot(c, a, b)	 tile_dot_emulated(c, a, b)
 
 #else
 #include <immintrin.h>
@@ -81,7 +81,7 @@ static inline void tile_configure(unsigned rows)
 		uint8_t palette, start_row, reserved[14];
 		uint16_t bytes[16];
 		uint8_t rows[16];
-	} config = { .palette = 1 };
+	} config = {.palette = 1};
 
 	for (int t = 0; t < 8; t++) {
 		config.bytes[t] = 64;
@@ -91,10 +91,10 @@ static inline void tile_configure(unsigned rows)
 	_tile_loadconfig(&config);
 }
 
-#define tile_zero(t) _tile_zero(t)
-#define tile_load(t, p, stride) _tile_loadd(t, p, stride)
+#define tile_zero(t)		 _tile_zero(t)
+#define tile_load(t, p, stride)	 _tile_loadd(t, p, stride)
 #define tile_store(t, p, stride) _tile_stored(t, p, stride)
-#define tile_dot(c, a, b) _tile_dpbf16ps(c, a, b)
+#define tile_dot(c, a, b)	 _tile_dpbf16ps(c, a, b)
 #endif
 
 #endif

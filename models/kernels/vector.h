@@ -38,12 +38,12 @@ INLINE vu load_bits(const void *p)
 
 INLINE vf splat(float x)
 {
-	return x - (vf){ 0 };
+	return x - (vf){0};
 }
 
 INLINE vu splat_bits(uint32_t x)
 {
-	return x - (vu){ 0 };
+	return x - (vu){0};
 }
 
 #endif

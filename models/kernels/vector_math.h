@@ -15,9 +15,9 @@ INLINE vf choose(vi condition, vf yes, vf no)
 }
 
 /*
- * 2^n e^r with |r| <= ln 2 / 2, e^r by the polynomial of Cephes. Relative error below 2e-7 where the
- * result is normal; 0 below -104, infinity above 88.73. 2^n is multiplied in two halves, so that the
- * result may be denormal. Adding 1.5 * 2^23 leaves n in the low bits.
+ * 2^n e^r with |r| <= ln 2 / 2, e^r by the polynomial of Cephes. Relative error below 2e-7 where
+ * the result is normal; 0 below -104, infinity above 88.73. 2^n is multiplied in two halves, so
+ * that the result may be denormal. Adding 1.5 * 2^23 leaves n in the low bits.
  */
 INLINE vf vector_exp(vf x)
 {
@@ -63,7 +63,8 @@ INLINE vf vector_erf(vf a)
 	far = far * t + splat(-6.34846687e-1f);
 	far = far * t + splat(-1.28717512e-1f);
 	far = far * t - t;
-	far = choose(t > splat(9.0f), splat(-104.0f), far); /* the polynomial turns up again beyond */
+	far = choose(t > splat(9.0f), splat(-104.0f),
+		     far); /* the polynomial turns up again beyond */
 	far = splat(1.0f) - vector_exp(far);
 	far = (vf)((vi)far | ((vi)a & sign_bit));
 	near = splat(-5.96761703e-4f) * s + splat(4.99119423e-3f);

@@ -45,9 +45,15 @@ char *model_name(const char *folder)
 static bool counts(const char *name)
 {
 	static const char *const names[] = {
-		"config.json",	       "generation_config.json", "preprocessor_config.json",
-		"processor_config.json", "tokenizer.json",	 "tokenizer_config.json",
-		"chat_template.json",  "chat_template.jinja",	 "prompt.txt",
+		"config.json",
+		"generation_config.json",
+		"preprocessor_config.json",
+		"processor_config.json",
+		"tokenizer.json",
+		"tokenizer_config.json",
+		"chat_template.json",
+		"chat_template.jinja",
+		"prompt.txt",
 		"model.safetensors.index.json",
 	};
 	static const char weights[] = ".safetensors";
@@ -87,7 +93,7 @@ static enum rc hash_file(int dir, const char *name, struct pool *pool, struct sh
 {
 	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	char line[512], hex[SHA256_HEX_SIZE];
-	struct pieces p = { .data = NULL };
+	struct pieces p = {.data = NULL};
 	struct sha256_ctx whole;
 	enum rc rc = RC_OK;
 	struct stat st;
@@ -124,7 +130,8 @@ out:
 	return rc;
 }
 
-enum rc model_identity(const char *folder, struct pool *pool, char hex[SHA256_HEX_SIZE], struct err *err)
+enum rc model_identity(const char *folder, struct pool *pool, char hex[SHA256_HEX_SIZE],
+		       struct err *err)
 {
 	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);

@@ -4,8 +4,8 @@
  *
  * A page on which the model goes round in circles is read again at a higher temperature, up to
  * params.retries times; each reading's seed comes from the prompt and the page alone, so that the
- * same page gives the same text in every run. When all have failed the last one stands, its loop cut
- * down to one round, with finish "repetition", and the supervisor flags the page.
+ * same page gives the same text in every run. When all have failed the last one stands, its loop
+ * cut down to one round, with finish "repetition", and the supervisor flags the page.
  */
 #include "serve.h"
 
@@ -88,7 +88,8 @@ static void answer(struct job *job, json_t *result)
 
 static void answer_error(struct job *job, const struct err *err)
 {
-	json_t *error = airlock_error(err), *text = json_object_get(json_object_get(error, "error"), "text");
+	json_t *error = airlock_error(err),
+	       *text = json_object_get(json_object_get(error, "error"), "text");
 
 	answer(job, json_pack("{s:s, s:O}", "status", "error", "error", text));
 	json_decref(error);
@@ -104,7 +105,8 @@ static enum rc parse_words(struct job *job, const char *reply, const char *heads
 	while (kind < OUTPUT_KINDS && strcmp(reply, output_kind_names[kind]))
 		kind++;
 	if (kind == OUTPUT_KINDS)
-		return err_set(err, RC_FAILED, "protocol", "request: reply is text, markdown or layout");
+		return err_set(err, RC_FAILED, "protocol",
+			       "request: reply is text, markdown or layout");
 	job->output.kind = (enum output_kind)kind;
 	job->output.heads = !strcmp(heads, "keep");
 	job->think = !strcmp(think, "yes");
@@ -128,22 +130,24 @@ static enum rc parse(struct job *job, const char **page, int64_t *pixels, struct
 	json_int_t most = 8192, most_pixels = 0;
 	json_error_t why;
 
-	*s = (struct sampling){ .top_p = 1, .repetition_penalty = 1 };
+	*s = (struct sampling){.top_p = 1, .repetition_penalty = 1};
 	job->retries = 3;
 	*page = NULL;
 	if (json_unpack_ex(job->json, &why, 0,
-			   "{s?s, s?i, s?i, s?s, s?{s?s, s?s, s?s, s?I, s?I, s?F, s?F, s?i, s?F, s?F, s?i}}",
+			   "{s?s, s?i, s?i, s?s, s?{s?s, s?s, s?s, s?I, s?I, s?F, s?F, s?i, s?F, "
+			   "s?F, s?i}}",
 			   "page", page, "width", &width, "height", &height, "prompt", &job->words,
-			   "params", "reply", &reply, "heads", &heads, "think", &think, "tokens", &most,
-			   "page_pixels", &most_pixels, "temperature", &s->temperature, "top_p",
-			   &s->top_p, "top_k", &top_k, "min_p", &s->min_p, "repetition_penalty",
-			   &s->repetition_penalty, "retries", &job->retries))
+			   "params", "reply", &reply, "heads", &heads, "think", &think, "tokens",
+			   &most, "page_pixels", &most_pixels, "temperature", &s->temperature,
+			   "top_p", &s->top_p, "top_k", &top_k, "min_p", &s->min_p,
+			   "repetition_penalty", &s->repetition_penalty, "retries", &job->retries))
 		return err_set(err, RC_FAILED, "protocol", "request: %s", why.text);
 	if (*page && (width < 1 || height < 1))
-		return err_set(err, RC_FAILED, "protocol", "request: a page of %d x %d pixels", width,
-			       height);
+		return err_set(err, RC_FAILED, "protocol", "request: a page of %d x %d pixels",
+			       width, height);
 	if (most < 1 || most_pixels < 0 || top_k < 0 || !sane(job))
-		return err_set(err, RC_FAILED, "protocol", "request: a number in params is out of range");
+		return err_set(err, RC_FAILED, "protocol",
+			       "request: a number in params is out of range");
 	s->top_k = (unsigned)top_k;
 	job->most = (unsigned long long)most;
 	job->temperature = s->temperature;
@@ -156,7 +160,7 @@ static enum rc parse(struct job *job, const char **page, int64_t *pixels, struct
 static enum rc prepare(struct job *job, struct server *server, struct err *err)
 {
 	const char *page, *text = json_string_value(json_object_get(job->json, "text"));
-	struct chat_message message = { 0 };
+	struct chat_message message = {0};
 	struct sha256_ctx hash;
 	int64_t pixels = 0;
 	enum rc rc;
@@ -172,7 +176,8 @@ static enum rc prepare(struct job *job, struct server *server, struct err *err)
 		job->words = server->chat.prompt;
 	if (!job->words)
 		return err_set(err, RC_FAILED, "prompt-empty",
-			       "the pipeline has no prompt, and there is no prompt.txt beside the weights");
+			       "the pipeline has no prompt, and there is no prompt.txt beside the "
+			       "weights");
 	if (!page && !text)
 		return err_set(err, RC_FAILED, "protocol", "request: neither a page nor a text");
 	if (page)
@@ -180,10 +185,12 @@ static enum rc prepare(struct job *job, struct server *server, struct err *err)
 				(uint64_t)pixels, err);
 	if (rc != RC_OK)
 		return rc;
-	message = (struct chat_message){ job->words, text, job->sight.rows, job->sight.columns, job->think };
+	message = (struct chat_message){job->words, text, job->sight.rows, job->sight.columns,
+					job->think};
 	rc = chat_build(&server->chat, &message, &job->prompt, &job->first, err);
 	sha256_init(&hash);
-	sha256_update(&hash, job->prompt.count * sizeof(*job->prompt.id), (const uint8_t *)job->prompt.id);
+	sha256_update(&hash, job->prompt.count * sizeof(*job->prompt.id),
+		      (const uint8_t *)job->prompt.id);
 	sha256_update(&hash, sizeof(job->sight.page.digest), job->sight.page.digest);
 	sha256_digest(&hash, sizeof(job->identity), job->identity);
 	return rc;
@@ -200,8 +207,8 @@ static uint64_t seed_of(const struct job *job)
 	return hash64(what, sizeof(what));
 }
 
-/* Never more tokens than the model has positions or the cache has room for: whatever needs them ends
- * with finish "length". */
+/* Never more tokens than the model has positions or the cache has room for: whatever needs them
+ * ends with finish "length". */
 static enum rc submit(struct job *job, struct server *server, struct err *err)
 {
 	size_t room = min_u64(server->model.config.text.max_positions, server->cache_tokens);
@@ -215,12 +222,14 @@ static enum rc submit(struct job *job, struct server *server, struct err *err)
 	};
 
 	if (job->prompt.count >= room)
-		return err_set(err, RC_FAILED, "limit:context",
-			       "the page takes %zu tokens, and the model has %u positions, its cache %zu",
-			       job->prompt.count, server->model.config.text.max_positions,
-			       server->cache_tokens);
+		return err_set(
+			err, RC_FAILED, "limit:context",
+			"the page takes %zu tokens, and the model has %u positions, its cache %zu",
+			job->prompt.count, server->model.config.text.max_positions,
+			server->cache_tokens);
 	request.most = min_u64(job->most, room - job->prompt.count);
-	job->sight.page.place = (struct model_page){ job->first, job->sight.rows, job->sight.columns };
+	job->sight.page.place =
+		(struct model_page){job->first, job->sight.rows, job->sight.columns};
 	request.sampling.seed = seed_of(job);
 	request.sampling.temperature = job->temperature;
 	if (job->tries && request.sampling.top_p == 1)
@@ -231,7 +240,7 @@ static enum rc submit(struct job *job, struct server *server, struct err *err)
 
 bool job_start(struct job *job, struct server *server)
 {
-	struct err err = { .text = "" };
+	struct err err = {.text = ""};
 
 	if (prepare(job, server, &err) == RC_OK && submit(job, server, &err) == RC_OK)
 		return true;
@@ -274,9 +283,10 @@ static void set_confidence(json_t *result, const float *log_probability, size_t 
 	json_object_set_new(result, "confidence_worst", json_real(exp(worst)));
 }
 
-static json_t *result_of(const struct job *job, const struct server *server, const struct engine_result *r)
+static json_t *result_of(const struct job *job, const struct server *server,
+			 const struct engine_result *r)
 {
-	static const char *const finishes[] = { "stop", "length", "repetition" };
+	static const char *const finishes[] = {"stop", "length", "repetition"};
 	size_t n = without_loop(r);
 	char hex[SHA256_HEX_SIZE];
 	struct output output;
@@ -287,12 +297,12 @@ static json_t *result_of(const struct job *job, const struct server *server, con
 	tokenizer_decode(server->tokenizer, r->tokens, n, true, &reply);
 	output_make(&output, &job->output, reply.data ? reply.data : "", reply.len);
 	sha256_hex_of(job->words, strlen(job->words), hex);
-	result = json_pack("{s:s, s:s, s:o, s:s, s:I, s:i, s:f, s:s, s:I}", "status", "ok", "format",
-			   output.format, "text",
+	result = json_pack("{s:s, s:s, s:o, s:s, s:I, s:i, s:f, s:s, s:I}", "status", "ok",
+			   "format", output.format, "text",
 			   json_stringn(output.text.data ? output.text.data : "", output.text.len),
-			   "finish", finishes[r->finish], "tokens", (json_int_t)r->count, "readings",
-			   job->tries, "temperature", job->temperature, "prompt_sha256", hex, "ms",
-			   (json_int_t)(milliseconds() - job->started + 0.5));
+			   "finish", finishes[r->finish], "tokens", (json_int_t)r->count,
+			   "readings", job->tries, "temperature", job->temperature, "prompt_sha256",
+			   hex, "ms", (json_int_t)(milliseconds() - job->started + 0.5));
 	if (!result)
 		BUG("a result cannot be packed");
 	if (output.blocks)
@@ -309,7 +319,8 @@ bool job_end(struct job *job, struct server *server, struct engine_result *r)
 	struct err err;
 
 	if (r->finish == ENGINE_NAN) {
-		err_set(&err, RC_FAILED, "nan", "the model computed nonsense (NaN) after %zu tokens", r->count);
+		err_set(&err, RC_FAILED, "nan",
+			"the model computed nonsense (NaN) after %zu tokens", r->count);
 		answer_error(job, &err);
 	} else if (again) {
 		job->temperature = fmax(job->temperature, fmin(job->temperature + HOTTER, HOTTEST));

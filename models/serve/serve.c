@@ -2,9 +2,9 @@
  *
  * serve: requests in, results out, tokens between.
  *
- * One thread reads requests between two steps of the engine and takes in at most one page a step, so
- * that a page that arrives holds up those being written only for as long as its picture takes. When
- * there is nothing to do it sleeps in poll().
+ * One thread reads requests between two steps of the engine and takes in at most one page a step,
+ * so that a page that arrives holds up those being written only for as long as its picture takes.
+ * When there is nothing to do it sleeps in poll().
  */
 #include "serve.h"
 
@@ -49,7 +49,7 @@ struct loop {
 
 static void read_requests(struct loop *l, bool wait)
 {
-	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
+	struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
 	enum lines_status status;
 	char *line;
 	size_t len;
@@ -102,7 +102,7 @@ static void end_some(struct loop *l)
 
 int serve(struct server *server)
 {
-	struct loop l = { .server = server, .next = 1 };
+	struct loop l = {.server = server, .next = 1};
 
 	lines_init(&l.lines, STDIN_FILENO, REQUEST_MAX);
 	while (!l.ended || l.waiting.count || l.running.count) {

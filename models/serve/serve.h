@@ -18,15 +18,15 @@
 #include <jansson.h>
 
 struct server {
-	const char *folder;	/* of the model */
+	const char *folder; /* of the model */
 	const char *page_folder;
-	int pages;		/* the same, open */
+	int pages; /* the same, open */
 	struct pool *pool;
 	struct model model;
 	struct tokenizer *tokenizer;
 	struct chat chat;
 	struct engine *engine;
-	size_t cache_tokens;	/* that fit into the engine's cache */
+	size_t cache_tokens; /* that fit into the engine's cache */
 	unsigned sequences;
 };
 
@@ -35,16 +35,16 @@ struct server {
 char *model_name(const char *folder);
 /*
  * SHA-256 of all that can change a result: of "NAME SIZE DIGEST\n" for each of the folder's files,
- * by name; DIGEST is the SHA-256 of the SHA-256s of the file's pieces of 16 MiB, so that all threads
- * can work on it: a model of 8 GB takes two of them about as long as it takes to be read from disk,
- * and every start proves what is used anew.
+ * by name; DIGEST is the SHA-256 of the SHA-256s of the file's pieces of 16 MiB, so that all
+ * threads can work on it: a model of 8 GB takes two of them about as long as it takes to be read
+ * from disk, and every start proves what is used anew.
  */
 enum rc model_identity(const char *folder, struct pool *, char hex[SHA256_HEX_SIZE], struct err *);
 
 /* sight.c: what the engine needs to know of a picture. Zeroed: nothing. */
 struct sight {
 	struct engine_page page;
-	float *memory; /* owned: embeddings and deepstack */
+	float *memory;		/* owned: embeddings and deepstack */
 	unsigned rows, columns; /* of tokens; 0: no page */
 };
 enum rc sight_load(struct sight *, const struct server *, const char *path, uint32_t width,

@@ -15,7 +15,7 @@ static void to_rgb(struct picture *picture, struct image *image)
 {
 	size_t n = (size_t)picture->width * picture->height;
 
-	*image = (struct image){ .width = picture->width, .height = picture->height };
+	*image = (struct image){.width = picture->width, .height = picture->height};
 	if (picture->channels == 3) {
 		image->rgb = picture->pixels;
 		picture->pixels = NULL;
@@ -27,12 +27,12 @@ static void to_rgb(struct picture *picture, struct image *image)
 }
 
 /* Embeddings, and behind them each block's deepstack. */
-static enum rc see(struct sight *s, const struct server *server, const float *patches, unsigned rows,
-		   unsigned columns, struct err *err)
+static enum rc see(struct sight *s, const struct server *server, const float *patches,
+		   unsigned rows, unsigned columns, struct err *err)
 {
 	const struct vision_config *v = &server->model.config.vision;
 	size_t size = (size_t)(rows / v->merge) * (columns / v->merge) * v->out;
-	float *deepstack[ARRAY_SIZE(v->deepstack)] = { NULL };
+	float *deepstack[ARRAY_SIZE(v->deepstack)] = {NULL};
 
 	s->memory = malloc((1 + v->deepstacks) * size * sizeof(float));
 	if (!s->memory)
@@ -47,11 +47,11 @@ static enum rc see(struct sight *s, const struct server *server, const float *pa
 			  deepstack, err);
 }
 
-static void digest(const struct vision_config *v, const float *patches, unsigned rows, unsigned columns,
-		   unsigned char out[32])
+static void digest(const struct vision_config *v, const float *patches, unsigned rows,
+		   unsigned columns, unsigned char out[32])
 {
 	size_t values = (size_t)rows * columns * 3 * v->temporal * v->patch * v->patch;
-	unsigned grid[2] = { rows, columns };
+	unsigned grid[2] = {rows, columns};
 	struct sha256_ctx hash;
 
 	sha256_init(&hash);
@@ -65,13 +65,13 @@ enum rc sight_load(struct sight *s, const struct server *server, const char *pat
 {
 	struct model_config config = server->model.config;
 	struct image_config *limits = &config.image;
-	struct image image = { 0 };
+	struct image image = {0};
 	struct picture picture;
 	unsigned rows, columns;
 	float *patches = NULL;
 	enum rc rc;
 
-	*s = (struct sight){ 0 };
+	*s = (struct sight){0};
 	if (!server->model.vision)
 		return err_set(err, RC_FAILED, "model", "this model reads text alone, no pages");
 	rc = picture_load(&picture, server->pages, server->page_folder, path, width, height, err);
@@ -80,7 +80,8 @@ enum rc sight_load(struct sight *s, const struct server *server, const char *pat
 	to_rgb(&picture, &image);
 	picture_release(&picture);
 	if (most_pixels)
-		limits->max_pixels = max_u64(min_u64(most_pixels, limits->max_pixels), limits->min_pixels);
+		limits->max_pixels =
+			max_u64(min_u64(most_pixels, limits->max_pixels), limits->min_pixels);
 	rc = image_patches(&config, &image, server->pool, &patches, &rows, &columns, err);
 	image_release(&image);
 	if (rc == RC_OK) {
@@ -96,5 +97,5 @@ enum rc sight_load(struct sight *s, const struct server *server, const char *pat
 void sight_release(struct sight *s)
 {
 	free(s->memory);
-	*s = (struct sight){ 0 };
+	*s = (struct sight){0};
 }

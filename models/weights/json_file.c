@@ -24,7 +24,8 @@ static enum rc read_all(int fd, const char *path, char **out, size_t *size, stru
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(err, RC_FATAL, "model-damaged", "%.400s is not a file", path);
 	if (st.st_size > (off_t)FILE_MAX)
-		return err_set(err, RC_FATAL, "model-damaged", "%.400s is larger than 256 MiB", path);
+		return err_set(err, RC_FATAL, "model-damaged", "%.400s is larger than 256 MiB",
+			       path);
 	text = xmalloc((size_t)st.st_size + 1);
 	while (have < (size_t)st.st_size) {
 		ssize_t n = read(fd, text + have, (size_t)st.st_size - have);
@@ -44,7 +45,8 @@ static enum rc read_all(int fd, const char *path, char **out, size_t *size, stru
 	return RC_OK;
 }
 
-enum rc json_file_load(const char *folder, const char *name, enum json_file_need need, json_t **out, struct err *err)
+enum rc json_file_load(const char *folder, const char *name, enum json_file_need need, json_t **out,
+		       struct err *err)
 {
 	char *path = xasprintf("%s/%s", folder, name), *text = NULL;
 	enum rc rc = RC_FATAL;
@@ -66,7 +68,8 @@ enum rc json_file_load(const char *folder, const char *name, enum json_file_need
 		goto out;
 	*out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
 	if (!*out)
-		err_set(err, RC_FATAL, "model-damaged", "%.300s:%d: %.150s", path, why.line, why.text);
+		err_set(err, RC_FATAL, "model-damaged", "%.300s:%d: %.150s", path, why.line,
+			why.text);
 	else if (!json_is_object(*out))
 		err_set(err, RC_FATAL, "model-damaged", "%.400s is not a JSON object", path);
 	else
@@ -94,13 +97,14 @@ const json_t *json_place_get(const struct json_place *place, const char *key)
 	return NULL;
 }
 
-static enum rc wrong(const struct json_place *place, const char *key, const char *what, struct err *err)
+static enum rc wrong(const struct json_place *place, const char *key, const char *what,
+		     struct err *err)
 {
 	return err_set(err, RC_FATAL, "model-config", "%.200s: %.100s %s", place->file, key, what);
 }
 
-enum rc json_place_number(const struct json_place *place, const char *key, bool required, double min, double max,
-	double *out, struct err *err)
+enum rc json_place_number(const struct json_place *place, const char *key, bool required,
+			  double min, double max, double *out, struct err *err)
 {
 	const json_t *value = json_place_get(place, key);
 	double n;
@@ -111,14 +115,15 @@ enum rc json_place_number(const struct json_place *place, const char *key, bool 
 		return wrong(place, key, "is not a number", err);
 	n = json_number_value(value);
 	if (!(n >= min && n <= max))
-		return err_set(err, RC_FATAL, "model-config", "%.200s: %.100s is %g, not from %g to %g", place->file, key, n,
-			min, max);
+		return err_set(err, RC_FATAL, "model-config",
+			       "%.200s: %.100s is %g, not from %g to %g", place->file, key, n, min,
+			       max);
 	*out = n;
 	return RC_OK;
 }
 
-enum rc json_place_size(const struct json_place *place, const char *key, bool required, unsigned min, unsigned max,
-	unsigned *out, struct err *err)
+enum rc json_place_size(const struct json_place *place, const char *key, bool required,
+			unsigned min, unsigned max, unsigned *out, struct err *err)
 {
 	const json_t *value = json_place_get(place, key);
 	double n = *out;
@@ -142,8 +147,8 @@ enum rc json_place_bool(const struct json_place *place, const char *key, bool *o
 	return RC_OK;
 }
 
-enum rc json_place_string(const struct json_place *place, const char *key, bool required, const char **out,
-	struct err *err)
+enum rc json_place_string(const struct json_place *place, const char *key, bool required,
+			  const char **out, struct err *err)
 {
 	const json_t *value = json_place_get(place, key);
 
@@ -155,8 +160,9 @@ enum rc json_place_string(const struct json_place *place, const char *key, bool 
 	return RC_OK;
 }
 
-enum rc json_place_sizes(const struct json_place *place, const char *key, bool required, unsigned max, unsigned most,
-	unsigned *out, unsigned *count, struct err *err)
+enum rc json_place_sizes(const struct json_place *place, const char *key, bool required,
+			 unsigned max, unsigned most, unsigned *out, unsigned *count,
+			 struct err *err)
 {
 	const json_t *value = json_place_get(place, key);
 	bool list = json_is_array(value);
@@ -165,14 +171,17 @@ enum rc json_place_sizes(const struct json_place *place, const char *key, bool r
 	if (!value)
 		return required ? wrong(place, key, "is missing", err) : RC_OK;
 	if (n > most)
-		return err_set(err, RC_FATAL, "model-config", "%.200s: %.100s has more than %u entries", place->file, key, most);
+		return err_set(err, RC_FATAL, "model-config",
+			       "%.200s: %.100s has more than %u entries", place->file, key, most);
 	for (size_t i = 0; i < n; i++) {
 		const json_t *item = list ? json_array_get(value, i) : value;
 		json_int_t v = json_is_integer(item) ? json_integer_value(item) : -1;
 
 		if (v < 0 || v > (json_int_t)max)
-			return err_set(err, RC_FATAL, "model-config", "%.200s: %.100s has an entry that is not a whole number from 0 to %u",
-				place->file, key, max);
+			return err_set(err, RC_FATAL, "model-config",
+				       "%.200s: %.100s has an entry that is not a whole number "
+				       "from 0 to %u",
+				       place->file, key, max);
 		out[i] = (unsigned)v;
 	}
 	*count = (unsigned)n;

@@ -20,7 +20,8 @@ enum json_file_need {
 };
 
 /* An object, at most 256 MiB of text. The caller gives it back with json_decref(). */
-enum rc json_file_load(const char *folder, const char *name, enum json_file_need, json_t **out, struct err *);
+enum rc json_file_load(const char *folder, const char *name, enum json_file_need, json_t **out,
+		       struct err *);
 
 /* Where a field is looked for, and what to call the place in errors. */
 struct json_place {
@@ -32,21 +33,21 @@ struct json_place {
 const json_t *json_place_get(const struct json_place *, const char *key);
 
 /*
- * Getters: an absent field leaves *out as it is when `required` is false, and is an error otherwise.
- * A value out of [min, max] or of another type is an error.
+ * Getters: an absent field leaves *out as it is when `required` is false, and is an error
+ * otherwise. A value out of [min, max] or of another type is an error.
  */
-enum rc json_place_size(const struct json_place *, const char *key, bool required, unsigned min, unsigned max,
-	unsigned *out, struct err *);
-enum rc json_place_number(const struct json_place *, const char *key, bool required, double min, double max,
-	double *out, struct err *);
+enum rc json_place_size(const struct json_place *, const char *key, bool required, unsigned min,
+			unsigned max, unsigned *out, struct err *);
+enum rc json_place_number(const struct json_place *, const char *key, bool required, double min,
+			  double max, double *out, struct err *);
 enum rc json_place_bool(const struct json_place *, const char *key, bool *out, struct err *);
 
 /* *out stays owned by the object. */
-enum rc json_place_string(const struct json_place *, const char *key, bool required, const char **out,
-	struct err *);
+enum rc json_place_string(const struct json_place *, const char *key, bool required,
+			  const char **out, struct err *);
 
 /* A list of at most `most` sizes, or one alone. */
-enum rc json_place_sizes(const struct json_place *, const char *key, bool required, unsigned max, unsigned most,
-	unsigned *out, unsigned *count, struct err *);
+enum rc json_place_sizes(const struct json_place *, const char *key, bool required, unsigned max,
+			 unsigned most, unsigned *out, unsigned *count, struct err *);
 
 #endif

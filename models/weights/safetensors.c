@@ -45,28 +45,17 @@ struct weights {
 	struct entry *entries;
 	size_t count;
 	bool as_stored; /* names are not made alike */
-	bool random;    /* any tensor is there, and lies at the start of the last shard that was made up */
+	bool random; /* any tensor is there, and lies at the start of the last shard that was made
+			up */
 };
 
 static const struct {
 	const char *name;
 	unsigned size;
 } dtypes[] = {
-	{"F64", 8},
-	{"F32", 4},
-	{"F16", 2},
-	{"BF16", 2},
-	{"I64", 8},
-	{"I32", 4},
-	{"I16", 2},
-	{"I8", 1},
-	{"U64", 8},
-	{"U32", 4},
-	{"U16", 2},
-	{"U8", 1},
-	{"BOOL", 1},
-	{"F8_E4M3", 1},
-	{"F8_E5M2", 1},
+	{"F64", 8}, {"F32", 4}, {"F16", 2},  {"BF16", 2},    {"I64", 8},
+	{"I32", 4}, {"I16", 2}, {"I8", 1},   {"U64", 8},     {"U32", 4},
+	{"U16", 2}, {"U8", 1},	{"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
 };
 
 /* Ways in which models have been saved, longest first where one begins with another. */
@@ -97,7 +86,8 @@ static char *canonical_name(const char *stored)
 static enum rc damaged(struct err *err, const char *file, const char *tensor, const char *why)
 {
 	if (tensor)
-		return err_set(err, RC_FATAL, "model-damaged", "%.200s: tensor %.120s: %s", file, tensor, why);
+		return err_set(err, RC_FATAL, "model-damaged", "%.200s: tensor %.120s: %s", file,
+			       tensor, why);
 	return err_set(err, RC_FATAL, "model-damaged", "%.200s: %s", file, why);
 }
 
@@ -109,11 +99,13 @@ static enum rc read_shape(struct tensor *t, const json_t *shape, unsigned item, 
 	if (!json_is_array(shape) || json_array_size(shape) > TENSOR_RANK_MAX)
 		return damaged(err, t->file, t->stored, "shape is not a list of up to 6 sizes");
 	t->rank = (unsigned)json_array_size(shape);
-	json_array_foreach(shape, i, value) {
+	json_array_foreach(shape, i, value)
+	{
 		json_int_t n = json_is_integer(value) ? json_integer_value(value) : -1;
 
 		if (n < 0)
-			return damaged(err, t->file, t->stored, "shape has an entry that is not a size");
+			return damaged(err, t->file, t->stored,
+				       "shape has an entry that is not a size");
 		t->shape[i] = (uint64_t)n;
 		if (!checked_mul(size, (size_t)n, &size))
 			return damaged(err, t->file, t->stored, "shape overflows");
@@ -122,8 +114,8 @@ static enum rc read_shape(struct tensor *t, const json_t *shape, unsigned item, 
 	return RC_OK;
 }
 
-static enum rc read_entry(struct entry *e, const struct shard *s, const char *stored, const json_t *value,
-	size_t data_size, bool as_stored, struct err *err)
+static enum rc read_entry(struct entry *e, const struct shard *s, const char *stored,
+			  const json_t *value, size_t data_size, bool as_stored, struct err *err)
 {
 	struct tensor *t = &e->tensor;
 	const char *dtype = json_string_value(json_object_get(value, "dtype"));
@@ -144,12 +136,14 @@ static enum rc read_entry(struct entry *e, const struct shard *s, const char *st
 	if (read_shape(t, json_object_get(value, "shape"), item, err) != RC_OK)
 		return RC_FATAL;
 	if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end) ||
-		json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
+	    json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin))
 		return damaged(err, s->name, stored, "data_offsets is not a begin and an end");
 	e->begin = (uint64_t)json_integer_value(begin);
 	e->end = (uint64_t)json_integer_value(end);
 	if (e->end > data_size)
-		return damaged(err, s->name, stored, "its data lies beyond the end of the file (is the download complete?)");
+		return damaged(
+			err, s->name, stored,
+			"its data lies beyond the end of the file (is the download complete?)");
 	if (e->end - e->begin != t->size)
 		return damaged(err, s->name, stored, "shape and dtype do not fit data_offsets");
 	e->name = as_stored ? xstrdup(stored) : canonical_name(stored);
@@ -168,7 +162,8 @@ static int by_offset(const void *a, const void *b)
 
 static int by_name(const void *a, const void *b)
 {
-	return strcmp(((const struct entry *)a)->tensor.name, ((const struct entry *)b)->tensor.name);
+	return strcmp(((const struct entry *)a)->tensor.name,
+		      ((const struct entry *)b)->tensor.name);
 }
 
 static enum rc read_header(struct weights *w, struct shard *s, struct err *err)
@@ -185,14 +180,18 @@ static enum rc read_header(struct weights *w, struct shard *s, struct err *err)
 	for (unsigned i = 0; i < 8; i++)
 		header |= (uint64_t)p[i] << (8 * i);
 	if (header > HEADER_MAX || header > s->size - 8)
-		return damaged(err, s->name, NULL, "its header is longer than the file, or than 100 MiB");
+		return damaged(err, s->name, NULL,
+			       "its header is longer than the file, or than 100 MiB");
 	data_size = s->size - 8 - (size_t)header;
 	s->header = json_loadb((const char *)p + 8, (size_t)header, JSON_REJECT_DUPLICATES, &why);
 	if (!json_is_object(s->header))
-		return damaged(err, s->name, NULL, s->header ? "its header is not a JSON object" : why.text);
+		return damaged(err, s->name, NULL,
+			       s->header ? "its header is not a JSON object" : why.text);
 
-	w->entries = xrealloc(w->entries, (w->count + json_object_size(s->header) + 1) * sizeof(*w->entries));
-	json_object_foreach(s->header, stored, value) {
+	w->entries = xrealloc(w->entries,
+			      (w->count + json_object_size(s->header) + 1) * sizeof(*w->entries));
+	json_object_foreach(s->header, stored, value)
+	{
 		struct entry *e = &w->entries[w->count];
 
 		if (strcmp(stored, "__metadata__") == 0)
@@ -206,7 +205,8 @@ static enum rc read_header(struct weights *w, struct shard *s, struct err *err)
 	qsort(w->entries + first, w->count - first, sizeof(*w->entries), by_offset);
 	for (size_t i = first; i < w->count; i++) {
 		if (w->entries[i].begin != next)
-			return damaged(err, s->name, w->entries[i].tensor.stored, "its data overlaps another's, or there is a hole before it");
+			return damaged(err, s->name, w->entries[i].tensor.stored,
+				       "its data overlaps another's, or there is a hole before it");
 		next = w->entries[i].end;
 	}
 	if (next != data_size)
@@ -224,9 +224,11 @@ static enum rc open_shard(struct weights *w, const char *folder, const char *nam
 
 	/* A name of the index must not lead out of the folder. */
 	if (!*name || strchr(name, '/') || name[0] == '.')
-		return err_set(err, RC_FATAL, "model-damaged", "model.safetensors.index.json names the shard \"%.100s\"", name);
+		return err_set(err, RC_FATAL, "model-damaged",
+			       "model.safetensors.index.json names the shard \"%.100s\"", name);
 	if (w->shard_count == SHARDS_MAX)
-		return err_set(err, RC_FATAL, "model-damaged", "%.300s has more than %d shards", folder, SHARDS_MAX);
+		return err_set(err, RC_FATAL, "model-damaged", "%.300s has more than %d shards",
+			       folder, SHARDS_MAX);
 	path = xasprintf("%s/%s", folder, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0) {
@@ -269,7 +271,7 @@ static enum rc sort_names(struct weights *w, struct err *err)
 	for (size_t i = 1; i < w->count; i++)
 		if (strcmp(w->entries[i - 1].name, w->entries[i].name) == 0)
 			return damaged(err, w->entries[i].tensor.file, w->entries[i].tensor.stored,
-				"is there twice");
+				       "is there twice");
 	return RC_OK;
 }
 
@@ -279,34 +281,41 @@ static enum rc check_index(const struct weights *w, const json_t *map, struct er
 	const char *stored;
 	json_t *value;
 
-	json_object_foreach((json_t *)map, stored, value) {
+	json_object_foreach((json_t *)map, stored, value)
+	{
 		char *name = canonical_name(stored);
 		const struct tensor *t = weights_find(w, name);
 
 		free(name);
 		if (!t || strcmp(t->file, json_string_value(value)) != 0)
-			return damaged(err, json_string_value(value), stored, "is not there, but the index says so");
+			return damaged(err, json_string_value(value), stored,
+				       "is not there, but the index says so");
 	}
 	if (json_object_size(map) != w->count)
 		return err_set(err, RC_FATAL, "model-damaged",
-			"model.safetensors.index.json has %zu tensors, the shards have %zu", json_object_size(map), w->count);
+			       "model.safetensors.index.json has %zu tensors, the shards have %zu",
+			       json_object_size(map), w->count);
 	return RC_OK;
 }
 
-static enum rc open_shards(struct weights *w, const char *folder, const json_t *index, struct err *err)
+static enum rc open_shards(struct weights *w, const char *folder, const json_t *index,
+			   struct err *err)
 {
 	const json_t *map = json_object_get(index, "weight_map");
 	const char *stored;
 	json_t *value;
 
 	if (!json_is_object(map))
-		return err_set(err, RC_FATAL, "model-damaged", "model.safetensors.index.json: no weight_map");
-	json_object_foreach((json_t *)map, stored, value) {
+		return err_set(err, RC_FATAL, "model-damaged",
+			       "model.safetensors.index.json: no weight_map");
+	json_object_foreach((json_t *)map, stored, value)
+	{
 		const char *name = json_string_value(value);
 
 		if (!name)
 			return err_set(err, RC_FATAL, "model-damaged",
-				"model.safetensors.index.json: %.100s lies in no file", stored);
+				       "model.safetensors.index.json: %.100s lies in no file",
+				       stored);
 		if (!has_shard(w, name) && open_shard(w, folder, name, err) != RC_OK)
 			return RC_FATAL;
 	}
@@ -321,7 +330,8 @@ enum rc weights_open(struct weights **out, const char *folder, struct err *err)
 	json_t *index = NULL;
 	enum rc rc;
 
-	rc = json_file_load(folder, "model.safetensors.index.json", JSON_FILE_OPTIONAL, &index, err);
+	rc = json_file_load(folder, "model.safetensors.index.json", JSON_FILE_OPTIONAL, &index,
+			    err);
 	if (rc == RC_OK && index)
 		rc = open_shards(w, folder, index, err);
 	else if (rc == RC_OK && (rc = open_shard(w, folder, "model.safetensors", err)) == RC_OK)
@@ -335,7 +345,8 @@ enum rc weights_open(struct weights **out, const char *folder, struct err *err)
 	return rc;
 }
 
-enum rc weights_open_file(struct weights **out, const char *folder, const char *name, struct err *err)
+enum rc weights_open_file(struct weights **out, const char *folder, const char *name,
+			  struct err *err)
 {
 	struct weights *w = xcalloc(1, sizeof(*w));
 	enum rc rc;
@@ -408,7 +419,8 @@ static enum rc make_up_shard(struct weights *w, size_t n, struct err *err)
 	if (p == MAP_FAILED)
 		return err_errno(err, RC_FATAL, "memory", "no memory for %zu random weights", n);
 	for (size_t i = 0; i < n; i++) {
-		x ^= x << 13, x ^= x >> 17, x ^= x << 5; /* xorshift32: Marsaglia, J. Stat. Softw. 8 (2003) */
+		x ^= x << 13, x ^= x >> 17,
+			x ^= x << 5; /* xorshift32: Marsaglia, J. Stat. Softw. 8 (2003) */
 		p[i] = (uint16_t)((x & 0x8000) | 0x3c00 | (x >> 17 & 0xff)); /* +- 2^-7 .. 2^-5 */
 	}
 	w->shards = xrealloc(w->shards, (w->shard_count + 1) * sizeof(*w->shards));
@@ -417,23 +429,25 @@ static enum rc make_up_shard(struct weights *w, size_t n, struct err *err)
 	return RC_OK;
 }
 
-/* A larger one than any before gets memory of its own: the smaller stay where they were given out. */
-static enum rc take_random(struct weights *w, uint64_t rows, uint64_t columns, struct matrix *out, struct err *err)
+/* A larger one than any before gets memory of its own: the smaller stay where they were given out.
+ */
+static enum rc take_random(struct weights *w, uint64_t rows, uint64_t columns, struct matrix *out,
+			   struct err *err)
 {
 	const struct shard *last = w->shard_count ? &w->shards[w->shard_count - 1] : NULL;
 	size_t n;
 
 	if (!checked_mul(rows, columns, &n) || n > SIZE_MAX / 4)
-		return err_set(err, RC_FATAL, "model-config", "a matrix of %llu x %llu numbers", (unsigned long long)rows,
-			(unsigned long long)columns);
+		return err_set(err, RC_FATAL, "model-config", "a matrix of %llu x %llu numbers",
+			       (unsigned long long)rows, (unsigned long long)columns);
 	if ((!last || last->size < n * sizeof(uint16_t)) && make_up_shard(w, n, err) != RC_OK)
 		return RC_FATAL;
 	*out = (struct matrix){w->shards[w->shard_count - 1].map, NUMBER_BF16, rows, columns};
 	return RC_OK;
 }
 
-enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_t columns, struct matrix *out,
-	struct err *err)
+enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_t columns,
+		     struct matrix *out, struct err *err)
 {
 	struct entry *e = find(w, name);
 	const struct tensor *t;
@@ -448,9 +462,11 @@ enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_
 		rest *= t->shape[i]; /* does not overflow: size would have */
 	if (t->rank == 0 || t->shape[0] != rows || rest != columns)
 		return err_set(err, RC_FATAL, "model-damaged",
-			"%.100s: tensor %.120s has %llu x %llu numbers, the configuration wants %llu x %llu", t->file,
-			t->stored, t->rank ? (unsigned long long)t->shape[0] : 1, (unsigned long long)rest,
-			(unsigned long long)rows, (unsigned long long)columns);
+			       "%.100s: tensor %.120s has %llu x %llu numbers, the configuration "
+			       "wants %llu x %llu",
+			       t->file, t->stored, t->rank ? (unsigned long long)t->shape[0] : 1,
+			       (unsigned long long)rest, (unsigned long long)rows,
+			       (unsigned long long)columns);
 	if (strcmp(t->dtype, "BF16") == 0)
 		out->number = NUMBER_BF16;
 	else if (strcmp(t->dtype, "F32") == 0)
@@ -458,8 +474,9 @@ enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_
 	else if (strcmp(t->dtype, "F16") == 0)
 		out->number = NUMBER_F16;
 	else
-		return err_set(err, RC_FATAL, "model-damaged", "%.100s: tensor %.120s has dtype %s, not BF16, F16 or F32",
-			t->file, t->stored, t->dtype);
+		return err_set(err, RC_FATAL, "model-damaged",
+			       "%.100s: tensor %.120s has dtype %s, not BF16, F16 or F32", t->file,
+			       t->stored, t->dtype);
 	out->data = t->data;
 	out->rows = rows;
 	out->columns = columns;
@@ -467,8 +484,8 @@ enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_
 	return RC_OK;
 }
 
-enum rc weights_take_f32(struct weights *w, const char *name, uint64_t rows, uint64_t columns, float **out,
-	struct err *err)
+enum rc weights_take_f32(struct weights *w, const char *name, uint64_t rows, uint64_t columns,
+			 float **out, struct err *err)
 {
 	struct matrix m;
 
@@ -485,6 +502,6 @@ enum rc weights_all_taken(const struct weights *w, struct err *err)
 	for (size_t i = 0; i < w->count; i++)
 		if (!w->entries[i].taken)
 			return damaged(err, w->entries[i].tensor.file, w->entries[i].tensor.stored,
-				"is not one of this architecture's");
+				       "is not one of this architecture's");
 	return RC_OK;
 }

@@ -39,8 +39,8 @@ enum rc weights_open(struct weights **, const char *folder, struct err *);
 /* One file alone; tensors keep the names they have in it. */
 enum rc weights_open_file(struct weights **, const char *folder, const char *name, struct err *);
 
-/* Weights for any configuration: every tensor asked for is there, bf16 numbers around 0. For measuring:
- * all of them share the same memory. */
+/* Weights for any configuration: every tensor asked for is there, bf16 numbers around 0. For
+ * measuring: all of them share the same memory. */
 struct weights *weights_random(void);
 void weights_close(struct weights *);
 size_t weights_count(const struct weights *);
@@ -53,14 +53,15 @@ const struct tensor *weights_find(const struct weights *, const char *name);
  * higher rank: its first dimension, and the product of the others). RC_FATAL names the tensor when
  * it is missing or has another shape or type.
  */
-enum rc weights_take(struct weights *, const char *name, uint64_t rows, uint64_t columns, struct matrix *,
-	struct err *);
+enum rc weights_take(struct weights *, const char *name, uint64_t rows, uint64_t columns,
+		     struct matrix *, struct err *);
 
 /* The same, as fp32 in memory that the caller frees. */
-enum rc weights_take_f32(struct weights *, const char *name, uint64_t rows, uint64_t columns, float **,
-	struct err *);
+enum rc weights_take_f32(struct weights *, const char *name, uint64_t rows, uint64_t columns,
+			 float **, struct err *);
 
-/* RC_FATAL naming the first tensor that nobody took: this is not the architecture it is said to be. */
+/* RC_FATAL naming the first tensor that nobody took: this is not the architecture it is said to be.
+ */
 enum rc weights_all_taken(const struct weights *, struct err *);
 
 #endif

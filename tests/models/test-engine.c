@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The engine on small random models: what a request gives does not depend on what runs beside it, on
- * the room there is for keys and values, or on who began alike.
+ * The engine on small random models: what a request gives does not depend on what runs beside it,
+ * on the room there is for keys and values, or on who began alike.
  */
 #include "engine.h"
 
@@ -29,7 +29,8 @@ static int setup(void **state)
 	size_t n;
 
 	if (pool_open(&f->pool, 0, &err) != RC_OK ||
-		model_open(&f->model, "tests/golden/models/qwen3-vl", NUMBER_BF16, f->pool, &err) != RC_OK) {
+	    model_open(&f->model, "tests/golden/models/qwen3-vl", NUMBER_BF16, f->pool, &err) !=
+		    RC_OK) {
 		fprintf(stderr, "%s\n", err.text);
 		return -1;
 	}
@@ -79,7 +80,9 @@ static void describe(const struct fixture *f, struct request *q, unsigned k)
 	const struct model_config *c = &f->model.config;
 	unsigned n = 0, length = 3 + k * 37 % 150;
 
-	*q = (struct request){.r = {.id = k, .most = 5 + k * 13 % 60, .sampling = {.repetition_penalty = 1, .top_p = 1}}};
+	*q = (struct request){.r = {.id = k,
+				    .most = 5 + k * 13 % 60,
+				    .sampling = {.repetition_penalty = 1, .top_p = 1}}};
 	if (k % 3 == 0)
 		for (unsigned i = 0; i < 64; i++)
 			q->prompt[n++] = i * 7 % 290;
@@ -96,14 +99,18 @@ static void describe(const struct fixture *f, struct request *q, unsigned k)
 	for (unsigned i = 0; i < length; i++)
 		q->prompt[n++] = (k * 31 + i * i) % 290;
 	if (k % 5 == 2)
-		q->r.sampling = (struct sampling){.temperature = 1.2, .top_k = 40, .top_p = 0.9, .min_p = 0.01,
-			.repetition_penalty = 1.1, .seed = k};
+		q->r.sampling = (struct sampling){.temperature = 1.2,
+						  .top_k = 40,
+						  .top_p = 0.9,
+						  .min_p = 0.01,
+						  .repetition_penalty = 1.1,
+						  .seed = k};
 	q->r.prompt = q->prompt;
 	q->r.prompt_count = n;
 }
 
-static void run_all(struct engine *e, struct request *requests, const unsigned *order, unsigned count,
-	struct engine_result *results)
+static void run_all(struct engine *e, struct request *requests, const unsigned *order,
+		    unsigned count, struct engine_result *results)
 {
 	struct engine_result one;
 	struct err err;
@@ -117,11 +124,12 @@ static void run_all(struct engine *e, struct request *requests, const unsigned *
 	} while (engine_step(e));
 }
 
-static void same_result(const struct engine_result *a, const struct engine_result *b, unsigned k, const char *when)
+static void same_result(const struct engine_result *a, const struct engine_result *b, unsigned k,
+			const char *when)
 {
 	if (a->finish != b->finish || a->count != b->count || !b->tokens ||
-		memcmp(a->tokens, b->tokens, a->count * sizeof(*a->tokens)) != 0 ||
-		memcmp(a->log_probabilities, b->log_probabilities, a->count * sizeof(float)) != 0)
+	    memcmp(a->tokens, b->tokens, a->count * sizeof(*a->tokens)) != 0 ||
+	    memcmp(a->log_probabilities, b->log_probabilities, a->count * sizeof(float)) != 0)
 		fail_msg("request %u differs %s", k, when);
 }
 
@@ -224,7 +232,8 @@ static void test_repetition(void **state)
 	assert_int_equal(got[0].finish, ENGINE_REPETITION);
 	assert_in_range(got[0].period, 1, 256);
 	for (size_t i = 0; i < 128; i++)
-		assert_int_equal(got[0].tokens[got[0].count - 1 - i], got[0].tokens[got[0].count - 1 - i - got[0].period]);
+		assert_int_equal(got[0].tokens[got[0].count - 1 - i],
+				 got[0].tokens[got[0].count - 1 - i - got[0].period]);
 	release(&got[0]);
 	engine_close(e);
 }
@@ -274,10 +283,8 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_batch_invariant),
-		cmocka_unit_test(test_ends),
-		cmocka_unit_test(test_repetition),
-		cmocka_unit_test(test_nan),
+		cmocka_unit_test(test_batch_invariant), cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_repetition),	cmocka_unit_test(test_nan),
 		cmocka_unit_test(test_refused),
 	};
 

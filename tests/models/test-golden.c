@@ -86,8 +86,9 @@ static void golden_open(struct golden *g, const char *name, enum number number)
 	struct err err;
 
 	*g = (struct golden){.folder = xasprintf("%s/%s", root(), name)};
-	if (pool_open(&g->pool, 0, &err) != RC_OK || model_open(&g->model, g->folder, number, g->pool, &err) != RC_OK ||
-		weights_open_file(&g->expected, g->folder, "expected.safetensors", &err) != RC_OK)
+	if (pool_open(&g->pool, 0, &err) != RC_OK ||
+	    model_open(&g->model, g->folder, number, g->pool, &err) != RC_OK ||
+	    weights_open_file(&g->expected, g->folder, "expected.safetensors", &err) != RC_OK)
 		fail_msg("%s: %s", g->folder, err.text);
 }
 
@@ -110,8 +111,8 @@ static void check_lanczos(struct golden *g, size_t k, const struct image *image)
 	struct image out;
 	struct err err;
 
-	if (image_resize(image, (unsigned)want->shape[1], (unsigned)want->shape[0], IMAGE_LANCZOS_PILLOW, g->pool, &out,
-		    &err) != RC_OK)
+	if (image_resize(image, (unsigned)want->shape[1], (unsigned)want->shape[0],
+			 IMAGE_LANCZOS_PILLOW, g->pool, &out, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	assert_memory_equal(out.rgb, want->data, want->size);
 	image_release(&out);
@@ -127,19 +128,23 @@ static void test_pixels(void **state)
 	golden_open(&g, *state, NUMBER_F32);
 	grid = weights_find(g.expected, "grid");
 	for (size_t k = 0; grid && k < grid->shape[0]; k++) {
-		const struct tensor *source = expect(&g, "image.%zu", k), *want = expect(&g, "pixels.%zu", k);
-		struct image image = {(unsigned)source->shape[1], (unsigned)source->shape[0], (unsigned char *)source->data};
+		const struct tensor *source = expect(&g, "image.%zu", k),
+				    *want = expect(&g, "pixels.%zu", k);
+		struct image image = {(unsigned)source->shape[1], (unsigned)source->shape[0],
+				      (unsigned char *)source->data};
 		unsigned rows, columns;
 		float *patches;
 
 		check_lanczos(&g, k, &image);
-		if (image_patches(&g.model.config, &image, g.pool, &patches, &rows, &columns, &err) != RC_OK)
+		if (image_patches(&g.model.config, &image, g.pool, &patches, &rows, &columns,
+				  &err) != RC_OK)
 			fail_msg("%s", err.text);
 		assert_int_equal(rows, integer(grid, 2 * k));
 		assert_int_equal(columns, integer(grid, 2 * k + 1));
 		for (size_t i = 0; i < want->size / sizeof(float); i++)
 			if (!(fabsf(patches[i] - number_at(want, i)) < 1e-3f))
-				fail_msg("%s: page %zu: value %zu is %g, not %g", g.folder, k, i, patches[i], number_at(want, i));
+				fail_msg("%s: page %zu: value %zu is %g, not %g", g.folder, k, i,
+					 patches[i], number_at(want, i));
 		free(patches);
 	}
 	golden_close(&g);
@@ -152,7 +157,8 @@ static void check_vision(struct golden *g, double tolerance)
 	struct err err;
 
 	for (size_t k = 0; grid && k < grid->shape[0]; k++) {
-		unsigned rows = (unsigned)integer(grid, 2 * k), columns = (unsigned)integer(grid, 2 * k + 1);
+		unsigned rows = (unsigned)integer(grid, 2 * k),
+			 columns = (unsigned)integer(grid, 2 * k + 1);
 		size_t tokens = (size_t)rows * columns / v->merge / v->merge;
 		const struct tensor *t = expect(g, "pixels.%zu", k);
 		float *pixels = malloc(t->size);
@@ -162,15 +168,18 @@ static void check_vision(struct golden *g, double tolerance)
 		g->vision[k] = calloc(tokens * v->out, sizeof(float));
 		for (unsigned d = 0; d < v->deepstacks; d++)
 			g->deepstack[k][d] = calloc(tokens * v->out, sizeof(float));
-		if (vision_run(g->model.vision, g->pool, pixels, rows, columns, g->vision[k], g->deepstack[k], &err) != RC_OK)
+		if (vision_run(g->model.vision, g->pool, pixels, rows, columns, g->vision[k],
+			       g->deepstack[k], &err) != RC_OK)
 			fail_msg("%s", err.text);
 		off = difference(g->vision[k], expect(g, "vision.%zu", k), 0, tokens * v->out);
 		if (!(off < tolerance))
 			fail_msg("%s: page %zu: features differ by %g", g->folder, k, off);
 		for (unsigned d = 0; d < v->deepstacks; d++) {
-			off = difference(g->deepstack[k][d], expect(g, "deepstack.%zu.%u", k, d), 0, tokens * v->out);
+			off = difference(g->deepstack[k][d], expect(g, "deepstack.%zu.%u", k, d), 0,
+					 tokens * v->out);
 			if (!(off < tolerance))
-				fail_msg("%s: page %zu: deepstack %u differs by %g", g->folder, k, d, off);
+				fail_msg("%s: page %zu: deepstack %u differs by %g", g->folder, k,
+					 d, off);
 		}
 		g->pages[k].rows = rows / v->merge;
 		g->pages[k].columns = columns / v->merge;
@@ -187,7 +196,7 @@ static unsigned check_positions(struct golden *g, unsigned *position)
 
 	for (size_t i = 0; i < n; i++)
 		if (g->page_count && integer(prompt, i) == (int64_t)g->model.config.image_token &&
-			integer(prompt, i - 1) == (int64_t)g->model.config.vision_start)
+		    integer(prompt, i - 1) == (int64_t)g->model.config.vision_start)
 			g->pages[page++].first = i;
 	assert_int_equal(page, g->page_count);
 	next = model_positions(n, g->pages, page, position);
@@ -198,7 +207,8 @@ static unsigned check_positions(struct golden *g, unsigned *position)
 }
 
 /* Row i of the prompt, or behind it a token generated before. */
-static void fill_row(const struct golden *g, struct text_row *r, size_t i, const unsigned *position, unsigned next)
+static void fill_row(const struct golden *g, struct text_row *r, size_t i, const unsigned *position,
+		     unsigned next)
 {
 	const struct tensor *prompt = expect(g, "prompt"), *tokens = expect(g, "tokens");
 	size_t n = prompt->shape[0], out = g->model.config.vision.out;
@@ -228,13 +238,15 @@ static void fill_row(const struct golden *g, struct text_row *r, size_t i, const
 static float *run(struct golden *g, size_t chunk, const unsigned *position, unsigned next)
 {
 	size_t n = expect(g, "prompt")->shape[0], steps = expect(g, "tokens")->shape[0];
-	size_t vocab = g->model.config.text.vocab, total = n + steps - 1, blocks = total / KV_PAGE + 1;
+	size_t vocab = g->model.config.text.vocab, total = n + steps - 1,
+	       blocks = total / KV_PAGE + 1;
 	float *logits = calloc(steps * vocab, sizeof(float));
 	struct text_sequence sequence = {calloc(blocks, sizeof(void *)), blocks};
 	struct text_row rows[TEXT_ROWS_MAX];
 
 	for (size_t b = 0; b < blocks; b++) {
-		sequence.blocks[b] = aligned_alloc(64, (text_block_size(g->model.text) + 63) / 64 * 64);
+		sequence.blocks[b] =
+			aligned_alloc(64, (text_block_size(g->model.text) + 63) / 64 * 64);
 		memset(sequence.blocks[b], 0, text_block_size(g->model.text));
 	}
 	for (size_t i = 0; i < total;) {
@@ -271,7 +283,8 @@ static void check_logits(struct golden *g, const float *logits, double tolerance
 		if (!(off < tolerance))
 			fail_msg("%s: step %zu: logits differ by %g", g->folder, step, off);
 		if (tolerance < 1e-3 && best != (size_t)integer(tokens, step))
-			fail_msg("%s: step %zu: token %zu, not %lld", g->folder, step, best, (long long)integer(tokens, step));
+			fail_msg("%s: step %zu: token %zu, not %lld", g->folder, step, best,
+				 (long long)integer(tokens, step));
 	}
 }
 
@@ -317,8 +330,9 @@ static void test_bf16(void **state)
 	logits = run(&g, TEXT_ROWS_MAX, position, next);
 	for (size_t i = 0; i < exact->size / sizeof(float); i++)
 		if (fabs(logits[i] - number_at(exact, i)) > worst)
-			fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more than %g of %g", g.folder,
-				fabs(logits[i] - number_at(exact, i)), worst, most);
+			fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more "
+				 "than %g of %g",
+				 g.folder, fabs(logits[i] - number_at(exact, i)), worst, most);
 	free(logits);
 	free(position);
 	golden_close(&g);
@@ -344,7 +358,8 @@ int main(void)
 			continue;
 		names[models] = xstrdup(e->d_name);
 		for (size_t k = 0; k < KINDS; k++)
-			tests[count++] = (struct CMUnitTest){xasprintf("%s %s", names[models], kinds[k].what), kinds[k].run,
+			tests[count++] = (struct CMUnitTest){
+				xasprintf("%s %s", names[models], kinds[k].what), kinds[k].run,
 				NULL, NULL, names[models]};
 		models++;
 	}
