@@ -220,9 +220,9 @@ static bool has_room(const struct child *c, size_t len)
 {
 	int unread, size = fcntl(c->in, F_GETPIPE_SZ);
 
-	if (size < 0 || ioctl(c->in, FIONREAD, &unread))
+	if (ioctl(c->in, FIONREAD, &unread))
 		return false;
-	return !unread || (size_t)unread + len + 2 * PIPE_BUF <= (size_t)size;
+	return !unread || (size >= 0 && (size_t)unread + len + 2 * PIPE_BUF <= (size_t)size);
 }
 
 bool child_send(struct child *c, json_t *json)
