@@ -46,7 +46,7 @@ enum rc err_errno(struct err *err, enum rc rc, const char *reason, const char *f
 
 bool errno_passes(int error)
 {
-	static const int passing[] = { EMFILE, ENFILE, ENOMEM, EINTR, EAGAIN, ENOSPC, EDQUOT };
+	static const int passing[] = { EMFILE, ENFILE, ENOMEM, EINTR, EAGAIN, ENOSPC, EDQUOT, ESTALE };
 
 	for (size_t i = 0; i < ARRAY_SIZE(passing); i++)
 		if (error == passing[i])
