@@ -61,7 +61,8 @@ def look(pid, own, seen):
             target = os.readlink(f"/proc/{pid}/fd/{name}")
             if int(name) not in given:
                 target = target.removeprefix(f"{spool.root}/")
-                if not target.startswith(folders):
+                # A foreign program is locked before it starts: its loader opens libraries.
+                if not target.startswith(folders) and not (kind == "command" and ".so" in target):
                     more.append(f"{name} is {target}")
         if before == kind:
             seen[kind][", ".join(sorted(more))] += 1
