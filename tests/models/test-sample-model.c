@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -260,6 +261,10 @@ int main(void)
 		{"reads held-back pages in bf16", test_reads, NULL, NULL, &bf16},
 	};
 
+	if (access("samples/model/model.safetensors", F_OK)) {
+		puts("1..0 # SKIP samples/model has no weights yet (see its README.md)");
+		return 0;
+	}
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
