@@ -64,16 +64,6 @@ static void parse_batches(struct options *o, const char *text)
 	free(copy);
 }
 
-static enum number parse_weights(const char *text)
-{
-	static const enum number numbers[] = {NUMBER_BF16, NUMBER_INT8, NUMBER_F32};
-
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
-		if (strcmp(text, number_name(numbers[i])) == 0)
-			return numbers[i];
-	die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32");
-}
-
 static void parse(struct options *o, int argc, char **argv)
 {
 	static const struct option table[] = {
@@ -107,7 +97,8 @@ static void parse(struct options *o, int argc, char **argv)
 			o->model = optarg;
 			break;
 		case 'w':
-			o->weights = parse_weights(optarg);
+			if (!number_of_weights(optarg, &o->weights))
+				die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32");
 			break;
 		case 't':
 			o->threads = count(optarg, "threads");

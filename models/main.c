@@ -56,15 +56,11 @@ struct options {
 
 static enum number weights_of(const char *word)
 {
-	static const struct {
-		const char *word;
-		enum number number;
-	} kinds[] = {{"bf16", NUMBER_BF16}, {"int8", NUMBER_INT8}, {"f32", NUMBER_F32}};
+	enum number number;
 
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-		if (!strcmp(word, kinds[i].word))
-			return kinds[i].number;
-	die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32, not \"%s\"", word);
+	if (!number_of_weights(word, &number))
+		die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32, not \"%s\"", word);
+	return number;
 }
 
 static uint64_t number_of(const char *option, const char *word, uint64_t max)

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "kernels/pool.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,8 @@ enum number {
 
 size_t number_size(enum number);
 const char *number_name(enum number);
+/* What weights may be packed in, by name: bf16, int8 or f32. */
+bool number_of_weights(const char *name, enum number *out);
 
 /* bf16 <-> fp32; to nearest, ties to even; a NaN stays one. */
 static inline float bf16_to_f32(uint16_t b)

@@ -30,6 +30,19 @@ const char *number_name(enum number number)
 	return names[number];
 }
 
+bool number_of_weights(const char *name, enum number *out)
+{
+	static const enum number packed[] = {NUMBER_BF16, NUMBER_INT8, NUMBER_F32};
+
+	for (size_t i = 0; i < sizeof(packed) / sizeof(*packed); i++) {
+		if (strcmp(name, number_name(packed[i])) == 0) {
+			*out = packed[i];
+			return true;
+		}
+	}
+	return false;
+}
+
 static float float_of(uint32_t bits)
 {
 	float f;
