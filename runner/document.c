@@ -186,9 +186,23 @@ static void leave_stray(struct document *d, const struct err *err)
 	d->run->strays++;
 }
 
+/* A file that is gone is believed only when it is gone at two attempts in a row, whatever came before:
+ * a machine that died while it moved a document to failed/ leaves it with one failure explained. */
+static bool is_final(const struct token *t, const char *reason)
+{
+	size_t before = json_array_size(t->failures);
+	const json_t *last = before ? json_array_get(t->failures, before - 1) : NULL;
+	const char *earlier = json_string_value(json_object_get(last, "reason"));
+
+	if (!strcmp(reason, "vanished"))
+		return earlier && !strcmp(earlier, reason);
+	return before + 1 >= ATTEMPTS_EXPLAINED;
+}
+
 void document_try_again(struct document *d, const struct err *why)
 {
 	struct token *t = &d->token;
+	bool final = is_final(t, why->reason);
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { 0 } };
 	struct buf text;
 	struct err err;
@@ -203,7 +217,7 @@ void document_try_again(struct document *d, const struct err *why)
 			      json_pack("{s:i, s:s, s:s}", "attempt", (int)t->attempt, "reason",
 					why->reason, "text", text.data ? text.data : ""));
 	buf_release(&text);
-	if (json_array_size(t->failures) >= ATTEMPTS_EXPLAINED) {
+	if (final) {
 		document_fail(d, why);
 		return;
 	}
@@ -430,6 +444,8 @@ struct document *document_begin(struct run *run, const char *token_name)
 	}
 	pipeline_hash(&d->pipeline, d->pipeline_hash);
 	d->engine = pool_engine(&run->pool, &d->pipeline);
+	if (!open_document(d))
+		goto over;
 	if (d->token.attempt > ATTEMPTS_UNEXPLAINED) {
 		err_set(&err, RC_FAILED, "too-many-attempts",
 			"%u attempts ended without a word (crashes or power cuts); not tried again",
@@ -437,8 +453,6 @@ struct document *document_begin(struct run *run, const char *token_name)
 		document_fail(d, &err);
 		goto over;
 	}
-	if (!open_document(d))
-		goto over;
 	return d;
 over:
 	document_release(d);

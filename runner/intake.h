@@ -62,6 +62,7 @@ struct intake {
 	size_t n_failures;
 	struct path_set listed;   /* paths of candidates */
 	struct path_set passed_over; /* folders; logged once */
+	size_t n_passed_over;	     /* at the last scan */
 	struct torn {
 		char key[KEY_SIZE];
 		uint64_t path;

@@ -129,11 +129,12 @@ static bool skip_name(const struct scan *s, const char *name)
 				      : name[0] == '.' || !strcmp(name, "archive.json");
 }
 
-/* Said once a run: the folder stays as it is. */
+/* The folder stays as it is: said once a run, and by the exit status while it is so. */
 static void pass_over(struct scan *s, const char *folder, const char *why)
 {
 	uint64_t path = token_path_hash(s->source, folder);
 
+	s->run->intake.n_passed_over++;
 	if (path_set_has(&s->run->intake.passed_over, path))
 		return;
 	path_set_add(&s->run->intake.passed_over, path);
@@ -232,6 +233,7 @@ void intake_scan(struct run *run)
 	}
 	in->first_candidate = 0;
 	in->n_candidates = kept;
+	in->n_passed_over = 0;
 	in->rescan = in->urgent = in->more = false;
 	kept_forget_withdrawn(run);
 	s.source = SOURCE_MEMBER;

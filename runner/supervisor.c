@@ -428,7 +428,9 @@ static int exit_code(const struct run *run, bool remains)
 		return EX_WORK_REMAINS;
 	if (run->signal)
 		return 128 + run->signal;
-	return run->counts.failed || run->counts.flagged ? EX_SOME_FAILED : EX_ALL_DONE;
+	return run->counts.failed || run->counts.flagged || run->intake.n_passed_over
+		       ? EX_SOME_FAILED
+		       : EX_ALL_DONE;
 }
 
 int supervisor_run(struct spool *spool, const struct config *config,
