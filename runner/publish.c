@@ -369,11 +369,31 @@ enum rc publish_original(struct run *run, const struct token *t, enum originals_
  * before it moved the document; both; or something of another document. */
 enum failed_place { PLACE_FREE, PLACE_BEGUN, PLACE_DONE, PLACE_TAKEN, PLACE_UNKNOWN };
 
+static const char *text_of(const json_t *why, const char *key)
+{
+	const char *text = json_string_value(json_object_get(why, key));
+
+	return text ? text : "";
+}
+
+/* Does the reason that lies there speak of our document? One that vanished may have failed under a key that
+ * another machine gave it. */
+static bool is_ours(const json_t *old, const json_t *why, bool document)
+{
+	const char *key = text_of(why, "key"), *old_key = text_of(old, "key");
+
+	/* What was never admitted has no key: a reason without its document may be taken over, unless
+	 * that is to be so. */
+	if (!*key || !*old_key)
+		return !*key && !*old_key && !document && !json_object_get(old, "original");
+	return !strcmp(key, old_key) || (!strcmp(text_of(why, "reason"), "vanished") &&
+					 !strcmp(text_of(why, "sha256"), text_of(old, "sha256")));
+}
+
 static enum failed_place look_in_failed(int parent, const char *name, const char *why_name,
-					const char *key)
+					const json_t *why)
 {
 	bool document = !faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW), ours;
-	const char *old_key;
 	json_t *old;
 	size_t len;
 	char *text;
@@ -386,11 +406,7 @@ static enum failed_place look_in_failed(int parent, const char *name, const char
 	if (!text)
 		return document ? PLACE_TAKEN : PLACE_FREE;
 	old = json_loadb(text, len, 0, NULL);
-	old_key = json_string_value(json_object_get(old, "key"));
-	/* What was never admitted has no key: a reason without its document may be taken over, unless
-	 * that is to be so. */
-	ours = key && old_key ? !strcmp(key, old_key)
-			      : !key && !old_key && !document && !json_object_get(old, "original");
+	ours = is_ours(old, why, document);
 	json_decref(old);
 	free(text);
 	return !ours ? PLACE_TAKEN : document ? PLACE_DONE : PLACE_BEGUN;
@@ -413,9 +429,8 @@ static enum failed_place put_in_failed(struct run *run, int parent, const char *
 				       struct err *err)
 {
 	int from = t->source == SOURCE_IN ? run->spool->in : run->spool->members;
-	const char *key = json_string_value(json_object_get(why, "key"));
 	char *why_name = xasprintf("%s" WHY_SUFFIX, name);
-	enum failed_place place = look_in_failed(parent, name, why_name, key);
+	enum failed_place place = look_in_failed(parent, name, why_name, why);
 
 	*rc = RC_OK;
 	if (place == PLACE_UNKNOWN)

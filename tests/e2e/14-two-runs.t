@@ -75,6 +75,25 @@ ok(wait_for(lambda: spool.result("null/4.pdf"), 10), "and read by the run that g
 run.terminate()
 run.wait(20)
 
+# Machines that do not see each other's locks may take in one drop under two keys. It fails once.
+spool = Spool()
+spool.null_pipeline("null", "--delay-ms", "5000", more="dpi: 72\n")
+for n in range(8):
+    spool.drop(page(b"Note %d" % n), f"null/{n}.pdf")
+spool.drop(b"%PDF-1.4 never a document", "null/bad.pdf")
+run = spool.start("-j", "1")
+token = wait_for(lambda: next((path for path in (spool.root / "state/ready").rglob("*.a0")
+                               if "bad.pdf" in path.read_text()), None))
+kill(run.pid)
+run.wait()
+spool.null_pipeline("null", more="dpi: 72\n")
+second = token.with_name("2001" + token.name[4:])
+second.write_text(token.read_text().replace(token.stem, second.stem))
+same(spool.run("-j", "1").returncode, 1, "one drop under two keys")
+same((spool.files("failed"), spool.why("null/bad.pdf")["reason"]), (["null/bad.pdf", "null/bad.pdf.why.json"], "damaged"),
+     "fails once, for its own reason")
+same((spool.left(), spool.tokens()), ([], []), "nothing is left over")
+
 # A worker of another boot (or container) died: its pid tells nothing, its lease has to run out.
 spool = Spool()
 spool.configure("settle_seconds: 0\nlease_seconds: 3\n")
