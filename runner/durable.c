@@ -25,12 +25,17 @@ static bool syncing(void)
 	return on;
 }
 
+/* More often in a row than signals come: it fails for another reason, and would hold up our own end. */
+#define INTERRUPTED_MAX 100
+
 void durable_sync(int fd, const char *name)
 {
+	unsigned interrupted = 0;
+
 	if (!syncing())
 		return;
 	while (fsync(fd)) {
-		if (errno == EINTR)
+		if (errno == EINTR && interrupted++ < INTERRUPTED_MAX)
 			continue;
 		/* A file system without fsync on folders (some FUSE ones) says EINVAL: there is no
 		 * dirty state to lose. */
