@@ -63,6 +63,7 @@ struct intake {
 	struct path_set listed;   /* paths of candidates */
 	struct path_set passed_over; /* folders; logged once */
 	size_t n_passed_over;	     /* at the last scan */
+	bool unread;		     /* a folder could not be read then, for an error that may pass */
 	struct torn {
 		char key[KEY_SIZE];
 		uint64_t path;

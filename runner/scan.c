@@ -141,6 +141,18 @@ static void pass_over(struct scan *s, const char *folder, const char *why)
 	log_warn("folder \"%s\" is passed over: %s", folder, why);
 }
 
+static void not_open(struct scan *s, const char *folder)
+{
+	if (errno == EACCES || errno == EPERM) {
+		pass_over(s, folder, strerror(errno));
+	} else if (errno_passes(errno)) {
+		s->run->tokens_known = false; /* looked at again soon */
+	} else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) { /* it has not just gone */
+		s->run->intake.unread = true;
+		log_warn("folder \"%s\" cannot be read: %s", folder, strerror(errno));
+	}
+}
+
 static void scan_folder(struct scan *s, int parent, const char *name, const char *path, int depth)
 {
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -148,18 +160,15 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 
 	bool empty = true;
 
-	if (!dir && errno_passes(errno)) {
-		s->run->tokens_known = false; /* looked at again soon */
+	if (!dir) {
+		not_open(s, path);
 		if (fd >= 0)
 			close(fd);
 		return;
 	}
-	if (!dir || depth > DEPTH_MAX) {
-		pass_over(s, path, dir ? "it lies too deep" : strerror(errno));
-		if (dir)
-			closedir(dir);
-		else if (fd >= 0)
-			close(fd);
+	if (depth > DEPTH_MAX) {
+		pass_over(s, path, "it lies too deep");
+		closedir(dir);
 		return;
 	}
 	if (s->source == SOURCE_IN)
@@ -234,6 +243,7 @@ void intake_scan(struct run *run)
 	in->first_candidate = 0;
 	in->n_candidates = kept;
 	in->n_passed_over = 0;
+	in->unread = false;
 	in->rescan = in->urgent = in->more = false;
 	kept_forget_withdrawn(run);
 	s.source = SOURCE_MEMBER;

@@ -457,7 +457,7 @@ int supervisor_run(struct spool *spool, const struct config *config,
 	notify_ready(&run.notify);
 	work(&run);
 	remains = queue_length(&run.queue) || run.documents || intake_waiting(&run.intake) ||
-		  run.counts.deferred || run.parked.n;
+		  run.counts.deferred || run.parked.n || run.intake.unread;
 	code = exit_code(&run, remains);
 	tear_down(&run);
 	loop_unwatch(&run.loop, signals.fd);
