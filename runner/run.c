@@ -115,5 +115,6 @@ void run_disk_full(struct run *run, const char *what)
 	if (!run->disk_full)
 		log_error("paused, nothing is lost: %s", what);
 	run->disk_full = true;
+	run->intake.rescan = true; /* for what was given up now */
 	run->next_disk_look = loop_now() + 2;
 }

@@ -301,8 +301,8 @@ static void show(struct run *run, double now)
 static bool drained(struct run *run)
 {
 	if (run->documents || queue_length(&run->queue) || intake_waiting(&run->intake) ||
-	    !run->tokens_known || run->strays || run->counts.deferred || run->intake.more || run->intake.urgent ||
-	    lease_in_doubt(&run->lease))
+	    !run->tokens_known || run->strays || run->counts.deferred || run->intake.more ||
+	    run->intake.urgent || run->intake.rescan || lease_in_doubt(&run->lease))
 		return false;
 	/* Whoever admits documents may be about to: it looks for them as often as this. */
 	if (!run->gatekeeper && !run->draining &&
