@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define UNSENT_MAX (64u << 20)
 #define TAIL_MAX   2048
 #define PIPE_BYTES (256 << 10)
 /* Above every descriptor of a child, so that placing one never overwrites another. */
@@ -158,6 +159,7 @@ enum rc child_start(struct child *c, struct loop *loop, const struct child_spec 
 
 	*c = (struct child){ .name = spec->name, .pidfd = -1, .in = -1, .out = -1, .err = -1,
 			     .loop = loop };
+	buf_init(&c->unsent, UNSENT_MAX);
 	if (spec->n_fds > 128)
 		BUG("%zu descriptors for %s", spec->n_fds, spec->name);
 	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(error, O_CLOEXEC) ||
@@ -205,17 +207,25 @@ out:
 	return rc;
 }
 
+static void kill_now(struct child *c)
+{
+	if (c->pid)
+		kill(c->pid, SIGKILL);
+}
+
 enum lines_status child_line(struct child *c, char **line, size_t *len)
 {
 	enum lines_status status = lines_next(&c->lines, line, len);
 
 	if (status == LINES_EOF || status == LINES_ERROR)
 		loop_unwatch(c->loop, c->out);
+	if (status == LINES_ERROR)
+		kill_now(c);
 	return status;
 }
 
-/* A line must not be written by halves. What is in a pipe lies in whole pages, of which the first
- * and the last may be used in part. */
+/* Is there room for the whole line, or nothing in the pipe? What is in a pipe lies in whole pages, of
+ * which the first and the last may be used in part. */
 static bool has_room(const struct child *c, size_t len)
 {
 	int unread, size = fcntl(c->in, F_GETPIPE_SZ);
@@ -225,32 +235,67 @@ static bool has_room(const struct child *c, size_t len)
 	return !unread || (size >= 0 && (size_t)unread + len + 2 * PIPE_BUF <= (size_t)size);
 }
 
+/* Write what there is room for; the rest follows. A child that has closed its end gets no more: that
+ * it ends is seen elsewhere. */
+static void push(void *arg)
+{
+	struct child *c = arg;
+
+	while (c->unsent.len) {
+		ssize_t n = write(c->in, c->unsent.data, c->unsent.len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0 && errno != EPIPE)
+			kill_now(c); /* it would wait for what never arrives */
+		buf_consume(&c->unsent, n < 0 ? c->unsent.len : (size_t)n);
+	}
+	if (c->unsent.len && !c->waits)
+		loop_watch_room(c->loop, c->in, push, c);
+	else if (!c->unsent.len && c->waits)
+		loop_unwatch(c->loop, c->in);
+	c->waits = c->unsent.len > 0;
+	if (c->closing)
+		child_close_in(c);
+}
+
+void child_tell(struct child *c, json_t *json)
+{
+	char *text = airlock_dump(json);
+
+	if (c->in >= 0) {
+		buf_add(&c->unsent, text, strlen(text));
+		buf_addc(&c->unsent, '\n');
+		if (c->unsent.overflow)
+			kill_now(c);
+		push(c);
+	}
+	free(text);
+	json_decref(json);
+}
+
 bool child_send(struct child *c, json_t *json)
 {
 	char *text = airlock_dump(json);
-	size_t len = strlen(text);
-	struct buf line;
-	ssize_t n = -1;
-	bool sent;
+	size_t len = strlen(text) + 1;
+	bool room = c->in >= 0 && !c->unsent.len && has_room(c, len);
 
-	buf_init(&line, len + 1);
-	buf_add(&line, text, len);
-	buf_addc(&line, '\n');
-	if (c->in >= 0 && has_room(c, line.len))
-		do
-			n = write(c->in, line.data, line.len);
-		while (n < 0 && errno == EINTR);
-	sent = n == (ssize_t)line.len;
-	buf_release(&line);
 	free(text);
-	json_decref(json);
-	return sent;
+	if (room)
+		child_tell(c, json);
+	else
+		json_decref(json);
+	return room;
 }
 
 void child_close_in(struct child *c)
 {
-	if (c->in >= 0)
-		close(c->in);
+	c->closing = c->unsent.len > 0;
+	if (c->in < 0 || c->closing)
+		return;
+	close(c->in);
 	c->in = -1;
 }
 
@@ -303,6 +348,9 @@ void child_kill(struct child *c)
 		loop_unwatch(c->loop, c->err);
 		close(c->err);
 	}
+	if (c->waits)
+		loop_unwatch(c->loop, c->in);
+	buf_release(&c->unsent);
 	child_close_in(c);
 	lines_release(&c->lines);
 	buf_release(&c->tail);

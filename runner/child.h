@@ -28,7 +28,10 @@ struct child {
 	int pidfd;
 	int in, out, err; /* our ends; -1 when closed. All non-blocking. */
 	struct lines lines;
-	struct buf tail;  /* last part of standard error */
+	struct buf unsent; /* messages that the pipe had no room for yet */
+	bool waits;        /* for room */
+	bool closing;      /* `in`, once all is sent */
+	struct buf tail;   /* last part of standard error */
 	size_t err_bytes;
 	struct loop *loop;
 };
@@ -58,11 +61,13 @@ struct child_spec {
 enum rc child_start(struct child *c, struct loop *loop, const struct child_spec *spec,
 		    loop_handler *on_line, loop_handler *on_exit, void *arg, struct err *err);
 
-/* Next line of its standard output. */
+/* Next line of its standard output. After LINES_ERROR it is killed, and on_exit called. */
 enum lines_status child_line(struct child *c, char **line, size_t *len);
 
-/* Send a message (json: consumed), or nothing at all. false: the child has not read what it was sent
- * before, or is ending. */
+/* Send a message (json: consumed). What the pipe has no room for follows as the child reads. A child
+ * that cannot be written to is killed, and on_exit called. */
+void child_tell(struct child *c, json_t *json);
+/* The same, or nothing at all. false: the child has not read what it was sent before, or is ending. */
 bool child_send(struct child *c, json_t *json);
 /* No more messages: most children then end by themselves. */
 void child_close_in(struct child *c);

@@ -79,8 +79,7 @@ enum rc decoder_start(struct document *d, struct err *err)
 	open = json_pack("{s:{s:s, s:o}}", "open", "name", name.data, "pipeline",
 			 pipeline_json(&d->pipeline, true));
 	buf_release(&name);
-	if (!child_send(&d->decoder, open))
-		log_debug("decoder of %s does not read", d->token.result);
+	child_tell(&d->decoder, open);
 out:
 	free(program);
 	return rc;
@@ -94,11 +93,11 @@ void decoder_stop(struct document *d)
 	d->deadline = 0;
 }
 
-bool decoder_ask(struct document *d, struct document_slot *slot)
+void decoder_ask(struct document *d, struct document_slot *slot)
 {
 	d->deadline = page_deadline(d);
 	child_limit_cpu(&d->decoder, (unsigned)d->pipeline.limits.page_cpu_seconds);
-	return child_send(&d->decoder, json_pack("{s:i, s:i}", "page", (int)slot->page, "slot",
+	child_tell(&d->decoder, json_pack("{s:i, s:i}", "page", (int)slot->page, "slot",
 						 (int)(slot - d->slots)));
 }
 
@@ -110,8 +109,7 @@ bool decoder_grant(struct document *d, struct document_slot *slot)
 	case RC_OK:
 		slot->needs = 0;
 		d->deadline = page_deadline(d);
-		if (!child_send(&d->decoder, json_pack("{s:i}", "go", (int)slot->page)))
-			log_debug("decoder of %s does not read", d->token.result);
+		child_tell(&d->decoder, json_pack("{s:i}", "go", (int)slot->page));
 		return true;
 	case RC_RETRY:
 		if (strcmp(err.reason, "busy"))

@@ -133,7 +133,7 @@ void document_after_page(struct document *d);
 /* decoder.c: the decoder's side of the pull protocol. */
 enum rc decoder_start(struct document *d, struct err *err);
 void decoder_stop(struct document *d);
-bool decoder_ask(struct document *d, struct document_slot *slot);
+void decoder_ask(struct document *d, struct document_slot *slot);
 bool decoder_grant(struct document *d, struct document_slot *slot); /* false: no room yet */
 void decoder_late(struct document *d);
 

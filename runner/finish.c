@@ -194,7 +194,7 @@ void document_write(struct document *d)
 	if (rc != RC_OK) {
 		document_wait(d, err.text);
 	} else {
-		child_send(&d->writer, writer_job(d));
+		child_tell(&d->writer, writer_job(d));
 		child_close_in(&d->writer);
 	}
 out:

@@ -445,8 +445,8 @@ drop:
 	intake_abandon(run);
 }
 
-/* The next piece of the file. true when all has been hashed. */
-static bool hash_piece(struct admission *a, struct err *err)
+/* The next piece of the file; *all: there are no more. */
+static enum rc hash_piece(struct admission *a, bool *all, struct err *err)
 {
 	static uint8_t block[1 << 18];
 	uint64_t until = a->done + HASH_BYTES_A_TURN;
@@ -456,17 +456,17 @@ static bool hash_piece(struct admission *a, struct err *err)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0) {
-			err_errno(err, errno_passes(errno) ? RC_RETRY : RC_FAILED, "read-error",
-				  "read at byte %llu", (unsigned long long)a->done);
-			return true;
-		}
-		if (n == 0)
-			return true;
+		if (n < 0)
+			return err_errno(err, errno_passes(errno) ? RC_RETRY : RC_FAILED,
+					 "read-error", "read at byte %llu",
+					 (unsigned long long)a->done);
+		*all = n == 0;
+		if (*all)
+			break;
 		sha256_update(&a->sha256, (size_t)n, block);
 		a->done += (uint64_t)n;
 	}
-	return false;
+	return RC_OK;
 }
 
 static bool changed_meanwhile(const struct admission *a)
@@ -530,13 +530,18 @@ static bool step_admission(struct run *run)
 	struct admission *a = &run->intake.now;
 	struct engine *engine;
 	struct err err = { 0 };
-	bool finished;
+	bool finished, all = false;
+	enum rc rc;
 
 	if (a->token.sha256[0] == '\0') {
-		if (!hash_piece(a, &err))
+		rc = hash_piece(a, &all, &err);
+		if (rc == RC_OK && !all)
 			return true;
-		if (err.reason[0]) {
-			intake_reject(run, &a->candidate, a->token.result, &err);
+		if (rc != RC_OK) {
+			if (rc == RC_FAILED)
+				intake_reject(run, &a->candidate, a->token.result, &err);
+			else
+				run_disk_full(run, err.text); /* found again by the scan after the pause */
 			intake_abandon(run);
 			return true;
 		}

@@ -56,9 +56,9 @@ void loop_release(struct loop *l)
 	*l = (struct loop){ .epoll = -1 };
 }
 
-void loop_watch(struct loop *l, int fd, loop_handler *handler, void *arg)
+static void watch(struct loop *l, int fd, uint32_t events, loop_handler *handler, void *arg)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
+	struct epoll_event event = { .events = events, .data.fd = fd };
 
 	if (fd >= l->n_entries) {
 		int n = fd + 16;
@@ -71,6 +71,16 @@ void loop_watch(struct loop *l, int fd, loop_handler *handler, void *arg)
 	l->entries[fd] = (struct loop_entry){ handler, arg };
 	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &event))
 		die(EX_BUG, "watch descriptor %d: %s", fd, strerror(errno));
+}
+
+void loop_watch(struct loop *l, int fd, loop_handler *handler, void *arg)
+{
+	watch(l, fd, EPOLLIN, handler, arg);
+}
+
+void loop_watch_room(struct loop *l, int fd, loop_handler *handler, void *arg)
+{
+	watch(l, fd, EPOLLOUT, handler, arg);
 }
 
 void loop_unwatch(struct loop *l, int fd)

@@ -31,6 +31,8 @@ void loop_release(struct loop *l);
 
 /* Call handler(arg) when fd can be read or its other end is closed. */
 void loop_watch(struct loop *l, int fd, loop_handler *handler, void *arg);
+/* The same, when fd can be written. */
+void loop_watch_room(struct loop *l, int fd, loop_handler *handler, void *arg);
 /* Before close(fd). */
 void loop_unwatch(struct loop *l, int fd);
 

@@ -106,7 +106,7 @@ void unpacking_begin(struct document *d)
 	buf_init(&name, 1 << 16);
 	base = base ? base + 1 : d->token.result;
 	utf8_repair(&name, base, strlen(base));
-	child_send(&d->decoder, json_pack("{s:{s:s, s:o}}", "open", "name", name.data, "pipeline",
+	child_tell(&d->decoder, json_pack("{s:{s:s, s:o}}", "open", "name", name.data, "pipeline",
 					  pipeline_json(&d->pipeline, true)));
 	buf_release(&name);
 out:
