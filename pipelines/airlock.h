@@ -5,10 +5,14 @@
  * Recognisers speak the airlock protocol of DESIGN.md section 4 on standard input and output:
  *
  *   hello    {"airlock":1,"name":"tesseract","version":"5.3.0","window":1,"formats":["text"],
- *             "model":{"name":"eng","sha256":HEX}}
+ *             "takes":["page","text"],"model":{"name":"eng","sha256":HEX}}
+ *            takes: what it can be asked about; "page" alone where it does not say
  *   request  {"id":17,"page":"PATH.pnm","width":W,"height":H,"dpi":300,"prompt":...,"params":{...}}
  *            params for Tesseract: {"page_segmentation":3,"rotate":"auto"|"none"}; for models the
- *            group `model` of the pipeline. "text" instead of "page": what the prompt is about
+ *            group `model` of the pipeline
+ *         or {"id":17,"text":...,"format":"text|markdown|html","prompt":...,"params":{...}}
+ *            the text of a page, and what it is, to a recogniser that takes text: the result's text
+ *            is to take its place (`then` of a pipeline)
  *   result   {"id":17,"status":"ok","format":"text|markdown|html","text":...,
  *             "lines":[{"box":[x0,y0,x1,y1],"words":[{"text":..,"box":[..],"confidence":0..1}]}],
  *             "blocks":[...],"rotation":0|90|180|270,"confidence":mean,"confidence_worst":min,
@@ -70,6 +74,7 @@
 #define UNPACK_DATA_MAX    65536
 #define HELLO_MAX          (1 << 20)
 #define REQUEST_MAX        (1 << 20)
+#define REQUEST_TEXT_MAX   (448u << 10) /* its escapes and the prompt have room beside it */
 
 /* Parse one line: an object, strict UTF-8, no duplicate keys, nothing after it.
  * NULL and err (reason "protocol") otherwise. New reference. */

@@ -49,6 +49,7 @@ static const struct word weights[] = { { "bf16", MODEL_BF16 },
 static const struct word replies[] = { { "text", REPLY_TEXT },
 				       { "markdown", REPLY_MARKDOWN },
 				       { "layout", REPLY_LAYOUT },
+				       { "same", REPLY_SAME },
 				       { NULL, 0 } };
 static const struct word heads[] = { { "drop", HEADS_DROP }, { "keep", HEADS_KEEP }, { NULL, 0 } };
 static const struct word yes_or_no[] = { { "no", false }, { "yes", true }, { NULL, 0 } };
@@ -190,6 +191,7 @@ static const struct setting settings[] = {
 	{ "originals", WORD, NOT_HASHED, AT(originals), .words = originals },
 	{ "duplicates", WORD, NOT_HASHED, AT(duplicates), .words = duplicates },
 	{ "prompt", TEXT, AT(prompt), .max = 32768 },
+	{ "then", TEXT, NOT_HASHED, AT(then), .max = 64 }, /* what it names is hashed, not its name */
 	{ "model", GROUP, .example = "{folder: /models/mine}, or one indented key a line",
 	  .members = model_settings, .n_members = ARRAY_SIZE(model_settings) },
 	{ "limits", GROUP, .example = "{page_seconds: 60}, or one indented key a line",
@@ -277,7 +279,11 @@ void pipeline_release(struct pipeline *p)
 	free(p->name);
 	free(p->file);
 	free(p->prompt);
+	free(p->then);
 	free(p->model.folder);
+	if (p->next)
+		pipeline_release(p->next);
+	free(p->next);
 	free_list(p->command, p->n_command);
 	free_list(p->languages, p->n_languages);
 	free_list(p->passwords, p->n_passwords);
@@ -290,6 +296,10 @@ void pipeline_copy(struct pipeline *to, const struct pipeline *from)
 	to->name = xstrdup(from->name);
 	to->file = xstrdup(from->file);
 	to->prompt = from->prompt ? xstrdup(from->prompt) : NULL;
+	to->then = from->then ? xstrdup(from->then) : NULL;
+	to->next = from->next ? xmalloc(sizeof(*to->next)) : NULL;
+	if (to->next)
+		pipeline_copy(to->next, from->next);
 	to->model.folder = from->model.folder ? xstrdup(from->model.folder) : NULL;
 	to->command = copy_list(from->command, from->n_command);
 	to->languages = copy_list(from->languages, from->n_languages);
@@ -657,11 +667,47 @@ enum rc pipeline_load(struct pipeline *p, const char *name, const char *file, st
 	given = read_yaml(text.data ? text.data : "", text.len, false, &marks, &f);
 	if (!given || !apply_all(p, settings, N_SETTINGS, 0, given, &f) || !agrees(p, &f))
 		rc = complain(file, &marks, &f, "pipeline", err);
+	else if (p->then)
+		p->then_line = yaml_find(&marks, "", "then")->line;
 out:
 	json_decref(given);
 	yaml_marks_release(&marks);
 	buf_release(&text);
 	return rc;
+}
+
+enum rc pipeline_blame_then(const struct pipeline *p, struct err *err, const char *format, ...)
+{
+	struct fault f = { .group = "", .key = "then", .line = p->then_line };
+	const struct yaml_marks none = { NULL, 0 };
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(f.text, sizeof(f.text), format, ap);
+	va_end(ap);
+	return complain(p->file, &none, &f, "pipeline", err);
+}
+
+enum rc pipeline_follow(struct pipeline *p, struct pipeline *next, struct err *err)
+{
+	enum rc rc = RC_OK;
+
+	if (!strcmp(p->then, p->name))
+		rc = pipeline_blame_then(p, err, "'%s' is this pipeline itself", p->then);
+	else if (next->then)
+		rc = pipeline_blame_then(p, err, "'%s' has a then of its own, and only one may follow",
+					 p->then);
+	else if (next->recogniser == RECOGNISER_TESSERACT)
+		rc = pipeline_blame_then(p, err,
+					 "'%s' reads pages with Tesseract, which takes no text: "
+					 "its recogniser must be model or command", p->then);
+	if (rc != RC_OK) {
+		pipeline_release(next);
+		return rc;
+	}
+	p->next = xmalloc(sizeof(*p->next));
+	*p->next = *next;
+	return RC_OK;
 }
 
 /* password: x  ->  passwords: [x, ...] */
@@ -855,8 +901,11 @@ json_t *pipeline_params(const struct pipeline *p)
 void pipeline_hash(const struct pipeline *p, char hex[SHA256_HEX_SIZE])
 {
 	json_t *all = to_json(p, NOT_HASHED);
-	char *text = airlock_dump(all);
+	char *text;
 
+	if (p->next)
+		json_object_set_new(all, "then", to_json(p->next, NOT_HASHED));
+	text = airlock_dump(all);
 	sha256_hex_of(text, strlen(text), hex);
 	free(text);
 	json_decref(all);

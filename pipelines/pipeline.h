@@ -25,14 +25,14 @@ enum originals_policy { ORIGINALS_MOVE, ORIGINALS_KEEP, ORIGINALS_DELETE };
 enum duplicates_policy { DUPLICATES_LINK, DUPLICATES_SKIP, DUPLICATES_PROCESS };
 
 enum model_weights { MODEL_BF16, MODEL_INT8, MODEL_F32 };
-enum model_reply { REPLY_TEXT, REPLY_MARKDOWN, REPLY_LAYOUT };
+enum model_reply { REPLY_TEXT, REPLY_MARKDOWN, REPLY_LAYOUT, REPLY_SAME };
 enum model_heads { HEADS_DROP, HEADS_KEEP };
 
 /* RECOGNISER_MODEL: which model reads, and how. */
 struct model_settings {
 	char *folder;		  /* absolute, or a name beneath $CLOISTER_MODELS */
 	enum model_weights weights;
-	enum model_reply reply;	  /* what it writes */
+	enum model_reply reply;	  /* what it writes; SAME: what the text is that it is given */
 	enum model_heads heads;	  /* page headers and footers of REPLY_LAYOUT */
 	unsigned think;		  /* yes: a text model that can may think before it answers */
 	uint64_t page_pixels;	  /* pages are brought below; 0: as the model's own settings say */
@@ -93,6 +93,9 @@ struct pipeline {
 	enum originals_policy originals;
 	enum duplicates_policy duplicates;
 	char *prompt; /* for recognisers that take one; may be NULL */
+	char *then;	       /* name of the pipeline whose recogniser is given each page's text, or NULL */
+	size_t then_line;      /* where `file` says so */
+	struct pipeline *next; /* that pipeline, once pipeline_follow() has taken it; owned */
 	struct model_settings model;
 	struct limits limits;
 };
@@ -105,6 +108,13 @@ void pipeline_defaults(struct pipeline *p, const char *name);
  * caller and not writable by others (reason "pipeline", says so). Caller releases either way. */
 enum rc pipeline_load(struct pipeline *p, const char *name, const char *file, struct err *err);
 void pipeline_release(struct pipeline *p);
+
+/* A complaint about p->then, with file and line. RC_FAILED, reason "pipeline". */
+enum rc pipeline_blame_then(const struct pipeline *p, struct err *err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* p->then is this pipeline (moved into p, or released). RC_FAILED when it cannot be: it reads pages
+ * with Tesseract, or has a `then` of its own. */
+enum rc pipeline_follow(struct pipeline *p, struct pipeline *next, struct err *err);
 void pipeline_copy(struct pipeline *to, const struct pipeline *from);
 
 /* A ticket: YAML bytes with any of: languages, page_segmentation, rotate, dpi, text_layer,
@@ -117,7 +127,8 @@ enum rc ticket_parse(const char *name, const void *bytes, size_t len, json_t **o
 enum rc pipeline_apply_ticket(struct pipeline *p, const json_t *ticket, struct err *err);
 
 /* SHA-256 of everything that can change the text of a result: the canonical JSON of the effective
- * settings without name, file, passwords, priority, outputs, originals, duplicates. */
+ * settings without name, file, passwords, priority, outputs, originals, duplicates, and the same of
+ * the pipeline that follows. */
 void pipeline_hash(const struct pipeline *p, char hex[SHA256_HEX_SIZE]);
 
 /* Effective settings as JSON for document.json and for children; with passwords only if `secrets`.

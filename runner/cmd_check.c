@@ -68,6 +68,7 @@ static enum rc check_pipeline(const char *file, const char *base, struct err *er
 	size_t n = ends_with(base, ".yaml") ? strlen(base) - strlen(".yaml") : strlen(base);
 	char *name = strndup(base, n);
 	struct pipeline p = { 0 };
+	char *folder = base > file ? strndup(file, (size_t)(base - file - 1)) : xstrdup(".");
 	enum rc rc;
 
 	if (!ends_with(base, ".yaml") || !spool_pipeline_name_valid(name))
@@ -76,7 +77,10 @@ static enum rc check_pipeline(const char *file, const char *base, struct err *er
 			     "and '-', at most 64");
 	else
 		rc = pipeline_load(&p, name, file, err);
+	if (rc == RC_OK)
+		rc = spool_follow_pipeline(folder, &p, err);
 	pipeline_release(&p);
+	free(folder);
 	free(name);
 	return rc;
 }

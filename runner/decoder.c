@@ -25,11 +25,11 @@ static double page_deadline(const struct document *d)
 	return loop_now() + (double)d->pipeline.limits.page_seconds;
 }
 
-/* Room for the slots of a document that keeps its engine busy alone. */
+/* Room for the slots of a document that keeps its recognisers busy alone. */
 static enum rc make_slots(struct document *d, struct err *err)
 {
 	struct slot slots[DECODE_SLOTS_MAX];
-	size_t n = engine_appetite(d->engine) + 2;
+	size_t n = readers_appetite(&d->readers) + 2;
 	enum rc rc;
 
 	if (n > DECODE_SLOTS_MAX)

@@ -103,8 +103,9 @@ void document_release(struct document *d)
 	unpacking_release(d);
 	for (size_t i = 0; i < d->n_slots; i++) {
 		if (d->slots[i].use == SLOT_READING)
-			engine_forget(d->engine, &d->slots[i].reading);
+			engine_forget(&d->slots[i].reading);
 		json_decref(d->slots[i].decoded);
+		json_decref(d->slots[i].record);
 		json_decref(d->slots[i].reading.params);
 	}
 	if (d->n_slots) {
@@ -124,6 +125,8 @@ void document_release(struct document *d)
 	free(d->tries);
 	free(d->duplicate_of);
 	free(d->final);
+	if (d->readers.page)
+		readers_let_go(&d->readers);
 	if (d->pipeline.name)
 		pipeline_release(&d->pipeline);
 	token_release(&d->token);
@@ -385,12 +388,16 @@ static bool make_attempt(struct document *d)
 	return false;
 }
 
-/* The recogniser is known now, and with it what the result depends on. */
-static void open_with_engine(struct document *d)
+/* The recognisers are known now, and with them what the result depends on. */
+static void open_with_readers(struct document *d)
 {
 	struct err err;
 
-	run_identity(d->token.sha256, &d->pipeline, d->engine, d->token.identity);
+	if (readers_check(&d->readers, &d->pipeline, &err) != RC_OK) {
+		document_fail(d, &err);
+		return;
+	}
+	run_identity(d->token.sha256, &d->pipeline, &d->readers, d->token.identity);
 	if (!make_attempt(d))
 		return;
 	if (d->pipeline.duplicates != DUPLICATES_PROCESS)
@@ -443,7 +450,8 @@ struct document *document_begin(struct run *run, const char *token_name)
 		goto over;
 	}
 	pipeline_hash(&d->pipeline, d->pipeline_hash);
-	d->engine = pool_engine(&run->pool, &d->pipeline);
+	d->readers = readers_of(&run->pool, &d->pipeline);
+	readers_hold(&d->readers);
 	if (!open_document(d))
 		goto over;
 	if (d->token.attempt > ATTEMPTS_UNEXPLAINED) {
@@ -466,12 +474,12 @@ double document_turn(struct document *d, double now)
 	if (d->closed || d->phase == DOC_WRITTEN)
 		return next;
 	if (d->phase == DOC_OPENING && !d->decoder.loop && !d->writer.loop) {
-		if (d->engine->state == ENGINE_BROKEN)
+		if (readers_state(&d->readers) == ENGINE_BROKEN)
 			document_park(d);
 		else if (d->run->draining)
 			document_give_back(d);
-		else if (d->engine->state == ENGINE_READY)
-			open_with_engine(d);
+		else if (readers_state(&d->readers) == ENGINE_READY)
+			open_with_readers(d);
 		else
 			return next; /* the pool's news will wake us */
 		return now;
@@ -479,7 +487,7 @@ double document_turn(struct document *d, double now)
 	for (size_t i = 0; i < d->n_slots && !d->closed; i++)
 		if (d->slots[i].needs && !decoder_grant(d, &d->slots[i]))
 			next = fmin(next, now + 0.05);
-	if (d->phase == DOC_PAGES && d->engine->state == ENGINE_BROKEN)
+	if (d->phase == DOC_PAGES && readers_state(&d->readers) == ENGINE_BROKEN)
 		document_drain(d);
 	if (d->closed)
 		return next;
@@ -511,7 +519,7 @@ void document_drain(struct document *d)
 {
 	if (d->closed || d->phase == DOC_WRITTEN || !document_idle(d))
 		return;
-	if (d->engine->state == ENGINE_BROKEN)
+	if (readers_state(&d->readers) == ENGINE_BROKEN)
 		document_park(d);
 	else
 		document_give_back(d);

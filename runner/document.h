@@ -19,7 +19,7 @@
 #include "airlock.h"
 #include "child.h"
 #include "journal.h"
-#include "recogniser.h"
+#include "readers.h"
 #include "run.h"
 #include "scratch.h"
 
@@ -43,7 +43,7 @@ struct document {
 	char token_name[TOKEN_NAME_SIZE];
 	struct pipeline pipeline;
 	char pipeline_hash[SHA256_HEX_SIZE];
-	struct engine *engine;
+	struct readers readers;
 	int fd;                /* the document */
 	char attempt_name[KEY_SIZE + WORKER_NAME_SIZE + 16]; /* KEY.WORKER-N */
 	int attempt;           /* its folder in state/tmp */
@@ -77,6 +77,7 @@ struct document {
 		json_t *decoded;     /* what the decoder said about the page */
 		double began, decode_seconds;
 		struct reading reading;
+		json_t *record;      /* of the page, while its text is worked on; or NULL */
 		struct document *document;
 	} slots[DECODE_SLOTS_MAX];
 	size_t n_slots;
@@ -127,8 +128,17 @@ void document_pages_begin(struct document *d, uint32_t pages);
 void document_page_failed(struct document *d, uint32_t page, const struct err *why,
 			  json_t *decoded, double decode_seconds);
 void document_page_decoded(struct document_slot *slot, json_t *done);
+/* The keys of a record that say how it ended; status, reason and detail may be NULL. */
+void document_set_outcome(json_t *record, const char *status, const char *reason, const char *detail);
+/* All is known of the slot's page (record: consumed), or nothing: its recogniser broke. */
+void document_page_final(struct document_slot *slot, json_t *record);
+void document_page_unread(struct document_slot *slot);
 void document_free_slot(struct document_slot *slot);
 void document_after_page(struct document *d);
+
+/* text_step.c: give the text of a page that was read to the recogniser of the pipeline that follows
+ * (record: consumed). false: there is nothing to do, and the record is still the caller's. */
+bool text_step_begin(struct document_slot *slot, json_t *record);
 
 /* decoder.c: the decoder's side of the pull protocol. */
 enum rc decoder_start(struct document *d, struct err *err);

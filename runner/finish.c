@@ -55,23 +55,31 @@ static json_t *output_names_of(unsigned outputs)
 	return names;
 }
 
+/* What the pages went through: name, hash and settings; those of the pipeline that followed in "then". */
+static json_t *pipeline_of(const struct document *d)
+{
+	json_t *of = json_pack("{s:s, s:s, s:o}", "name", d->token.pipeline, "hash", d->pipeline_hash,
+			       "settings", pipeline_json(&d->pipeline, false));
+
+	if (d->pipeline.next)
+		json_object_set_new(of, "then", json_pack("{s:s, s:o}", "name", d->pipeline.then, "settings",
+							  pipeline_json(d->pipeline.next, false)));
+	return of;
+}
+
 /* The line that tells the writer all but the pages. */
 static json_t *writer_job(const struct document *d)
 {
-	const struct engine *e = d->engine;
 	char started[32], finished[32];
 	json_t *job;
 
 	iso_time(d->started, started);
 	iso_time(time(NULL), finished);
-	job = json_pack("{s:s, s:s, s:{s:s, s:I}, s:{s:s, s:s, s:o}, s:{s:s, s:s, s:{s:s, s:s}}, s:s, "
-			"s:s, s:i, s:o, s:s, s:s, s:i, s:f}",
+	job = json_pack("{s:s, s:s, s:{s:s, s:I}, s:o, s:o, s:s, s:s, s:i, s:o, s:s, s:s, s:i, s:f}",
 			"key", d->token.key, "identity", d->token.identity, "input", "sha256",
-			d->token.sha256, "bytes", (json_int_t)d->token.bytes, "pipeline", "name",
-			d->token.pipeline, "hash", d->pipeline_hash, "settings",
-			pipeline_json(&d->pipeline, false), "recogniser", "name", e->name, "version",
-			e->version, "model", "name", e->model_name, "sha256", e->model_sha256, "cloister",
-			CLOISTER_VERSION, "kind", d->kind, "pages", (int)d->pages, "outputs",
+			d->token.sha256, "bytes", (json_int_t)d->token.bytes, "pipeline", pipeline_of(d),
+			"recogniser", readers_json(&d->readers), "cloister", CLOISTER_VERSION, "kind",
+			d->kind, "pages", (int)d->pages, "outputs",
 			output_names_of(d->pipeline.outputs), "started", started, "finished", finished,
 			"attempt", (int)d->token.attempt, "seconds", loop_now() - d->started_at);
 	if (!job)

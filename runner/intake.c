@@ -528,8 +528,8 @@ static void give_token(struct run *run, struct admission *a)
 static bool step_admission(struct run *run)
 {
 	struct admission *a = &run->intake.now;
-	struct engine *engine;
-	struct err err = { 0 };
+	struct readers readers;
+	struct err err = { 0 }, why;
 	bool finished, all = false;
 	enum rc rc;
 
@@ -555,14 +555,21 @@ static bool step_admission(struct run *run)
 		sha256_hex(&a->sha256, a->token.sha256);
 	}
 	/* Which model it will be read with is part of the key: the recogniser has to say hello. */
-	engine = pool_engine(&run->pool, &a->pipeline);
-	if (engine->state == ENGINE_STARTING)
+	readers = readers_of(&run->pool, &a->pipeline);
+	switch (readers_known(&readers, &why)) {
+	case ENGINE_STARTING:
 		return false;
-	if (engine->state == ENGINE_BROKEN && !engine->window) {
-		err_set(&err, RC_FAILED, "recogniser", "%s", engine->why.text);
+	case ENGINE_BROKEN:
+		err_set(&err, RC_FAILED, "recogniser", "%s", why.text);
+		break;
+	case ENGINE_READY:
+		readers_check(&readers, &a->pipeline, &err);
+		break;
+	}
+	if (err.reason[0]) {
 		intake_reject(run, &a->candidate, a->token.result, &err);
 	} else {
-		run_identity(a->token.sha256, &a->pipeline, engine, a->token.identity);
+		run_identity(a->token.sha256, &a->pipeline, &readers, a->token.identity);
 		token_make_key(&a->token, a->arrived_us);
 		if (look_for_end(run, a, &finished, &err) != RC_OK)
 			run_disk_full(run, err.text); /* found again by the scan after the pause */

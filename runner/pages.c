@@ -87,10 +87,10 @@ static json_t *start_record(const struct document *d, uint32_t page, json_t *dec
 	return record;
 }
 
-static void set_outcome(json_t *record, const char *status, const char *reason, const char *detail,
-			const char *source)
+void document_set_outcome(json_t *record, const char *status, const char *reason, const char *detail)
 {
-	json_object_set_new(record, "status", json_string(status));
+	if (status)
+		json_object_set_new(record, "status", json_string(status));
 	if (reason)
 		json_object_set_new(record, "reason", json_string(reason));
 	if (detail && *detail) {
@@ -101,8 +101,13 @@ static void set_outcome(json_t *record, const char *status, const char *reason, 
 		json_object_set_new(record, "detail", json_string(clean.data));
 		buf_release(&clean);
 	}
-	if (source)
-		json_object_set_new(record, "source", json_string(source));
+}
+
+static void set_outcome(json_t *record, const char *status, const char *reason, const char *detail,
+			const char *source)
+{
+	document_set_outcome(record, status, reason, detail);
+	json_object_set_new(record, "source", json_string(source));
 }
 
 void document_page_failed(struct document *d, uint32_t page, const struct err *why,
@@ -112,7 +117,7 @@ void document_page_failed(struct document *d, uint32_t page, const struct err *w
 
 	log_warn("page failed document=\"%s\" page=%u reason=%s: %s", d->token.result, page,
 		 why->reason, why->text);
-	set_outcome(record, "failed", why->reason, why->text, NULL);
+	document_set_outcome(record, "failed", why->reason, why->text);
 	record_page(d, page, record);
 }
 
@@ -121,6 +126,7 @@ void document_free_slot(struct document_slot *slot)
 	scratch_free(&slot->document->run->scratch, &slot->slot);
 	json_decref(slot->decoded);
 	json_decref(slot->reading.params);
+	json_decref(slot->record);
 	*slot = (struct document_slot){ .slot = slot->slot, .document = slot->document };
 }
 
@@ -141,36 +147,51 @@ static void judge(json_t *record, json_t *result)
 		set_outcome(record, "ok", NULL, NULL, "recogniser");
 }
 
+void document_page_final(struct document_slot *slot, json_t *record)
+{
+	struct document *d = slot->document;
+
+	record_page(d, slot->page, record);
+	document_free_slot(slot);
+	document_after_page(d);
+}
+
+void document_page_unread(struct document_slot *slot)
+{
+	struct document *d = slot->document;
+
+	d->progress[slot->page - 1] = PAGE_PENDING;
+	if (slot->page < d->first_pending)
+		d->first_pending = slot->page;
+	document_free_slot(slot);
+	if (readers_state(&d->readers) == ENGINE_BROKEN)
+		document_drain(d);
+}
+
 static void on_read(void *arg, struct reading *reading, enum rc rc, json_t *result,
 		    double seconds, const struct err *why)
 {
 	struct document_slot *slot = arg;
 	struct document *d = slot->document;
-	uint32_t page = slot->page;
+	json_t *record;
 
 	(void)reading;
 	if (rc == RC_RETRY) {
-		/* The engine broke: nothing is known about the page, and it stays to be read. */
-		d->progress[page - 1] = PAGE_PENDING;
-		if (page < d->first_pending)
-			d->first_pending = page;
-		document_free_slot(slot);
-		if (d->engine->state == ENGINE_BROKEN)
-			document_drain(d);
+		document_page_unread(slot);
 		return;
 	}
-	if (result) {
-		json_t *record = start_record(d, page, slot->decoded, slot->decode_seconds);
-
-		json_object_set_new(json_object_get(record, "seconds"), "read", json_real(seconds));
-		judge(record, result);
-		json_object_set_new(record, "result", result);
-		record_page(d, page, record);
-	} else {
-		document_page_failed(d, page, why, slot->decoded, slot->decode_seconds);
+	if (!result) {
+		document_page_failed(d, slot->page, why, slot->decoded, slot->decode_seconds);
+		document_free_slot(slot);
+		document_after_page(d);
+		return;
 	}
-	document_free_slot(slot);
-	document_after_page(d);
+	record = start_record(d, slot->page, slot->decoded, slot->decode_seconds);
+	json_object_set_new(json_object_get(record, "seconds"), "read", json_real(seconds));
+	judge(record, result);
+	json_object_set_new(record, "result", result);
+	if (!text_step_begin(slot, record))
+		document_page_final(slot, record);
 }
 
 static void read_page(struct document_slot *slot, json_t *done)
@@ -190,11 +211,11 @@ static void read_page(struct document_slot *slot, json_t *done)
 	r->max_line = d->pipeline.limits.result_kibibytes << 10;
 	r->done = on_read;
 	r->arg = slot;
-	engine_read(d->engine, r);
+	engine_read(d->readers.page, r);
 }
 
-/* A text layer's words are as hostile as a recogniser's: the same check. */
-static void take_text_layer(struct document_slot *slot, json_t *done)
+/* A text layer's words are as hostile as a recogniser's: the same check. NULL: the page failed. */
+static json_t *record_of_text_layer(struct document_slot *slot, json_t *done)
 {
 	struct document *d = slot->document;
 	json_t *result, *record;
@@ -205,12 +226,12 @@ static void take_text_layer(struct document_slot *slot, json_t *done)
 				(uint32_t)json_integer_value(json_object_get(done, "height")), &why);
 	if (!result) {
 		document_page_failed(d, slot->page, &why, done, slot->decode_seconds);
-		return;
+		return NULL;
 	}
 	record = start_record(d, slot->page, done, slot->decode_seconds);
 	set_outcome(record, "ok", NULL, NULL, "text-layer");
 	json_object_set_new(record, "result", result);
-	record_page(d, slot->page, record);
+	return record;
 }
 
 void document_page_decoded(struct document_slot *slot, json_t *done)
@@ -220,7 +241,11 @@ void document_page_decoded(struct document_slot *slot, json_t *done)
 	json_t *record;
 
 	if (json_object_get(done, "result")) {
-		take_text_layer(slot, done);
+		record = record_of_text_layer(slot, done);
+		if (record && text_step_begin(slot, record))
+			return;
+		if (record)
+			record_page(d, slot->page, record);
 	} else if (blank && strcmp(blank, "no")) {
 		record = start_record(d, slot->page, done, slot->decode_seconds);
 		if (!strcmp(blank, "blank"))
@@ -331,7 +356,7 @@ static struct document_slot *free_slot(struct document *d)
 bool document_wants_page(const struct document *d)
 {
 	return !d->closed && d->phase == DOC_PAGES && !d->decoding &&
-	       (d->decoder_open || !d->decoder.loop) && d->engine->state != ENGINE_BROKEN &&
+	       (d->decoder_open || !d->decoder.loop) && readers_state(&d->readers) != ENGINE_BROKEN &&
 	       free_slot((struct document *)d) && next_pending(d) <= d->pages;
 }
 

@@ -181,6 +181,7 @@ void engine_read(struct engine *e, struct reading *r)
 		finish(e, r, RC_RETRY, NULL, &e->why);
 		return;
 	}
+	r->engine = e;
 	r->tries = 0;
 	r->next = NULL;
 	if (e->last)
@@ -224,8 +225,10 @@ static void drop_answer(void *arg, struct reading *r, enum rc rc, json_t *result
 }
 
 /* A page being read cannot be called back: a stand-in waits for its answer and drops it. */
-void engine_forget(struct engine *e, struct reading *r)
+void engine_forget(struct reading *r)
 {
+	struct engine *e = r->engine;
+
 	if (unlink_reading(&e->first, r)) {
 		e->waiting--;
 		e->last = e->first;
@@ -241,7 +244,7 @@ void engine_forget(struct engine *e, struct reading *r)
 		stand_in = xmalloc(sizeof(*stand_in));
 		*stand_in = *r;
 		json_incref(stand_in->params);
-		stand_in->prompt = NULL;
+		stand_in->prompt = stand_in->text = stand_in->format = NULL;
 		stand_in->done = drop_answer;
 		stand_in->tries = TRIES_MAX; /* it is not read again */
 		stand_in->next = e->processes[i]->flight;
@@ -347,6 +350,24 @@ static void copy_text(char *to, size_t size, const json_t *value, const char *fa
 	to[n] = '\0';
 }
 
+/* Who does not say reads pages. */
+static unsigned takes_of(const json_t *list)
+{
+	unsigned takes = list ? 0 : TAKES_PAGE;
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item) {
+		const char *word = json_string_value(item);
+
+		if (word && !strcmp(word, "page"))
+			takes |= TAKES_PAGE;
+		else if (word && !strcmp(word, "text"))
+			takes |= TAKES_TEXT;
+	}
+	return takes;
+}
+
 /* false: it does not speak the protocol. */
 static bool take_hello(struct process *process, json_t *hello)
 {
@@ -357,6 +378,7 @@ static bool take_hello(struct process *process, json_t *hello)
 
 	if (json_integer_value(json_object_get(hello, "airlock")) != 1)
 		return false;
+	e->takes = takes_of(json_object_get(hello, "takes"));
 	copy_text(e->name, sizeof(e->name), json_object_get(hello, "name"), "unnamed");
 	copy_text(e->version, sizeof(e->version), json_object_get(hello, "version"), "");
 	copy_text(e->model_name, sizeof(e->model_name), json_object_get(model, "name"), "");
@@ -509,10 +531,13 @@ static bool start_process(struct engine *e)
 
 static json_t *request_for(const struct reading *r)
 {
-	json_t *request = json_pack("{s:I, s:s, s:i, s:i, s:f, s:O}", "id", (json_int_t)r->id, "page",
-				    r->page, "width", (int)r->width, "height", (int)r->height, "dpi",
-				    r->dpi, "params", r->params);
+	json_t *request = json_pack("{s:I, s:O}", "id", (json_int_t)r->id, "params", r->params);
+	json_t *what = r->text ? json_pack("{s:s, s:s}", "text", r->text, "format", r->format)
+			       : json_pack("{s:s, s:i, s:i, s:f}", "page", r->page, "width",
+					   (int)r->width, "height", (int)r->height, "dpi", r->dpi);
 
+	json_object_update(request, what);
+	json_decref(what);
 	if (r->prompt)
 		json_object_set_new(request, "prompt", json_string(r->prompt));
 	return request;
@@ -605,10 +630,13 @@ static size_t count_processes(const struct pool *p)
 	return n;
 }
 
-/* Idle processes go when there are more than the engine's share, or when others need the room. */
+/* Idle processes go when there are more than the engine's share, or when others need the room. One
+ * stays while a document is open that needs it: a model that follows another recogniser is often idle
+ * for a moment, and slow to start. */
 static void retire(struct engine *e, unsigned wanted)
 {
 	bool working = e->waiting || e->in_flight;
+	size_t stays = e->documents ? 1 : 0;
 
 	for (size_t i = e->n_processes; i-- > 0;) {
 		struct process *process = e->processes[i];
@@ -616,7 +644,7 @@ static void retire(struct engine *e, unsigned wanted)
 		if (process->n_flight || !process->ready)
 			continue;
 		if (working ? e->n_processes > wanted
-			    : count_processes(e->pool) > e->pool->jobs)
+			    : e->n_processes > stays && count_processes(e->pool) > e->pool->jobs)
 			end_process(process);
 	}
 }

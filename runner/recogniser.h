@@ -20,9 +20,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One page to be read; owned by the caller until `done` is called. */
+/* One page to be read, or the text of one to be worked on; owned by the caller until `done` is
+ * called. */
 struct reading {
-	char page[32];          /* file, relative to the scratch folder */
+	char page[32];          /* file, relative to the scratch folder; names the page also for a text */
+	const char *text;       /* what is asked about instead of the page; or NULL; borrowed */
+	const char *format;     /* of the text; borrowed */
 	uint32_t width, height;
 	double dpi;
 	const char *prompt;     /* or NULL; borrowed */
@@ -35,12 +38,14 @@ struct reading {
 		     double seconds, const struct err *why);
 	void *arg;
 	/* private */
+	struct engine *engine;
 	unsigned tries;
 	uint64_t id;
 	double started, deadline;
 	struct reading *next;
 };
 
+enum engine_takes { TAKES_PAGE = 1 << 0, TAKES_TEXT = 1 << 1 };
 enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_BROKEN };
 
 struct engine {
@@ -52,7 +57,9 @@ struct engine {
 	unsigned read_seconds_start; /* time limit for the hello */
 	enum engine_state state;
 	struct err why; /* ENGINE_BROKEN */
-	unsigned window;
+	unsigned window; /* 0: it has not said hello yet */
+	unsigned takes;  /* enum engine_takes bits */
+	unsigned documents; /* that are open and need it: one process stays */
 	char name[64], version[64], model_name[128], model_sha256[65];
 	unsigned deaths; /* in a row, without a result */
 	unsigned long blamed; /* folder of the document that was read at the last of them */
@@ -86,7 +93,7 @@ struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline);
 void engine_read(struct engine *e, struct reading *reading);
 /* Take a reading back that is waiting or in flight (then its result is thrown away); `done` is not
  * called. */
-void engine_forget(struct engine *e, struct reading *reading);
+void engine_forget(struct reading *reading);
 /* How many pages, waiting and being read, keep all its processes busy. */
 unsigned engine_appetite(const struct engine *e);
 

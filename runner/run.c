@@ -37,8 +37,8 @@ static bool is_current(struct run *run, const struct cached_pipeline *c)
 	return current;
 }
 
-static enum rc load(struct run *run, const char *name, const struct pipeline **loaded,
-		    struct err *err)
+static enum rc load(struct run *run, const char *folder, const char *name,
+		    const struct pipeline **loaded, struct err *err)
 {
 	struct cached_pipeline *c = NULL;
 	enum rc rc;
@@ -59,7 +59,7 @@ static enum rc load(struct run *run, const char *name, const struct pipeline **l
 		xrealloc(run->pipelines, (run->n_pipelines + 1) * sizeof(*run->pipelines));
 	c = &run->pipelines[run->n_pipelines];
 	*c = (struct cached_pipeline){ 0 };
-	rc = spool_load_pipeline(run->spool, name, &c->pipeline, err);
+	rc = spool_find_pipeline(folder, name, &c->pipeline, err);
 	if (rc != RC_OK) {
 		pipeline_release(&c->pipeline);
 		return rc;
@@ -75,17 +75,20 @@ static enum rc load(struct run *run, const char *name, const struct pipeline **l
 enum rc run_pipeline(struct run *run, const char *name, const json_t *ticket, struct pipeline *p,
 		     struct err *err)
 {
+	char *folder = xasprintf("%s/pipelines", run->spool->path);
 	const struct pipeline *loaded;
-	enum rc rc = load(run, name, &loaded, err);
+	enum rc rc = load(run, folder, name, &loaded, err);
 
 	*p = (struct pipeline){ 0 };
-	if (rc != RC_OK)
-		return rc;
-	pipeline_copy(p, loaded);
-	if (ticket)
+	if (rc == RC_OK) {
+		pipeline_copy(p, loaded);
+		rc = spool_follow_pipeline(folder, p, err);
+	}
+	if (rc == RC_OK && ticket)
 		rc = pipeline_apply_ticket(p, ticket, err);
-	if (rc != RC_OK)
+	if (rc != RC_OK && p->name)
 		pipeline_release(p);
+	free(folder);
 	return rc;
 }
 
@@ -98,16 +101,25 @@ void run_release_pipelines(struct run *run)
 	free(run->pipelines);
 }
 
-void run_identity(const char *document_sha256, const struct pipeline *p, const struct engine *e,
+static void add_engine(struct buf *text, const struct engine *e)
+{
+	buf_addf(text, "%s\n%s\n%s\n", e->name, e->version, e->model_sha256);
+}
+
+void run_identity(const char *document_sha256, const struct pipeline *p, const struct readers *r,
 		  char identity[SHA256_HEX_SIZE])
 {
-	char hash[SHA256_HEX_SIZE], *text;
+	char hash[SHA256_HEX_SIZE];
+	struct buf text;
 
 	pipeline_hash(p, hash);
-	text = xasprintf("cloister identity 1\n%s\n%s\n%s\n%s\n%s\n", document_sha256, hash, e->name,
-			 e->version, e->model_sha256);
-	sha256_hex_of(text, strlen(text), identity);
-	free(text);
+	buf_init(&text, 4096);
+	buf_addf(&text, "cloister identity 1\n%s\n%s\n", document_sha256, hash);
+	add_engine(&text, r->page);
+	if (r->text)
+		add_engine(&text, r->text);
+	sha256_hex_of(text.data, text.len, identity);
+	buf_release(&text);
 }
 
 void run_disk_full(struct run *run, const char *what)

@@ -13,7 +13,7 @@
 #include "notify.h"
 #include "pipeline.h"
 #include "queue.h"
-#include "recogniser.h"
+#include "readers.h"
 #include "scratch.h"
 #include "spool.h"
 #include "status.h"
@@ -60,8 +60,8 @@ enum rc run_pipeline(struct run *run, const char *name, const json_t *ticket, st
 
 void run_release_pipelines(struct run *run);
 
-/* identity = SHA-256 over document, settings and model, as in a token's key. */
-void run_identity(const char *document_sha256, const struct pipeline *p, const struct engine *e,
+/* identity = SHA-256 over document, settings and models, as in a token's key. */
+void run_identity(const char *document_sha256, const struct pipeline *p, const struct readers *r,
 		  char identity[SHA256_HEX_SIZE]);
 
 /* schedule.c: claim documents while there is room for them; hand pages to decoders. */

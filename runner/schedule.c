@@ -121,8 +121,13 @@ static unsigned engine_load(const struct run *run, const struct engine *e)
 	unsigned n = e->waiting + e->in_flight;
 
 	for (const struct document *d = run->documents; d; d = d->next)
-		n += d->engine == e && d->decoding;
+		n += (d->readers.page == e || d->readers.text == e) && d->decoding;
 	return n;
+}
+
+static bool has_appetite(const struct run *run, const struct engine *e)
+{
+	return engine_load(run, e) < 2 * engine_appetite(e);
 }
 
 static bool goes_before(struct run *run, const struct document *a, const struct document *b)
@@ -144,7 +149,8 @@ void run_ask_pages(struct run *run)
 
 		for (struct document *d = run->documents; d; d = d->next)
 			if (document_wants_page(d) &&
-			    engine_load(run, d->engine) < 2 * engine_appetite(d->engine) &&
+			    has_appetite(run, d->readers.page) &&
+			    (!d->readers.text || has_appetite(run, d->readers.text)) &&
 			    (!best || goes_before(run, d, best)))
 				best = d;
 		if (!best)

@@ -182,15 +182,11 @@ void spool_pipeline_of(const char *file, const char *fallback, char name[65])
 	name[n] = '\0';
 }
 
-enum rc spool_load_pipeline(const struct spool *s, const char *name, struct pipeline *p,
+enum rc spool_find_pipeline(const char *folder, const char *name, struct pipeline *p,
 			    struct err *err)
 {
-	const char *folders[2];
-	char own[4096];
+	const char *folders[2] = { folder, install_pipeline_dir() };
 
-	snprintf(own, sizeof(own), "%s/pipelines", s->path);
-	folders[0] = own;
-	folders[1] = install_pipeline_dir();
 	for (size_t i = 0; spool_pipeline_name_valid(name) && i < 2; i++) {
 		char *file = xasprintf("%s/%s.yaml", folders[i], name);
 		enum rc rc = RC_RETRY;
@@ -209,7 +205,33 @@ enum rc spool_load_pipeline(const struct spool *s, const char *name, struct pipe
 	}
 	return err_set(err, RC_FAILED, "unknown-pipeline",
 		       "no pipeline is called '%.64s': there is neither %s/%.64s.yaml nor a shipped one",
-		       name, own, name);
+		       name, folder, name);
+}
+
+enum rc spool_follow_pipeline(const char *folder, struct pipeline *p, struct err *err)
+{
+	struct pipeline next = { 0 };
+	enum rc rc;
+
+	if (!p->then)
+		return RC_OK;
+	rc = spool_find_pipeline(folder, p->then, &next, err);
+	if (rc == RC_OK)
+		return pipeline_follow(p, &next, err);
+	pipeline_release(&next);
+	return rc == RC_RETRY ? rc : pipeline_blame_then(p, err, "%s", err->text);
+}
+
+enum rc spool_load_pipeline(const struct spool *s, const char *name, struct pipeline *p,
+			    struct err *err)
+{
+	char *folder = xasprintf("%s/pipelines", s->path);
+	enum rc rc = spool_find_pipeline(folder, name, p, err);
+
+	if (rc == RC_OK)
+		rc = spool_follow_pipeline(folder, p, err);
+	free(folder);
+	return rc;
 }
 
 /* Folder of the running program. */

@@ -144,11 +144,18 @@ void spool_pipeline_of(const char *file, const char *fallback, char name[65]);
 /* [A-Za-z0-9][A-Za-z0-9._-]{0,63} */
 bool spool_pipeline_name_valid(const char *name);
 
-/* Read PIPELINE's file: SPOOL/pipelines/NAME.yaml, else the shipped one. Reason
- * "unknown-pipeline" when there is none, "pipeline" when it is wrong. Caller releases. */
+/* Read PIPELINE's file: SPOOL/pipelines/NAME.yaml, else the shipped one, and that of the pipeline that
+ * it names with `then`. Reason "unknown-pipeline" when there is none, "pipeline" when it is wrong.
+ * Caller releases. */
 struct pipeline;
 enum rc spool_load_pipeline(const struct spool *s, const char *name, struct pipeline *p,
 			    struct err *err);
+
+/* The same in two steps, with the folder that goes before the shipped ones: the file alone, what follows
+ * (nothing where there is no `then`). */
+enum rc spool_find_pipeline(const char *folder, const char *name, struct pipeline *p,
+			    struct err *err);
+enum rc spool_follow_pipeline(const char *folder, struct pipeline *p, struct err *err);
 
 /* Folders of the installation: programs (cloister-decode ...) and shipped pipelines. Found beside
  * the running program (a build tree), else at the installed places; $CLOISTER_LIBEXEC and

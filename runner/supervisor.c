@@ -321,13 +321,15 @@ static void close_lanes(struct run *run)
 {
 	for (size_t i = 0; i < run->queue.n_lanes; i++) {
 		struct queue_lane *lane = &run->queue.lanes[i];
+		struct readers readers;
 		struct pipeline p;
 		struct err err;
 
 		if (lane->closed || lane->first == lane->end ||
 		    run_pipeline(run, lane->pipeline, NULL, &p, &err) != RC_OK)
 			continue;
-		lane->closed = pool_engine(&run->pool, &p)->state == ENGINE_BROKEN;
+		readers = readers_of(&run->pool, &p);
+		lane->closed = readers_state(&readers) == ENGINE_BROKEN;
 		pipeline_release(&p);
 	}
 }

@@ -128,7 +128,7 @@ static void wait_for(struct verify *v, struct pool *pool, struct engine *engine,
 		loop_turn(&v->loop, next <= now ? 0 : (int)ceil((next - now) * 1000));
 	}
 	if (!a->done) {
-		engine_forget(engine, reading);
+		engine_forget(reading);
 		a->err = engine->why;
 	}
 }

@@ -32,6 +32,7 @@ struct job {
 	json_t *json; /* the request; NULL: it could not be read, and why says so */
 	struct err why;
 	struct output_options output;
+	const char *format; /* reply "same": what the text is that it is asked about; or NULL */
 	unsigned long long most;
 	int retries, tries;
 	bool think;
@@ -97,19 +98,23 @@ static void answer_error(struct job *job, const struct err *err)
 
 /* ---- the request ---- */
 
-static enum rc parse_words(struct job *job, const char *reply, const char *heads, const char *think,
-			   struct err *err)
+static enum rc parse_reply(struct job *job, const char *reply, const char *format, struct err *err)
 {
 	unsigned kind = 0;
 
+	if (strcmp(format, "text") && strcmp(format, "markdown") && strcmp(format, "html"))
+		return err_set(err, RC_FAILED, "protocol",
+			       "request: format is text, markdown or html");
+	if (!strcmp(reply, "same")) {
+		job->format = format;
+		reply = "text";
+	}
 	while (kind < OUTPUT_KINDS && strcmp(reply, output_kind_names[kind]))
 		kind++;
 	if (kind == OUTPUT_KINDS)
 		return err_set(err, RC_FAILED, "protocol",
-			       "request: reply is text, markdown or layout");
+			       "request: reply is text, markdown, layout or same");
 	job->output.kind = (enum output_kind)kind;
-	job->output.heads = !strcmp(heads, "keep");
-	job->think = !strcmp(think, "yes");
 	return RC_OK;
 }
 
@@ -124,7 +129,7 @@ static bool sane(const struct job *job)
 
 static enum rc parse(struct job *job, const char **page, int64_t *pixels, struct err *err)
 {
-	const char *reply = "markdown", *heads = "drop", *think = "no";
+	const char *reply = "markdown", *format = "text", *heads = "drop", *think = "no";
 	int width = 0, height = 0, top_k = 0;
 	struct sampling *s = &job->sampling;
 	json_int_t most = 8192, most_pixels = 0;
@@ -134,10 +139,10 @@ static enum rc parse(struct job *job, const char **page, int64_t *pixels, struct
 	job->retries = 3;
 	*page = NULL;
 	if (json_unpack_ex(job->json, &why, 0,
-			   "{s?s, s?i, s?i, s?s, s?{s?s, s?s, s?s, s?I, s?I, s?F, s?F, s?i, s?F, "
+			   "{s?s, s?i, s?i, s?s, s?s, s?{s?s, s?s, s?s, s?I, s?I, s?F, s?F, s?i, s?F, "
 			   "s?F, s?i}}",
-			   "page", page, "width", &width, "height", &height, "prompt", &job->words,
-			   "params", "reply", &reply, "heads", &heads, "think", &think, "tokens",
+			   "page", page, "width", &width, "height", &height, "format", &format,
+			   "prompt", &job->words, "params", "reply", &reply, "heads", &heads, "think", &think, "tokens",
 			   &most, "page_pixels", &most_pixels, "temperature", &s->temperature,
 			   "top_p", &s->top_p, "top_k", &top_k, "min_p", &s->min_p,
 			   "repetition_penalty", &s->repetition_penalty, "retries", &job->retries))
@@ -154,7 +159,9 @@ static enum rc parse(struct job *job, const char **page, int64_t *pixels, struct
 	job->output.width = (uint32_t)width;
 	job->output.height = (uint32_t)height;
 	*pixels = most_pixels;
-	return parse_words(job, reply, heads, think, err);
+	job->output.heads = !strcmp(heads, "keep");
+	job->think = !strcmp(think, "yes");
+	return parse_reply(job, reply, format, err);
 }
 
 static enum rc prepare(struct job *job, struct server *server, struct err *err)
@@ -298,7 +305,7 @@ static json_t *result_of(const struct job *job, const struct server *server,
 	output_make(&output, &job->output, reply.data ? reply.data : "", reply.len);
 	sha256_hex_of(job->words, strlen(job->words), hex);
 	result = json_pack("{s:s, s:s, s:o, s:s, s:I, s:i, s:f, s:s, s:I}", "status", "ok",
-			   "format", output.format, "text",
+			   "format", job->format ? job->format : output.format, "text",
 			   json_stringn(output.text.data ? output.text.data : "", output.text.len),
 			   "finish", finishes[r->finish], "tokens", (json_int_t)r->count,
 			   "readings", job->tries, "temperature", job->temperature, "prompt_sha256",

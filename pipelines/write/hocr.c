@@ -209,7 +209,7 @@ static size_t paragraph_length(const char **text, size_t left)
 
 static void add_lines(struct place *at, const json_t *lines)
 {
-	const char *text = at->leaf->text;
+	const char *text = at->leaf->read;
 	size_t n = json_array_size(lines);
 	bool match = count_lines(text) == n;
 

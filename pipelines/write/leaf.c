@@ -65,6 +65,7 @@ enum rc leaf_read(struct leaf *leaf, json_t *record, uint32_t page, struct err *
 	leaf->source = text_of(record, "source", "");
 	leaf->format = text_of(leaf->result, "format", "text");
 	leaf->text = text_of(leaf->result, "text", "");
+	leaf->read = text_of(leaf->result, "source_text", leaf->text);
 	leaf->blank = !strcmp(leaf->source, "blank");
 	leaf->width = size_of(record, "width");
 	leaf->height = size_of(record, "height");

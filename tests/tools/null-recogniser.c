@@ -6,9 +6,11 @@
  *
  * Each page is answered with the text "page WxH", after the delay, without a look at its pixels;
  * with --serial, "page WxH, request N of PID", so that results tell what was asked of whom; with
- * --hash, "page WxH, SHA-256 of the page file", so that results tell the pixels.
+ * --hash, "page WxH, SHA-256 of the page file", so that results tell the pixels.  A text is answered with
+ * "PROMPT<TEXT>", and the same with --serial.
  */
 #include "airlock.h"
+#include "base/buf.h"
 #include "base/hash.h"
 #include "base/lines.h"
 #include "base/log.h"
@@ -45,9 +47,9 @@ static void say_hello(uint64_t window)
 	char hash[SHA256_HEX_SIZE];
 
 	sha256_hex_of("null", 4, hash);
-	send(json_pack("{s:i, s:s, s:s, s:I, s:[s], s:{s:s, s:s}}", "airlock", 1, "name", "null",
-		       "version", CLOISTER_VERSION, "window", (json_int_t)window, "formats", "text",
-		       "model", "name", "none", "sha256", hash));
+	send(json_pack("{s:i, s:s, s:s, s:I, s:[s], s:[s, s], s:{s:s, s:s}}", "airlock", 1, "name",
+		       "null", "version", CLOISTER_VERSION, "window", (json_int_t)window, "formats",
+		       "text", "takes", "page", "text", "model", "name", "none", "sha256", hash));
 }
 
 static void hash_of(const char *page, char hex[SHA256_HEX_SIZE])
@@ -61,30 +63,42 @@ static void hash_of(const char *page, char hex[SHA256_HEX_SIZE])
 	close(fd);
 }
 
-static void answer(const char *line, size_t len, unsigned long serial, bool hash)
+static void describe_page(struct buf *out, json_t *request, bool hash)
 {
 	char hex[SHA256_HEX_SIZE];
-	const char *page = "";
-	json_int_t id = 0;
-	int width = 0, height = 0;
-	struct err err;
-	json_t *request = airlock_parse(line, len, &err);
-	char text[160];
-	int used;
+	const char *page;
+	int width, height;
 
-	if (!request || json_unpack(request, "{s:I, s:i, s:i, s:s}", "id", &id, "width", &width,
-				    "height", &height, "page", &page))
+	if (json_unpack(request, "{s:i, s:i, s:s}", "width", &width, "height", &height, "page", &page))
 		die(EX_BUG, "not a request");
-	used = snprintf(text, sizeof(text), "page %dx%d", width, height);
-	if (serial)
-		used += snprintf(text + used, sizeof(text) - (size_t)used, ", request %lu of %d",
-				 serial, (int)getpid());
+	buf_addf(out, "page %dx%d", width, height);
 	if (hash) {
 		hash_of(page, hex);
-		snprintf(text + used, sizeof(text) - (size_t)used, ", %s", hex);
+		buf_addf(out, ", %s", hex);
 	}
-	send(json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", id, "status", "ok", "format", "text",
-		       "text", text, "finish", "stop"));
+}
+
+static void answer(const char *line, size_t len, unsigned long serial, bool hash)
+{
+	const char *asked = NULL, *prompt = "", *format = "text";
+	json_int_t id = 0;
+	struct err err;
+	json_t *request = airlock_parse(line, len, &err);
+	struct buf text;
+
+	if (!request || json_unpack(request, "{s:I, s?s, s?s, s?s}", "id", &id, "text", &asked, "format",
+				    &format, "prompt", &prompt))
+		die(EX_BUG, "not a request");
+	buf_init(&text, 2 * REQUEST_MAX);
+	if (asked)
+		buf_addf(&text, "%s<%s>", prompt, asked);
+	else
+		describe_page(&text, request, hash);
+	if (serial)
+		buf_addf(&text, ", request %lu of %d", serial, (int)getpid());
+	send(json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", id, "status", "ok", "format", format, "text",
+		       text.data, "finish", "stop"));
+	buf_release(&text);
 	json_decref(request);
 }
 

@@ -14,6 +14,8 @@
  *   bad-utf8      answers with text that is not UTF-8
  *   wrong-id      answers for a page that it was not asked for
  *   error         answers that it could not read the page
+ *   length, repetition  answers with a text that ended for that reason
+ *   empty         answers with no text
  *   exit-after=N  reads N pages well, then exits 0 in the middle of its work
  *   slow-start    takes two seconds to say hello, then reads well
  *   no-hello      never says hello
@@ -111,8 +113,15 @@ static void answer(const char *mode, json_int_t id, unsigned nth)
 			 "{\"id\":%lld,\"status\":\"error\",\"error\":\"cannot read this page\"}\n",
 			 (long long)id);
 		say(line);
+	} else if (!strcmp(mode, "length") || !strcmp(mode, "repetition")) {
+		char line[128];
+
+		snprintf(line, sizeof(line),
+			 "{\"id\":%lld,\"status\":\"ok\",\"text\":\"and so on\",\"finish\":\"%s\"}\n",
+			 (long long)id, mode);
+		say(line);
 	} else {
-		say_ok(id, "read well");
+		say_ok(id, strcmp(mode, "empty") ? "read well" : " ");
 	}
 }
 
@@ -120,6 +129,7 @@ static bool mode_is_known(const char *mode)
 {
 	static const char *const modes[] = { "crash",	  "hang",     "garbage",  "huge-line",
 					     "long-line", "bad-utf8", "wrong-id", "error",
+					     "length",	  "repetition", "empty",
 					     "slow-start", "no-hello", "good" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
@@ -155,6 +165,7 @@ int main(int argc, char **argv)
 	if (!strcmp(mode, "no-hello"))
 		hang();
 	say("{\"airlock\":1,\"name\":\"odd\",\"version\":\"1\",\"window\":1,\"formats\":[\"text\"],"
+	    "\"takes\":[\"page\",\"text\"],"
 	    "\"model\":{\"name\":\"odd\",\"sha256\":"
 	    "\"0000000000000000000000000000000000000000000000000000000000000000\"}}\n");
 	lines_init(&lines, STDIN_FILENO, REQUEST_MAX);
