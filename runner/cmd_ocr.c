@@ -88,29 +88,16 @@ out:
 	return rc;
 }
 
-/* A pipeline given as a file is copied into the spool; one given by name is found like any other. */
-static enum rc take_pipeline(struct ocr *ocr, struct err *err)
+static enum rc copy_pipeline(struct ocr *ocr, const char *file, const char *name, struct err *err)
 {
-	const char *given = ocr->o->pipeline ? ocr->o->pipeline : "tesseract";
-	const char *slash = strrchr(given, '/');
-	const char *base = slash ? slash + 1 : given;
-	size_t n = strlen(base);
-	char *name;
-	int from, dir, to = -1;
+	char *base = xasprintf("%s.yaml", name);
+	int from = copy_open(AT_FDCWD, file, true, err), dir = -1, to = -1;
 	enum rc rc = RC_FAILED;
 
-	if (n <= 5 || strcmp(base + n - 5, ".yaml")) {
-		ocr->pipeline = xstrdup(given);
-		return RC_OK;
-	}
-	ocr->pipeline = strndup(base, n - 5);
-	from = copy_open(AT_FDCWD, given, true, err);
-	if (from < 0)
-		return rc;
-	name = xasprintf("%s.yaml", ocr->pipeline);
-	dir = durable_mkdirs(ocr->root, "pipelines", err);
+	if (from >= 0)
+		dir = durable_mkdirs(ocr->root, "pipelines", err);
 	if (dir >= 0)
-		to = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		to = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (to >= 0)
 		rc = copy_data(from, to, err);
 	else if (dir >= 0)
@@ -119,9 +106,47 @@ static enum rc take_pipeline(struct ocr *ocr, struct err *err)
 		close(to);
 	if (dir >= 0)
 		close(dir);
-	close(from);
-	free(name);
+	if (from >= 0)
+		close(from);
+	free(base);
 	return rc;
+}
+
+/* The one that follows is looked for beside it, too. What is wrong with either is told when they are used. */
+static enum rc copy_followed(struct ocr *ocr, const char *given, size_t folder, struct err *err)
+{
+	char *copy = xasprintf("%s/pipelines/%s.yaml", ocr->path, ocr->pipeline), *beside = NULL;
+	struct pipeline p = { 0 };
+	enum rc rc = RC_OK;
+
+	if (pipeline_load(&p, ocr->pipeline, copy, err) == RC_OK && p.then &&
+	    spool_pipeline_name_valid(p.then) && strcmp(p.then, ocr->pipeline)) {
+		beside = xasprintf("%.*s%s.yaml", (int)folder, given, p.then);
+		if (!access(beside, F_OK))
+			rc = copy_pipeline(ocr, beside, p.then, err);
+	}
+	pipeline_release(&p);
+	free(beside);
+	free(copy);
+	return rc;
+}
+
+/* A pipeline given as a file is copied into the spool; one given by name is found like any other. */
+static enum rc take_pipeline(struct ocr *ocr, struct err *err)
+{
+	const char *given = ocr->o->pipeline ? ocr->o->pipeline : "tesseract";
+	const char *slash = strrchr(given, '/');
+	const char *base = slash ? slash + 1 : given;
+	size_t n = strlen(base);
+	enum rc rc;
+
+	if (n <= 5 || strcmp(base + n - 5, ".yaml")) {
+		ocr->pipeline = xstrdup(given);
+		return RC_OK;
+	}
+	ocr->pipeline = strndup(base, n - 5);
+	rc = copy_pipeline(ocr, given, ocr->pipeline, err);
+	return rc == RC_OK ? copy_followed(ocr, given, (size_t)(base - given), err) : rc;
 }
 
 /* Make the temporary spool with everything in it. The exit code, or -1 to go on. */

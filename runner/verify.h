@@ -60,9 +60,9 @@ int verify_foreign_probe(const char *dir); /* we are the foreign recogniser; exi
 /* verify_pages.c */
 struct engine;
 struct pipeline;
-/* A page of which the text is known, read through the engine of a pipeline; the result's text, or
- * NULL and err. The caller frees it. */
-char *verify_read_page(struct verify *v, const struct pipeline *p, struct err *err);
+/* A page of which the text is known, read through the engines of a pipeline; the result's text, or
+ * NULL and err. The caller frees it. *is_text: it was asked about the page's text instead. */
+char *verify_read_page(struct verify *v, const struct pipeline *p, bool *is_text, struct err *err);
 void verify_pages(struct verify *v);
 
 #endif

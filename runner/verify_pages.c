@@ -5,12 +5,13 @@
  * The page is drawn here, so that an installation needs no file for it: two lines of capitals made of
  * straight strokes, as a round pen leaves them, at 300 dpi.  It takes the way of any page: through the
  * scratch folder and the pool, to a recogniser behind its sandbox.  Letters and digits of the answer
- * must be those of the page; layout and markup may differ.
+ * must be those of the page; layout and markup may differ.  A recogniser that takes text is given that of
+ * the page, and has to answer something: what, is its prompt's affair.
  */
 #include "verify.h"
 #include "modelfolder.h"
 #include "pipeline.h"
-#include "recogniser.h"
+#include "readers.h"
 #include "base/lines.h"
 #include "base/name.h"
 #include "base/num.h"
@@ -34,7 +35,9 @@
 #define PEN           2.6 /* pixels, half the stroke */
 #define SPACE         4   /* units */
 
-static const char *const page_lines[] = { "TWELVE MEN WAIT", "IN THE WHITE MILL" };
+#define LINE_1 "TWELVE MEN WAIT"
+#define LINE_2 "IN THE WHITE MILL"
+static const char *const page_lines[] = { LINE_1, LINE_2 };
 
 /* Strokes x0 y0 x1 y1 in units, a digit each. */
 static const struct glyph {
@@ -118,29 +121,69 @@ static void on_read(void *arg, struct reading *r, enum rc rc, json_t *result, do
 	json_decref(result);
 }
 
-/* Until the page is read, or its engine has given up. */
-static void wait_for(struct verify *v, struct pool *pool, struct engine *engine,
-		     struct reading *reading, struct answer *a)
+static void turn(struct verify *v, struct pool *pool)
 {
-	while (!a->done && engine->state != ENGINE_BROKEN) {
-		double now = loop_now(), next = fmin(pool_turn(pool, now), now + 1);
+	double now = loop_now(), next = fmin(pool_turn(pool, now), now + 1);
 
-		loop_turn(&v->loop, next <= now ? 0 : (int)ceil((next - now) * 1000));
-	}
-	if (!a->done) {
-		engine_forget(reading);
-		a->err = engine->why;
-	}
+	loop_turn(&v->loop, next <= now ? 0 : (int)ceil((next - now) * 1000));
 }
 
-char *verify_read_page(struct verify *v, const struct pipeline *p, struct err *err)
+/* The answer to the page, or to the text where there is one; NULL and err. */
+static char *ask(struct verify *v, struct pool *pool, const struct pipeline *p, const char *page,
+		 const char *text, struct err *err)
 {
 	struct answer answer = { .done = false };
-	struct reading reading = { .width = PAGE_WIDTH, .height = PAGE_HEIGHT, .dpi = PAGE_DPI,
-				   .prompt = p->prompt, .seconds = (unsigned)p->limits.read_seconds,
+	struct reading reading = { .text = text, .format = "text", .width = PAGE_WIDTH,
+				   .height = PAGE_HEIGHT, .dpi = PAGE_DPI, .prompt = p->prompt,
+				   .seconds = (unsigned)p->limits.read_seconds,
 				   .max_line = p->limits.result_kibibytes << 10,
 				   .done = on_read, .arg = &answer };
-	struct engine *engine;
+	struct engine *engine = pool_engine(pool, p);
+
+	snprintf(reading.page, sizeof(reading.page), "%s", page);
+	reading.params = p->recogniser == RECOGNISER_MODEL ?
+				 pipeline_params(p) :
+				 json_pack("{s:i, s:s}", "page_segmentation", 3, "rotate", "none");
+	engine_read(engine, &reading);
+	while (!answer.done && engine->state != ENGINE_BROKEN)
+		turn(v, pool);
+	if (!answer.done) {
+		engine_forget(&reading);
+		answer.err = engine->why;
+	}
+	json_decref(reading.params);
+	*err = answer.err;
+	return answer.text;
+}
+
+/* What the pipeline's recogniser says, to the page or, where it takes none, to the page's text. Where
+ * another one follows, it has to have an answer, too. */
+static char *read_page(struct verify *v, struct pool *pool, const struct pipeline *p, const char *page,
+		       bool *is_text, struct err *err)
+{
+	struct readers readers = readers_of(pool, p);
+	char *text, *then;
+
+	while (readers_known(&readers, err) == ENGINE_STARTING)
+		turn(v, pool);
+	*is_text = readers.page->takes == TAKES_TEXT;
+	if (*is_text)
+		return ask(v, pool, p, page, LINE_1 "\n" LINE_2, err);
+	if (readers_known(&readers, err) == ENGINE_BROKEN || readers_check(&readers, p, err) != RC_OK)
+		return NULL;
+	text = ask(v, pool, p, page, NULL, err);
+	if (!text || !p->next)
+		return text;
+	then = ask(v, pool, p->next, page, text, err);
+	if (!then)
+		free(text);
+	free(then);
+	return then ? text : NULL;
+}
+
+char *verify_read_page(struct verify *v, const struct pipeline *p, bool *is_text, struct err *err)
+{
+	char name[32], *text = NULL;
 	struct pool pool;
 	struct slot slot;
 	unsigned folder;
@@ -153,23 +196,14 @@ char *verify_read_page(struct verify *v, const struct pipeline *p, struct err *e
 	if (scratch_reserve(&v->scratch, &slot, page.len, err) != RC_OK ||
 	    pwrite(slot.fd, page.data, page.len, 0) != (ssize_t)page.len) {
 		err_errno(err, RC_FAILED, "verify", "write the page to %s", v->scratch.path);
-		goto out;
+	} else {
+		scratch_slot_name(folder, 0, name);
+		text = read_page(v, &pool, p, name, is_text, err);
 	}
-	scratch_slot_name(folder, 0, reading.page);
-	reading.prompt = p->prompt;
-	reading.params = p->recogniser == RECOGNISER_MODEL ?
-				 pipeline_params(p) :
-				 json_pack("{s:i, s:s}", "page_segmentation", 3, "rotate", "none");
-	engine = pool_engine(&pool, p);
-	engine_read(engine, &reading);
-	wait_for(v, &pool, engine, &reading, &answer);
-	json_decref(reading.params);
-	*err = answer.err;
-out:
 	pool_release(&pool);
 	scratch_drop_folder(&v->scratch, folder, &slot, 1);
 	buf_release(&page);
-	return answer.text;
+	return text;
 }
 
 /* Letters and digits alone. */
@@ -201,6 +235,7 @@ static void check_page(struct verify *v, const char *name)
 	struct pipeline p = { 0 };
 	struct err err;
 	char check[80], *text = NULL;
+	bool is_text = false;
 
 	buf_init(&wanted, 1 << 20);
 	buf_init(&got, 1 << 26);
@@ -210,15 +245,19 @@ static void check_page(struct verify *v, const char *name)
 	if (spool_load_pipeline(v->spool, name, &p, &err) == RC_OK) {
 		if (is_offer(&p))
 			goto out;
-		text = verify_read_page(v, &p, &err);
+		text = verify_read_page(v, &p, &is_text, &err);
 	}
 	if (!text) {
 		verify_say(v, false, check, HELD_BY_SANDBOX, "not read: %s", err.text);
+	} else if (is_text) {
+		verify_say(v, *text != '\0', check, HELD_BY_SANDBOX, "takes text, and answers to \"%s %s\": "
+			   "\"%.100s\"", page_lines[0], page_lines[1], text);
 	} else {
 		add_plain(&got, text);
 		if (got.len && !strcmp(got.data, wanted.data))
-			verify_say(v, true, check, HELD_BY_SANDBOX, "reads \"%s %s\", as it says",
-				   page_lines[0], page_lines[1]);
+			verify_say(v, true, check, HELD_BY_SANDBOX, "reads \"%s %s\", as it says%s%s%s",
+				   page_lines[0], page_lines[1], p.next ? "; " : "",
+				   p.next ? p.next->name : "", p.next ? " answers" : "");
 		else
 			verify_say(v, false, check, HELD_BY_SANDBOX, "reads \"%.100s\", but it says \"%s %s\"",
 				   text, page_lines[0], page_lines[1]);

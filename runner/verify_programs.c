@@ -298,6 +298,7 @@ static void try_foreign(struct verify *v)
 	char *command[] = { program, (char *)"verify", (char *)"--probe", (char *)v->tree, NULL };
 	struct pipeline p;
 	struct err err;
+	bool is_text;
 	char *text;
 
 	program[n < 0 ? 0 : n] = '\0';
@@ -305,7 +306,7 @@ static void try_foreign(struct verify *v)
 	p.recogniser = RECOGNISER_COMMAND;
 	p.command = command;
 	p.n_command = 4;
-	text = verify_read_page(v, &p, &err);
+	text = verify_read_page(v, &p, &is_text, &err);
 	if (text) {
 		judge(v, SANDBOX_COMMAND, text, "0 1 2");
 		judge_environment(v, text);

@@ -107,7 +107,7 @@ same(len({t[2] for t in told if t}), 2, "from two processes, one after the other
 
 
 # One that does nothing but misbehave: the pages keep what was read, and are flagged.
-def misbehave(mode, limits="{}", pages=2, **options):
+def misbehave(mode, limits, pages=2):
     spool = Spool()
     spool.null_pipeline("null", more=THEN)
     spool.null_pipeline("other", more="dpi: 72\n")
@@ -134,13 +134,18 @@ spool, run, result = misbehave("long-line", "{result_kibibytes: 64}", pages=3)
 same([p.get("reason") for p in result.pages], [None, "then:limit:result-kibibytes", None],
      "too long an answer costs its page the step, and no other")
 
-# One that is broken for good: the document waits, and no page of it is called failed.
-spool, run, result = misbehave("exit-after=0", pages=2)
-same(result, None, "a broken step publishes nothing")
-ok(run.returncode == 75 and len(spool.tokens()) == 1, "work remains", run.returncode, spool.files("."))
+# One that gives up for good in the middle: the document waits, and no page of it is called failed.
+spool = Spool()
+spool.null_pipeline("null", more=THEN)
+spool.pipeline("mend", """recogniser: command
+command: [/bin/sh, -c, 'echo "{\\"airlock\\":1,\\"name\\":\\"mend\\",\\"takes\\":[\\"text\\"]}"; read x; exit 78']
+""")
+spool.drop(book(2), "null/book.pdf")
+run = spool.run(timeout=30)
+same((run.returncode, spool.results(), len(spool.tokens())), (75, {}, 1), "a step that gives up leaves work for later")
 spool.null_pipeline("mend", more="prompt: Mend\n")
-same((spool.run().returncode, spool.result("null/book.pdf").states()), (0, ["ok"] * 2),
-     "once it is mended, the document is read")
+same((spool.run().returncode, [r["result"]["text"] for r in spool.result("null/book.pdf").lines()]),
+     (0, ["Mend<page 300x80>", "Mend<page 301x80>"]), "once it is put right, the document is read")
 
 # Blank pages have nothing to be mended; text from the document itself takes the step, too.
 spool = spool_with(document=pdf.build(pdf.pages([pdf.text(b"Something"), b""])))

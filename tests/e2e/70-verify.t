@@ -180,6 +180,18 @@ code, lines = verify(before=prepare)
 same(set(failures(lines)), {"page none", "page wrong"}, "recognisers that do not read right fail")
 ok("reads \"page 900x260\", but it says" in lines["page wrong"]["reason"], "one is quoted", lines)
 ok("not read: " in lines["page none"]["reason"], "one did not come up", lines)
+spool.null_pipeline("mend", more="prompt: Mend\n")
+spool.pipeline("then", "then: mend\n")
+spool.pipeline("wrong", "then: none\n")
+spool.pipeline("words", '''recogniser: command
+command: [/bin/sh, -c, 'echo "{\\"airlock\\":1,\\"name\\":\\"words\\",\\"takes\\":[\\"text\\"]}"; read asked;
+  echo "{\\"id\\":1,\\"status\\":\\"ok\\",\\"text\\":\\"Twelve\\"}"']
+''')
+code, lines = verify(before=prepare)
+same(set(failures(lines)), {"page none", "page wrong", "page mend"}, "a text step that does not come up fails")
+ok(lines["page then"]["reason"].endswith("as it says; mend answers"), "one that does answers", lines)
+ok(lines["page words"]["reason"].endswith('answers to "TWELVE MEN WAIT IN THE WHITE MILL": "Twelve"'),
+   "one that takes text alone is asked about text", lines)
 
 same(cloister("verify").returncode, 2, "no spool is a usage error")
 done()
