@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cloister-model: a recogniser that reads pages with a vision-language model, or works on their text
- * with a language model.
+ * cloister-model: a recogniser that reads pages with a vision-language model, or works on their
+ * text with a language model.
  *
  * It speaks the airlock protocol (airlock.h). The sandbox is entered first, with nothing open but
  * the page folder: the model's files are somebody else's data and are read behind the locks, and
@@ -207,7 +207,8 @@ static enum rc load(struct server *s, const struct options *o, char hash[SHA256_
 static void say_hello(const struct server *s, const struct options *o, const char *hash)
 {
 	char *name = model_name(s->folder);
-	json_t *takes = s->model.vision ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
+	json_t *takes =
+		s->model.vision ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
 	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:o, s:{s:s, s:s}}", "airlock", 1,
 				  "name", "cloister-model", "version", CLOISTER_VERSION, "window",
 				  (int)o->sequences, "formats", "markdown", "text", "takes", takes,

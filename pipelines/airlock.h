@@ -5,8 +5,8 @@
  * Recognisers speak the airlock protocol of DESIGN.md section 4 on standard input and output:
  *
  *   hello    {"airlock":1,"name":"tesseract","version":"5.3.0","window":1,"formats":["text"],
- *             "takes":["page","text"],"model":{"name":"eng","sha256":HEX}}
- *            takes: what it can be asked about; "page" alone where it does not say
+ *             "takes":["page"],"model":{"name":"eng","sha256":HEX}}
+ *            takes: what it can be asked about, "page", "text" or both; where it does not say, pages
  *   request  {"id":17,"page":"PATH.pnm","width":W,"height":H,"dpi":300,"prompt":...,"params":{...}}
  *            params for Tesseract: {"page_segmentation":3,"rotate":"auto"|"none"}; for models the
  *            group `model` of the pipeline
@@ -74,7 +74,7 @@
 #define UNPACK_DATA_MAX    65536
 #define HELLO_MAX          (1 << 20)
 #define REQUEST_MAX        (1 << 20)
-#define REQUEST_TEXT_MAX   (448u << 10) /* its escapes and the prompt have room beside it */
+#define REQUEST_TEXT_MAX   (400u << 10) /* its escapes and the prompt have room beside it */
 
 /* Parse one line: an object, strict UTF-8, no duplicate keys, nothing after it.
  * NULL and err (reason "protocol") otherwise. New reference. */

@@ -28,7 +28,7 @@ static bool is_known(const struct engine *e)
 
 enum engine_state readers_known(const struct readers *r, struct err *why)
 {
-	const struct engine *both[] = { r->page, r->text ? r->text : r->page };
+	const struct engine *both[] = {r->page, r->text ? r->text : r->page};
 
 	for (size_t i = 0; i < 2; i++)
 		if (both[i]->state == ENGINE_BROKEN && !is_known(both[i])) {
@@ -41,12 +41,14 @@ enum engine_state readers_known(const struct readers *r, struct err *why)
 enum rc readers_check(const struct readers *r, const struct pipeline *pipeline, struct err *err)
 {
 	if (!(r->page->takes & TAKES_PAGE))
-		return err_set(err, RC_FAILED, "pipeline",
-			       "%s: recogniser %s (%s) takes text, not pages: name this pipeline with "
-			       "`then: %s` in one that reads pages",
-			       pipeline->file, r->page->name, r->page->model_name, pipeline->name);
+		return err_set(
+			err, RC_FAILED, "pipeline",
+			"%s: recogniser %s (%s) takes text, not pages: name this pipeline with "
+			"`then: %s` in one that reads pages",
+			pipeline->file, r->page->name, r->page->model_name, pipeline->name);
 	if (r->text && !(r->text->takes & TAKES_TEXT))
-		return pipeline_blame_then(pipeline, err, "recogniser %s (%s) of '%s' takes no text",
+		return pipeline_blame_then(pipeline, err,
+					   "recogniser %s (%s) of '%s' takes no text",
 					   r->text->name, r->text->model_name, pipeline->then);
 	return RC_OK;
 }
@@ -72,8 +74,8 @@ unsigned readers_appetite(const struct readers *r)
 
 static json_t *engine_json(const struct engine *e)
 {
-	return json_pack("{s:s, s:s, s:{s:s, s:s}}", "name", e->name, "version", e->version, "model",
-			 "name", e->model_name, "sha256", e->model_sha256);
+	return json_pack("{s:s, s:s, s:{s:s, s:s}}", "name", e->name, "version", e->version,
+			 "model", "name", e->model_name, "sha256", e->model_sha256);
 }
 
 json_t *readers_json(const struct readers *r)

@@ -22,10 +22,12 @@ enum engine_state readers_state(const struct readers *r);
 /* What results depend on is known, although one may have broken since: READY. BROKEN: one broke
  * before it had said who it is, and *why is why. */
 enum engine_state readers_known(const struct readers *r, struct err *why);
-/* Once they are known: does the one read pages, and the other take text? RC_FAILED, reason "pipeline". */
+/* Once they are known: does the one read pages, and the other take text? RC_FAILED, reason
+ * "pipeline". */
 enum rc readers_check(const struct readers *r, const struct pipeline *pipeline, struct err *err);
 
-/* A document is open that needs them: none of them is stopped altogether to make room for others. */
+/* A document is open that needs them: none of them is stopped altogether to make room for others.
+ */
 void readers_hold(const struct readers *r);
 void readers_let_go(const struct readers *r);
 

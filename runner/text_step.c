@@ -2,15 +2,16 @@
  *
  * The text step: what a page says, given to the recogniser of the pipeline that follows (`then`).
  *
- * A page's record is made as without it, and held back while its text is worked on; the page's picture
- * goes meanwhile.  An answer takes the place of the text; the text it was made from stays as
- * "source_text", with lines, blocks and confidence, which are those of the page.  Invariant: no text is
- * lost and none is changed unseen.  Where there is no good answer (a crash, a time-out, a text that was
- * cut, went round in circles, or is empty) the page keeps the text that was read, and is flagged
- * "then:" and why: that text is what the page would have without the step, but not what was asked for.
+ * A page's record is made as without it, and held back while its text is worked on; the page's
+ * picture goes meanwhile.  An answer takes the place of the text; the text it was made from stays
+ * as "source_text", with lines, blocks and confidence, which are those of the page.  Invariant: no
+ * text is lost and none is changed unseen.  Where there is no good answer (a crash, a time-out, a
+ * text that was cut, went round in circles, or is empty) the page keeps the text that was read, and
+ * is flagged "then:" and why: that text is what the page would have without the step, but not what
+ * was asked for.
  *
- * Every page with text takes the step, also one whose text came from the document itself; a page that
- * failed, is blank or says nothing does not.
+ * Every page with text takes the step, also one whose text came from the document itself; a page
+ * that failed, is blank or says nothing does not.
  */
 #include "airlock.h"
 #include "document.h"
@@ -27,8 +28,8 @@ static bool says_nothing(const char *text)
 /* What the text step said about its answer, beside the text. */
 static json_t *measures_of(const json_t *answer)
 {
-	static const char *const not_copied[] = { "status", "text", "format", "lines", "blocks",
-						  "rotation" };
+	static const char *const not_copied[] = {"status", "text",   "format",
+						 "lines",  "blocks", "rotation"};
 	json_t *out = answer ? json_copy((json_t *)answer) : json_object();
 
 	for (size_t i = 0; i < sizeof(not_copied) / sizeof(*not_copied); i++)
@@ -77,12 +78,12 @@ static void refuse(struct document *d, json_t *record, json_t *then, const struc
 	if (was_ok)
 		document_set_outcome(record, "flagged", reason, why->text);
 	log_warn("page keeps the text that was read document=\"%s\" page=%u reason=%s: %s",
-		 d->token.result, (unsigned)json_integer_value(json_object_get(record, "page")), reason,
-		 why->text);
+		 d->token.result, (unsigned)json_integer_value(json_object_get(record, "page")),
+		 reason, why->text);
 }
 
-static void on_answer(void *arg, struct reading *reading, enum rc rc, json_t *answer, double seconds,
-		      const struct err *why)
+static void on_answer(void *arg, struct reading *reading, enum rc rc, json_t *answer,
+		      double seconds, const struct err *why)
 {
 	struct document_slot *slot = arg;
 	json_t *record = slot->record, *then;
@@ -122,8 +123,9 @@ bool text_step_begin(struct document_slot *slot, json_t *record)
 	if (strlen(text) > REQUEST_TEXT_MAX) {
 		json_t *then = json_object();
 
-		err_set(&err, RC_FAILED, "limit:request", "the text has %zu bytes, a request holds %u",
-			strlen(text), REQUEST_TEXT_MAX);
+		err_set(&err, RC_FAILED, "limit:request",
+			"the text has %zu bytes, a request holds %u", strlen(text),
+			REQUEST_TEXT_MAX);
 		refuse(d, record, then, &err);
 		json_object_set_new(result, "then", then);
 		return false;

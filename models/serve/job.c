@@ -138,14 +138,15 @@ static enum rc parse(struct job *job, const char **page, int64_t *pixels, struct
 	*s = (struct sampling){.top_p = 1, .repetition_penalty = 1};
 	job->retries = 3;
 	*page = NULL;
-	if (json_unpack_ex(job->json, &why, 0,
-			   "{s?s, s?i, s?i, s?s, s?s, s?{s?s, s?s, s?s, s?I, s?I, s?F, s?F, s?i, s?F, "
-			   "s?F, s?i}}",
-			   "page", page, "width", &width, "height", &height, "format", &format,
-			   "prompt", &job->words, "params", "reply", &reply, "heads", &heads, "think", &think, "tokens",
-			   &most, "page_pixels", &most_pixels, "temperature", &s->temperature,
-			   "top_p", &s->top_p, "top_k", &top_k, "min_p", &s->min_p,
-			   "repetition_penalty", &s->repetition_penalty, "retries", &job->retries))
+	if (json_unpack_ex(
+		    job->json, &why, 0,
+		    "{s?s, s?i, s?i, s?s, s?s, s?{s?s, s?s, s?s, s?I, s?I, s?F, s?F, s?i, s?F, "
+		    "s?F, s?i}}",
+		    "page", page, "width", &width, "height", &height, "format", &format, "prompt",
+		    &job->words, "params", "reply", &reply, "heads", &heads, "think", &think,
+		    "tokens", &most, "page_pixels", &most_pixels, "temperature", &s->temperature,
+		    "top_p", &s->top_p, "top_k", &top_k, "min_p", &s->min_p, "repetition_penalty",
+		    &s->repetition_penalty, "retries", &job->retries))
 		return err_set(err, RC_FAILED, "protocol", "request: %s", why.text);
 	if (*page && (width < 1 || height < 1))
 		return err_set(err, RC_FAILED, "protocol", "request: a page of %d x %d pixels",

@@ -39,7 +39,8 @@ struct leaf {
 	enum leaf_status status;
 	const char *reason, *detail, *source; /* reason, detail "" where there is none */
 	const char *format, *text;	      /* of the result; "text" and "" without one */
-	const char *read; /* the text that belongs to the result's lines: before a text step, if one followed */
+	const char *read; /* the text that belongs to the result's lines: before a text step, if one
+			     followed */
 	bool blank;
 	double dpi, confidence, worst; /* confidences -1 where there is none */
 	unsigned rotation;

@@ -209,6 +209,14 @@ spool.pipeline("wrong", WRONG["unknown"][0])
 ok(spool.run().returncode == 1 and "wrong.yaml:2: then: " in spool.why("wrong/book.pdf")["text"],
    "its documents fail, and say the same")
 
+# From the command line, with a file of one's own and the other one beside it.
+spool.null_pipeline("null", more=THEN)
+spool.null_pipeline("mend", more="prompt: Mend\n")
+page = spool.path / "page.pdf"
+page.write_bytes(book(1))
+run = cloister("ocr", "--pipeline", spool.root / "pipelines/null.yaml", page)
+ok(run.returncode == 0 and "Mend<page 300x80>" in run.out, "ocr takes both files", run.out, run.err)
+
 # Recognisers that take pages alone, or texts alone, by their own word.
 WORDS = "/usr/bin/python3, -c, 'import sys; print(sys.argv[1], flush=True); sys.stdin.read()'"
 for takes, first, second, complaint in (

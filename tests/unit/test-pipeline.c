@@ -98,6 +98,7 @@ static const char every_key[] = "recogniser: command\n"
 				"originals: delete\n"
 				"duplicates: process\n"
 				"prompt: |\n  Read this.\n  All of it.\n"
+				"then: mend\n"
 				"limits:\n  page_seconds: 5\n  archive_depth: 0\n";
 
 static void check_every_key(const struct pipeline *p)
@@ -121,6 +122,8 @@ static void check_every_key(const struct pipeline *p)
 	assert_int_equal(p->originals, ORIGINALS_DELETE);
 	assert_int_equal(p->duplicates, DUPLICATES_PROCESS);
 	assert_string_equal(p->prompt, "Read this.\nAll of it.\n");
+	assert_string_equal(p->then, "mend");
+	assert_null(p->next);
 	assert_int_equal(p->limits.page_seconds, 5);
 	assert_int_equal(p->limits.archive_depth, 0);
 	assert_int_equal(p->limits.open_seconds, 60);
@@ -323,18 +326,36 @@ static void test_hash(void **state)
 	}
 }
 
-static void test_json_without_secrets(void **state)
+/* The hash of a pipeline that another one of these settings follows. */
+static void hash_with(const char *next, char hex[SHA256_HEX_SIZE])
 {
-	struct pipeline p;
-	json_t *json;
+	struct pipeline p, then, copy;
+	struct err err;
+
+	load(&p, "dpi: 200\nthen: mend\n");
+	load(&then, next);
+	assert_int_equal(pipeline_follow(&p, &then, &err), RC_OK);
+	pipeline_copy(&copy, &p);
+	pipeline_release(&p);
+	pipeline_hash(&copy, hex);
+	pipeline_release(&copy);
+}
+
+/* What follows counts, but not what it is called. */
+static void test_hash_of_then(void **state)
+{
+	char alone[SHA256_HEX_SIZE], named[SHA256_HEX_SIZE], hex[SHA256_HEX_SIZE], again[SHA256_HEX_SIZE];
 
 	(void)state;
-	load(&p, "passwords: [s3cret]\n");
-	json = pipeline_json(&p, false);
-	assert_null(json_object_get(json, "passwords"));
-	assert_string_equal(json_string_value(json_object_get(json, "rotate")), "auto");
-	json_decref(json);
-	pipeline_release(&p);
+	hash_of("dpi: 200\n", alone);
+	hash_of("dpi: 200\nthen: mend\n", named);
+	assert_string_equal(alone, named);
+	hash_with("recogniser: command\ncommand: [/bin/a]\n", hex);
+	assert_string_not_equal(hex, alone);
+	hash_with("recogniser: command\ncommand: [/bin/a]\npriority: 2\n", again);
+	assert_string_equal(again, hex);
+	hash_with("recogniser: command\ncommand: [/bin/a]\nprompt: x\n", again);
+	assert_string_not_equal(again, hex);
 }
 
 static const char *ticket_complaint(const char *text)
@@ -348,6 +369,48 @@ static const char *ticket_complaint(const char *text)
 	}
 	assert_string_equal(err.reason, "ticket");
 	return err.text;
+}
+
+static const char *follow_complaint(const char *text, const char *next)
+{
+	static struct err err;
+	struct pipeline p, then;
+
+	load(&then, next);
+	load(&p, text);
+	assert_int_equal(pipeline_follow(&p, &then, &err), RC_FAILED);
+	assert_string_equal(err.reason, "pipeline");
+	assert_null(p.next);
+	pipeline_release(&p);
+	return err.text + strlen(file);
+}
+
+static void test_follow_complaints(void **state)
+{
+	(void)state;
+	assert_non_null(strstr(follow_complaint("dpi: 200\nthen: a\n", "dpi: 200\n"),
+			       ":2: then: 'a' reads pages with Tesseract"));
+	assert_non_null(strstr(follow_complaint("then: night\n", "recogniser: command\ncommand: [/bin/a]\n"),
+			       ":1: then: 'night' is this pipeline itself"));
+	assert_non_null(strstr(follow_complaint("\n\nthen: a\n", "recogniser: command\ncommand: [/bin/a]\n"
+								"then: b\n"),
+			       ":3: then: 'a' has a then of its own"));
+	assert_string_equal(ticket_complaint("dpi: 300\nthen: a\n"),
+			    "a\\x0ab.yaml:2: then is for pipelines, a ticket cannot set it");
+}
+
+static void test_json_without_secrets(void **state)
+{
+	struct pipeline p;
+	json_t *json;
+
+	(void)state;
+	load(&p, "passwords: [s3cret]\n");
+	json = pipeline_json(&p, false);
+	assert_null(json_object_get(json, "passwords"));
+	assert_string_equal(json_string_value(json_object_get(json, "rotate")), "auto");
+	json_decref(json);
+	pipeline_release(&p);
 }
 
 static void test_ticket(void **state)
@@ -460,6 +523,7 @@ static void test_shipped_files(void **state)
 					       "pipelines/born-digital.yaml",
 					       "pipelines/chandra.yaml",
 					       "pipelines/nanonets.yaml",
+					       "pipelines/qwen3-text.yaml",
 					       "pipelines/qwen3-vl.yaml" };
 	char hex[SHA256_HEX_SIZE], base[SHA256_HEX_SIZE];
 	struct pipeline p;
@@ -492,6 +556,8 @@ int main(void)
 		cmocka_unit_test(test_passwords_stay_secret),
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_hash),
+		cmocka_unit_test(test_hash_of_then),
+		cmocka_unit_test(test_follow_complaints),
 		cmocka_unit_test(test_json_without_secrets),
 		cmocka_unit_test(test_ticket),
 		cmocka_unit_test(test_ticket_complaints),
