@@ -253,11 +253,9 @@ void engine_forget(struct reading *r)
 	}
 }
 
-static unsigned processes_wanted(const struct engine *e, unsigned working)
+static bool is_at_work(const struct engine *e)
 {
-	if (e->window > 1)
-		return 1;
-	return e->pool->jobs / working > 1 ? e->pool->jobs / working : 1;
+	return e->waiting || e->in_flight;
 }
 
 static unsigned engines_at_work(const struct pool *p)
@@ -265,8 +263,16 @@ static unsigned engines_at_work(const struct pool *p)
 	unsigned n = 0;
 
 	for (size_t i = 0; i < p->n_engines; i++)
-		n += p->engines[i]->waiting || p->engines[i]->in_flight;
-	return n ? n : 1;
+		n += is_at_work(p->engines[i]);
+	return n;
+}
+
+/* How many processes it is worth to have while so many engines are at work. */
+static unsigned processes_wanted(const struct engine *e, unsigned working)
+{
+	unsigned share = e->pool->jobs / (working ? working : 1);
+
+	return e->window <= 1 && share > 1 ? share : 1;
 }
 
 unsigned engine_appetite(const struct engine *e)
@@ -631,12 +637,12 @@ static size_t count_processes(const struct pool *p)
 }
 
 /* Idle processes go when there are more than the engine's share, or when others need the room. One
- * stays while a document is open that needs it: a model that follows another recogniser is often idle
- * for a moment, and slow to start. */
-static void retire(struct engine *e, unsigned wanted)
+ * stays while nobody does, or a document is open that needs it: a model that follows another recogniser
+ * is often idle for a moment, and slow to start. */
+static void retire(struct engine *e, unsigned wanted, unsigned at_work)
 {
-	bool working = e->waiting || e->in_flight;
-	size_t stays = e->documents ? 1 : 0;
+	size_t stays = e->documents || !at_work ? 1 : 0;
+	bool working = is_at_work(e);
 
 	for (size_t i = e->n_processes; i-- > 0;) {
 		struct process *process = e->processes[i];
@@ -674,7 +680,7 @@ double pool_turn(struct pool *p, double now)
 		if (e->state == ENGINE_BROKEN)
 			continue;
 		give_work(e);
-		retire(e, wanted);
+		retire(e, wanted, working);
 		while (e->n_processes < wanted && needs_another(e)) {
 			if (e->restart_at > now) {
 				next = fmin(next, e->restart_at);
