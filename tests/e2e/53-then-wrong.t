@@ -38,9 +38,9 @@ for mode, limits, reason in (("crash", "{}", "then:recogniser-crash"), ("error",
                              ("garbage", "{}", "then:protocol"), ("length", "{}", "then:finish:length"),
                              ("repetition", "{}", "then:finish"), ("empty", "{}", "then:empty")):
     spool, run, result = misbehave(mode, limits)
-    same((run.returncode, result and [(p["status"], p["reason"]) for p in result.pages]),
+    same((run.returncode, result and [(p["status"], p.get("reason")) for p in result.pages]),
          (1, [("flagged", reason)] * 2), f"{mode}: each page is flagged and says why")
-    same([(r["result"]["text"], r["result"].get("source_text"), r["result"]["then"]["reason"])
+    same([(r["result"]["text"], r["result"].get("source_text"), r["result"]["then"].get("reason"))
           for r in (result.lines() if result else [])],
          [("page 300x80", None, reason), ("page 301x80", None, reason)], f"{mode}: each keeps what was read")
 spool, run, result = misbehave("long-line", "{result_kibibytes: 64}", pages=3)
