@@ -33,6 +33,7 @@ PACKAGES_tesseract := tesseract lept
 PACKAGES_common := jansson nettle libseccomp
 PACKAGES_runner := libcyaml
 PACKAGES_models := libpcre2-8 libutf8proc gumbo
+PACKAGES_folders := libcyaml libarchive
 
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wpointer-arith -Wformat=2 -Wno-format-nonliteral -Wundef
@@ -65,7 +66,8 @@ DECODE_SRC := $(wildcard pipelines/decode/*.c)
 TESSERACT_SRC := $(wildcard pipelines/tesseract/*.c)
 WRITE_SRC := $(wildcard pipelines/write/*.c)
 SERVE_SRC := models/main.c $(wildcard models/serve/*.c)
-MODELS_SRC := $(filter-out $(SERVE_SRC),$(wildcard models/*.c models/*/*.c))
+FOLDERS_SRC := $(wildcard models/folders/*.c)
+MODELS_SRC := $(filter-out $(SERVE_SRC) $(FOLDERS_SRC),$(wildcard models/*.c models/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 MODELS_UNIT_SRC := $(wildcard tests/models/*.c)
 TOOL_SRC := $(wildcard tests/tools/*.c)
@@ -76,7 +78,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 pkg = $(shell pkg-config --$(1) $(2) 2>/dev/null)
 
 PROGRAMS := $(BUILD)/cloister $(BUILD)/cloister-decode $(BUILD)/cloister-tesseract \
-	$(BUILD)/cloister-model $(BUILD)/cloister-write
+	$(BUILD)/cloister-model $(BUILD)/cloister-models $(BUILD)/cloister-write
 PIPELINES := $(patsubst pipelines/%,$(BUILD)/pipelines/%,$(wildcard pipelines/*.yaml))
 LIB := $(BUILD)/libcloister.a
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
@@ -123,9 +125,12 @@ $(MODELS_LIB): $(call objects,$(MODELS_SRC))
 $(BUILD)/cloister-model: $(call objects,$(SERVE_SRC)) $(MODELS_LIB) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
+$(BUILD)/cloister-models: $(call objects,$(FOLDERS_SRC)) $(MODELS_LIB) $(LIB)
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_folders) $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
+
 $(BUILD)/obj/models/%.o: models/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common)) -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) $(call pkg,cflags,$(PACKAGES_folders) $(PACKAGES_models) $(PACKAGES_common)) -c -o $@ $<
 
 $(BUILD)/tests/models/%: tests/models/%.c $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
@@ -257,7 +262,7 @@ format:
 	clang-format -i $(wildcard runner/*.[ch] runner/base/*.[ch] pipelines/*.[ch] pipelines/*/*.[ch] models/*.[ch] models/*/*.[ch] tests/*/*.[ch])
 
 tidy:
-	clang-tidy --quiet $(COMMON_SRC) $(RUNNER_SRC) $(DECODE_SRC) $(TESSERACT_SRC) $(WRITE_SRC) $(MODELS_SRC) $(SERVE_SRC) -- $(ALL_CFLAGS)
+	clang-tidy --quiet $(COMMON_SRC) $(RUNNER_SRC) $(DECODE_SRC) $(TESSERACT_SRC) $(WRITE_SRC) $(MODELS_SRC) $(SERVE_SRC) $(FOLDERS_SRC) -- $(ALL_CFLAGS)
 
 clean:
 	rm -rf $(BUILD)

@@ -25,6 +25,14 @@ static const struct {
 	{"Qwen3VLForConditionalGeneration", FAMILY_QWEN3_VL},
 };
 
+bool model_architecture_known(const char *architecture)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++)
+		if (strcmp(architecture, families[i].architecture) == 0)
+			return true;
+	return false;
+}
+
 static enum rc wrong(const struct json_place *place, struct err *err, const char *what)
 {
 	return err_set(err, RC_FATAL, "model-config", "%.200s: %s", place->file, what);

@@ -73,6 +73,9 @@ struct model_config {
 
 enum rc model_config_load(struct model_config *, const char *folder, struct err *);
 
+/* Can this engine read models of this architecture, as config.json calls it? */
+bool model_architecture_known(const char *architecture);
+
 /* config.json alone, for random weights: bench and tests. */
 enum rc model_config_load_file(struct model_config *, const char *path, struct err *);
 

@@ -43,6 +43,7 @@ static const char usage[] =
 	"  --sequences N    pages read side by side (default 8)\n"
 	"  --cache SIZE     for their keys and values, such as 512M or 4G (default)\n"
 	"  --sandbox MODE   on: refuse to run without (default); try: what the kernel has; off\n"
+	"  --require-lock   refuse a model that is not as its cloister.lock says, or has none\n"
 	"  --identify       say who this is, with the hash of the model, and exit\n"
 	"  --probe DIR      try what the sandbox refuses, as `cloister verify` wants it\n"
 	"  --version, --help\n";
@@ -52,7 +53,7 @@ struct options {
 	enum number weights;
 	uint64_t threads, sequences, cache;
 	enum sandbox_mode sandbox;
-	bool identify;
+	bool identify, require_lock;
 };
 
 static enum number weights_of(const char *word)
@@ -100,6 +101,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{"sandbox", required_argument, NULL, 's'},
 		{"probe", required_argument, NULL, 'P'},
 		{"identify", no_argument, NULL, 'i'},
+		{"require-lock", no_argument, NULL, 'l'},
 		{"version", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
@@ -136,6 +138,9 @@ static void options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'i':
 			o->identify = true;
+			break;
+		case 'l':
+			o->require_lock = true;
 			break;
 		case 'v':
 			printf("cloister-model %s, %s\n", CLOISTER_VERSION,
@@ -180,7 +185,27 @@ static void enter_sandbox(const void *arg)
 	free(blobs);
 }
 
-static enum rc load(struct server *s, const struct options *o, char hash[SHA256_HEX_SIZE],
+/* Before anything in the folder is believed. */
+static enum rc identify(struct server *s, const struct options *o, struct model_identity *id,
+			struct err *err)
+{
+	enum rc rc = model_identity(s->folder, s->pool, id, err);
+
+	if (rc != RC_OK || *id->lock)
+		return rc;
+	if (o->require_lock && !strcmp(id->unlocked.reason, "model-unlocked"))
+		return err_set(err, RC_FATAL, "model-unlocked",
+			       "is not locked: `cloister models lock` it, or require_lock: false");
+	if (o->require_lock)
+		return err_set(err, RC_FATAL, "model-lock",
+			       "%.300s: see `cloister models diff`; lock it again if that is right",
+			       id->unlocked.text);
+	if (strcmp(id->unlocked.reason, "model-unlocked"))
+		log_warn("model %s: %s", s->folder, id->unlocked.text);
+	return RC_OK;
+}
+
+static enum rc load(struct server *s, const struct options *o, struct model_identity *id,
 		    struct err *err)
 {
 	struct engine_options options = {.cache_size = o->cache,
@@ -188,13 +213,13 @@ static enum rc load(struct server *s, const struct options *o, char hash[SHA256_
 	enum rc rc = pool_open(&s->pool, (unsigned)o->threads, err);
 
 	if (rc == RC_OK)
+		rc = identify(s, o, id, err);
+	if (rc == RC_OK)
 		rc = model_open(&s->model, s->folder, o->weights, s->pool, err);
 	if (rc == RC_OK)
 		rc = tokenizer_open(&s->tokenizer, s->folder, err);
 	if (rc == RC_OK)
 		rc = chat_open(&s->chat, s->folder, &s->model.config, s->tokenizer, err);
-	if (rc == RC_OK)
-		rc = model_identity(s->folder, s->pool, hash, err);
 	if (rc != RC_OK)
 		return rc;
 	options.vocab = (unsigned)tokenizer_size(s->tokenizer);
@@ -204,15 +229,17 @@ static enum rc load(struct server *s, const struct options *o, char hash[SHA256_
 	return rc;
 }
 
-static void say_hello(const struct server *s, const struct options *o, const char *hash)
+static void say_hello(const struct server *s, const struct options *o,
+		      const struct model_identity *id)
 {
 	char *name = model_name(s->folder);
 	json_t *takes =
 		s->model.vision ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
-	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:o, s:{s:s, s:s}}", "airlock", 1,
-				  "name", "cloister-model", "version", CLOISTER_VERSION, "window",
-				  (int)o->sequences, "formats", "markdown", "text", "takes", takes,
-				  "model", "name", name, "sha256", hash);
+	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:o, s:{s:s, s:s, s:s*}}",
+				  "airlock", 1, "name", "cloister-model", "version",
+				  CLOISTER_VERSION, "window", (int)o->sequences, "formats",
+				  "markdown", "text", "takes", takes, "model", "name", name,
+				  "sha256", id->sha256, "lock", *id->lock ? id->lock : NULL);
 
 	if (!hello)
 		BUG("hello cannot be made");
@@ -234,7 +261,7 @@ static void unload(struct server *s)
 int main(int argc, char **argv)
 {
 	struct server s = {.pages = -1};
-	char hash[SHA256_HEX_SIZE];
+	struct model_identity id;
 	struct options o;
 	char *folder = NULL;
 	struct err err;
@@ -259,9 +286,9 @@ int main(int argc, char **argv)
 		enter_sandbox(&(struct place){&o, folder});
 	s.page_folder = o.pages;
 	s.sequences = (unsigned)o.sequences;
-	if (load(&s, &o, hash, &err) != RC_OK)
+	if (load(&s, &o, &id, &err) != RC_OK)
 		die(EX_CONFIGURATION, "model %s: %s", s.folder, err.text);
-	say_hello(&s, &o, hash);
+	say_hello(&s, &o, &id);
 	if (!o.identify)
 		code = serve(&s);
 	unload(&s);

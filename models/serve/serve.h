@@ -13,6 +13,7 @@
 #include "engine.h"
 #include "image.h"
 #include "output.h"
+#include "weights/lock.h"
 #include "base/hash.h"
 
 #include <jansson.h>
@@ -30,16 +31,17 @@ struct server {
 	unsigned sequences;
 };
 
-/* identity.c: "org/name" for the folders that downloads make, else the folder's own name. Freed by
- * the caller. */
-char *model_name(const char *folder);
-/*
- * SHA-256 of all that can change a result: of "NAME SIZE DIGEST\n" for each of the folder's files,
- * by name; DIGEST is the SHA-256 of the SHA-256s of the file's pieces of 16 MiB, so that all
- * threads can work on it: a model of 8 GB takes two of them about as long as it takes to be read
- * from disk, and every start proves what is used anew.
- */
-enum rc model_identity(const char *folder, struct pool *, char hex[SHA256_HEX_SIZE], struct err *);
+/* identity.c */
+struct model_identity {
+	/*
+	 * SHA-256 of all that can change a result: of "NAME SIZE PIECES\n" (weights/digest.h) for each
+	 * of the folder's files that the engine reads, by name. Every start proves anew what is used.
+	 */
+	char sha256[SHA256_HEX_SIZE];
+	char lock[SHA256_HEX_SIZE]; /* of cloister.lock, when these files are as it says; or "" */
+	struct err unlocked;	    /* why not */
+};
+enum rc model_identity(const char *folder, struct pool *, struct model_identity *, struct err *);
 
 /* sight.c: what the engine needs to know of a picture. Zeroed: nothing. */
 struct sight {

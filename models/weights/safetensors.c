@@ -395,6 +395,30 @@ size_t weights_count(const struct weights *w)
 	return w->count;
 }
 
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && !strcmp(s + n - m, end);
+}
+
+uint64_t weights_parameters(const struct weights *w)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < w->count; i++) {
+		const struct tensor *t = &w->entries[i].tensor;
+		uint64_t n = ends_with(t->name, ".qweight") ? 8 : 1;
+
+		if (ends_with(t->name, ".qzeros") || ends_with(t->name, ".scales"))
+			continue;
+		for (unsigned k = 0; k < t->rank; k++)
+			n *= t->shape[k]; /* does not overflow: size would have */
+		sum += n;
+	}
+	return sum;
+}
+
 static struct entry *find(const struct weights *w, const char *name)
 {
 	struct entry key = {.tensor.name = name};
