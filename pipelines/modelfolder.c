@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "modelfolder.h"
 #include "base/err.h"
+#include "base/lines.h"
 #include "base/num.h"
 
+#include <fcntl.h>
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +19,24 @@ bool model_folder_exists(const char *folder)
 	return is;
 }
 
+/* The revision that a cache's refs/main names. */
+static bool is_main(const char *snapshot)
+{
+	const char *revision = strrchr(snapshot, '/') + 1;
+	char *ref = xasprintf("%s/../../refs/main", snapshot);
+	size_t len = 0;
+	char *text = read_whole(AT_FDCWD, ref, 4096, &len);
+	bool is = text && len >= strlen(revision) && !strncmp(text, revision, strlen(revision));
+
+	free(text);
+	free(ref);
+	return is;
+}
+
 char *model_folder(const char *name)
 {
-	static const char *const layouts[] = { "%s/%s", "%s/%s/snapshots/*", "%s/models--%s/snapshots/*" };
+	static const char *const layouts[] = { "%s/%s", "%s/%s/snapshots/*", "%s/models--%s/snapshots/*",
+					       "%s/hub/models--%s/snapshots/*" };
 	const char *root = getenv("CLOISTER_MODELS");
 	char *flat, *slash, *found = NULL;
 
@@ -39,9 +56,14 @@ char *model_folder(const char *name)
 		glob_t matches;
 
 		if (!glob(pattern, 0, NULL, &matches)) {
-			for (size_t k = 0; k < matches.gl_pathc && !found; k++)
-				if (model_folder_exists(matches.gl_pathv[k]))
-					found = xstrdup(matches.gl_pathv[k]);
+			for (size_t k = 0; k < matches.gl_pathc; k++) {
+				const char *folder = matches.gl_pathv[k];
+
+				if (!model_folder_exists(folder) || (found && !is_main(folder)))
+					continue;
+				free(found);
+				found = xstrdup(folder);
+			}
 			globfree(&matches);
 		}
 		free(pattern);

@@ -8,7 +8,8 @@
 #include <stdbool.h>
 
 /* An absolute path as it is. Another name beneath $CLOISTER_MODELS (default /models), in one of the ways
- * in which download tools lay models out: org/name, org--name, models--org--name/snapshots/REVISION.
+ * in which download tools lay models out: org/name, org--name, models--org--name/snapshots/REVISION, the
+ * last beneath hub/ too; of several revisions the one that refs/main names.
  * Always a path; the caller frees it. */
 char *model_folder(const char *name);
 

@@ -57,6 +57,14 @@ static const struct option_spec retry_options[] = {
 	{ NULL },
 };
 
+static const struct option_spec models_options[] = {
+	{ "output", 'o', OPTION_FILE, "PATH",
+	  "pack: the archive (default: ORG--NAME.tar here); unpack: the folder that the model's is made "
+	  "in (default: $CLOISTER_MODELS)",
+	  TARGET(output) },
+	{ NULL },
+};
+
 static const struct option_spec verify_options[] = {
 	{ "probe", 0, OPTION_FOLDER, "DIR", "be the recogniser that is tried", TARGET(probe),
 	  .hidden = true },
@@ -132,11 +140,34 @@ const struct command commands[] = {
 	  "  listeners      nobody there waits for connections either\n"
 	  "  sandbox KIND   in a process of this kind every forbidden act is refused\n"
 	  "  offline        a foreign recogniser is told to stay offline, and by no proxy\n"
-	  "  page PIPELINE  its recogniser reads a page of which the text is known\n\n"
+	  "  page PIPELINE  its recogniser reads a page of which the text is known;\n"
+	  "                 its model, if it has one, is as it was locked\n\n"
 	  "Who holds it: the surroundings (container, unit, rights), the empty network namespace that "
 	  "cloister makes, or the sandbox. The exit status is 0 only when all hold, else 1; what cannot "
 	  "be tried does not hold.",
 	  0, 0, ARGS_NONE, verify_options, .run = cmd_verify },
+	{ "models", "ACTION [NAME...]", "bring models in, and see that they stay as they are",
+	  "What is fetched on a machine with a network is checked, locked and carried to the one without. "
+	  "Nothing is downloaded, and no code of a model is run: Python and pickle files (*.bin, *.pt) are "
+	  "listed and never opened. NAME is a folder, or a model beneath $CLOISTER_MODELS (default "
+	  "/models) as org/name. The actions:\n\n"
+	  "  plan [MODEL...]   files to fetch, licence to read, memory it takes\n"
+	  "  list [DIR...]     a line a model: ready, or why not\n"
+	  "  lock NAME...      write cloister.lock: SHA-256 of every file\n"
+	  "  verify NAME...    compare every file with the lock\n"
+	  "  diff NAME...      the same, naming what was added, changed, or is missing\n"
+	  "  pack NAME         one archive of a locked model, its lock in front\n"
+	  "  unpack ARCHIVE    a folder, when all in it is as its lock says\n\n"
+	  "list calls a model ready, unlocked, differs (from its lock, by names and sizes; verify reads the "
+	  "bytes), unsupported (by this engine), incomplete (parts of a download, files that are missing or "
+	  "damaged) or refused (weights that are pickles). The pipelines looked through are the shipped ones, "
+	  "and with --spool the spool's.\n\n"
+	  "lock refuses what is incomplete. Names that begin with a dot (.git, .cache) are no part of a "
+	  "model. It pins what was there when you looked: compare the hash that lock and unpack print, and "
+	  "that stands in every result, with the one you wrote down where you fetched it.\n\n"
+	  "The exit status is 0 when all is well (list: all are ready), 1 when something differs or failed, "
+	  "and 78 when there is no such model or no lock.",
+	  1, -1, ARGS_MODELS, models_options, .run = cmd_models },
 	{ "check", "FILE...", "check pipeline files, tickets and settings",
 	  "A file called cloister.yaml is checked as the settings of a spool, NAME.cloister.yaml as a "
 	  "ticket, any other as a pipeline. The exit status is 78 when one of them is wrong.",

@@ -23,6 +23,7 @@ int cmd_hold(const struct options *o);
 int cmd_release(const struct options *o);
 int cmd_retry(const struct options *o);
 int cmd_verify(const struct options *o);
+int cmd_models(const struct options *o);
 int cmd_check(const struct options *o);
 int cmd_help(const struct options *o);
 int cmd_completion(const struct options *o);

@@ -32,6 +32,7 @@ static const struct setting {
 } settings[] = {
 	{ "default_pipeline", PIPELINE, offsetof(struct config, default_pipeline), 0, 0 },
 	{ "require_sandbox", YES_OR_NO, offsetof(struct config, require_sandbox), 0, 0 },
+	{ "require_lock", YES_OR_NO, offsetof(struct config, require_lock), 0, 0 },
 	{ "scratch", FOLDER, offsetof(struct config, scratch), 0, 0 },
 	{ "settle_seconds", NUMBER, offsetof(struct config, settle_seconds), 0, DAY },
 	{ "lease_seconds", NUMBER, offsetof(struct config, lease_seconds), 3, DAY },
@@ -141,6 +142,7 @@ enum rc config_load(struct config *c, const char *spool_path, struct err *err)
 
 	*c = (struct config){ .default_pipeline = xstrdup("tesseract"),
 			      .require_sandbox = true,
+			      .require_lock = true,
 			      .settle_seconds = 5,
 			      .lease_seconds = 60,
 			      .rescan_seconds = 30,

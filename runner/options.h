@@ -57,7 +57,7 @@ struct option_spec {
 	bool hidden;
 };
 
-enum args_complete { ARGS_NONE, ARGS_FILES, ARGS_FOLDER, ARGS_COMMANDS, ARGS_SHELLS };
+enum args_complete { ARGS_NONE, ARGS_FILES, ARGS_FOLDER, ARGS_COMMANDS, ARGS_SHELLS, ARGS_MODELS };
 
 struct command {
 	const char *name; /* NULL ends the table */

@@ -31,6 +31,7 @@ static const struct {
 	const char *name, *meaning;
 } variables[] = {
 	{ "CLOISTER_SPOOL", "The spool, where no --spool is given." },
+	{ "CLOISTER_MODELS", "Folder of the models, instead of /models." },
 	{ "CLOISTER_PIPELINES", "Folder of the shipped pipelines, instead of the installed one." },
 	{ "CLOISTER_LIBEXEC", "Folder of the programs that cloister starts, likewise." },
 	{ "TMPDIR", "Where ocr makes its temporary spool." },
@@ -410,7 +411,9 @@ static void bash_command(struct buf *out, const struct command *command)
 					    [ARGS_FILES] = "-f",
 					    [ARGS_FOLDER] = "-d",
 					    [ARGS_COMMANDS] = "-W \"$commands\"",
-					    [ARGS_SHELLS] = "-W bash" };
+					    [ARGS_SHELLS] = "-W bash",
+					    [ARGS_MODELS] = "-f -W 'plan list lock verify diff "
+							    "pack unpack'" };
 	const struct option_spec *spec = NULL;
 	char words[256];
 

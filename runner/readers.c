@@ -74,8 +74,9 @@ unsigned readers_appetite(const struct readers *r)
 
 static json_t *engine_json(const struct engine *e)
 {
-	return json_pack("{s:s, s:s, s:{s:s, s:s}}", "name", e->name, "version", e->version,
-			 "model", "name", e->model_name, "sha256", e->model_sha256);
+	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s*}}", "name", e->name, "version", e->version,
+			 "model", "name", e->model_name, "sha256", e->model_sha256, "lock",
+			 *e->model_lock ? e->model_lock : NULL);
 }
 
 json_t *readers_json(const struct readers *r)

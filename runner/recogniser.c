@@ -27,12 +27,13 @@ struct process {
 };
 
 void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch, unsigned jobs,
-	       enum sandbox_mode sandbox)
+	       enum sandbox_mode sandbox, bool require_lock)
 {
 	*p = (struct pool){ .loop = loop,
 			    .scratch = scratch,
 			    .jobs = jobs,
 			    .sandbox = sandbox,
+			    .require_lock = require_lock,
 			    .next_id = 1 };
 }
 
@@ -108,7 +109,7 @@ static char **engine_argv(const struct pool *p, const struct pipeline *pipeline,
 		};
 		const struct model_settings *m = &pipeline->model;
 
-		argv = xcalloc(9, sizeof(*argv));
+		argv = xcalloc(10, sizeof(*argv));
 		argv[n++] = xasprintf("%s/cloister-model", install_program_dir());
 		argv[n++] = xstrdup(sandbox_mode_option(p->sandbox));
 		argv[n++] = xasprintf("--pages=%s", p->scratch->path);
@@ -117,6 +118,8 @@ static char **engine_argv(const struct pool *p, const struct pipeline *pipeline,
 		argv[n++] = xasprintf("--sequences=%llu", (unsigned long long)m->sequences);
 		argv[n++] = xasprintf("--cache=%lluM", (unsigned long long)m->cache_mebibytes);
 		argv[n++] = xasprintf("--threads=%llu", (unsigned long long)m->threads);
+		if (p->require_lock)
+			argv[n++] = xstrdup("--require-lock");
 	} else {
 		struct buf languages;
 
@@ -389,6 +392,9 @@ static bool take_hello(struct process *process, json_t *hello)
 	copy_text(e->version, sizeof(e->version), json_object_get(hello, "version"), "");
 	copy_text(e->model_name, sizeof(e->model_name), json_object_get(model, "name"), "");
 	copy_text(e->model_sha256, sizeof(e->model_sha256), json_object_get(model, "sha256"), "");
+	/* Only our own has compared them. */
+	copy_text(e->model_lock, sizeof(e->model_lock),
+		  e->foreign ? NULL : json_object_get(model, "lock"), "");
 	if (sha256 && strlen(sha256) != 64)
 		return false;
 	e->window = window < 1 ? 1 : window > WINDOW_MAX ? WINDOW_MAX : (unsigned)window;

@@ -61,6 +61,7 @@ struct engine {
 	unsigned takes;  /* enum engine_takes bits */
 	unsigned documents; /* that are open and need it: one process stays */
 	char name[64], version[64], model_name[128], model_sha256[65];
+	char model_lock[65]; /* of the cloister.lock that it keeps to; or "" */
 	unsigned deaths; /* in a row, without a result */
 	unsigned long blamed; /* folder of the document that was read at the last of them */
 	double restart_at;
@@ -75,6 +76,7 @@ struct pool {
 	const struct scratch *scratch;
 	unsigned jobs;
 	enum sandbox_mode sandbox;
+	bool require_lock;
 	struct engine **engines;
 	size_t n_engines;
 	uint64_t next_id;
@@ -84,7 +86,7 @@ struct pool {
 };
 
 void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch, unsigned jobs,
-	       enum sandbox_mode sandbox);
+	       enum sandbox_mode sandbox, bool require_lock);
 void pool_release(struct pool *p);
 
 /* The engine of a pipeline, made when it is new; its first process is started. */

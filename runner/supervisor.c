@@ -163,7 +163,8 @@ out:
 	free(spool);
 	if (rc != RC_OK)
 		return rc;
-	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, mode);
+	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, mode,
+		  run->config->require_lock);
 	intake_init(&run->intake, run);
 	status_init(&run->status, run->spool, run->lease.dir, run->lease.name, run->options->quiet);
 	try_gate(run);

@@ -80,6 +80,7 @@ same(pages_of(three), pages_of(one), f"the same after {kills} recognisers and th
 
 # The vendor's words beside the weights win, and make another model of it.
 (folders["qwen2.5-vl"] / "prompt.txt").write_text("Vendor's words.\n")
+modelfolder.lock(folders["qwen2.5-vl"])
 other = prepare(folders["qwen2.5-vl"], "tokens: 400")
 other.run()
 result = other.result("model/book.pdf")
@@ -156,7 +157,7 @@ broken("broken merges", "tokenizer.json", lambda data: data.replace(b'["e", "t"]
        "tokenizer.json", "merges")
 folder = broken("unknown architecture", "config.json",
                 lambda data: data.replace(b"Qwen3VLForConditionalGeneration", b"SomethingElse"), "SomethingElse")
-bad = prepare(folder)
+bad = prepare(modelfolder.lock(folder))
 run = bad.run(timeout=60)
 ok(run.returncode != 0 and "SomethingElse" in run.err, "the run says it, too", run.returncode, run.err)
 done()

@@ -3,10 +3,13 @@
 random models of tests/golden, and a tokenizer of single bytes for it."""
 
 import json
+import os
 import pathlib
 import shutil
+import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+CLOISTER = pathlib.Path(os.environ.get("CLOISTER_BUILD", ROOT / "build")).resolve() / "cloister"
 SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
@@ -43,7 +46,13 @@ def tokenizer(vocab, special):
                       "ignore_merges": False, "vocab": words, "merges": merges}}
 
 
-def make(folder, golden="qwen3-vl"):
+def lock(folder):
+    """As production wants it; again, when something in it has been changed on purpose."""
+    subprocess.run([CLOISTER, "models", "lock", "-q", folder], check=True, capture_output=True)
+    return folder
+
+
+def make(folder, golden="qwen3-vl", locked=True):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
     for path in (ROOT / "tests" / "golden" / "models" / golden).iterdir():
@@ -55,4 +64,4 @@ def make(folder, golden="qwen3-vl"):
     if "image_token_id" in config:
         special += ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer(vocab, special)))
-    return folder
+    return lock(folder) if locked else folder
