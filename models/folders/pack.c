@@ -96,7 +96,7 @@ static enum rc add_file(struct packing *p, const struct locked_file *f, uint8_t 
 		left -= (uint64_t)n;
 		if (archive_write_data(p->archive, block, (size_t)n) != n)
 			rc = failed(p, err);
-		progress_add(&p->progress, (uint64_t)n, true);
+		progress_add(&p->progress, (uint64_t)n);
 	}
 	sha256_hex(&hash, hex);
 	if (rc == RC_OK && (left || n || strcmp(hex, f->sha256)))

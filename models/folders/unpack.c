@@ -103,7 +103,7 @@ static enum rc take_data(struct unpacking *u, const char *name, uint64_t size, u
 		if (write_full(fd, block, (size_t)n))
 			rc = err_errno(err, RC_FAILED, "write-error", "write");
 		done += (uint64_t)n;
-		progress_add(&u->progress, (uint64_t)n, true);
+		progress_add(&u->progress, (uint64_t)n);
 	}
 	if (rc == RC_OK && n < 0)
 		rc = bad(u, err);

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,16 +56,21 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-void progress_add(struct progress *p, uint64_t bytes, bool draw)
+void progress_add(struct progress *p, uint64_t bytes)
 {
 	uint64_t done = atomic_fetch_add(&p->done, bytes) + bytes;
 	double t;
 
-	if (!p->what || !draw || (t = now()) < p->drawn + 0.2)
+	if (!p->what || atomic_flag_test_and_set(&p->drawing))
 		return;
-	p->drawn = t;
-	fprintf(stderr, "\r%s: %llu %% of %s\x1b[K", p->what,
-		(unsigned long long)(done * 100 / max_u64(p->total, 1)), size_text(p->total).s);
+	t = now();
+	if (t >= p->drawn + 0.2) {
+		p->drawn = t;
+		fprintf(stderr, "\r%s: %llu %% of %s\x1b[K", p->what,
+			(unsigned long long)(done * 100 / max_u64(p->total, 1)),
+			size_text(p->total).s);
+	}
+	atomic_flag_clear(&p->drawing);
 }
 
 void progress_end(struct progress *p)
@@ -93,8 +97,7 @@ static int hash_range(struct work *w, int fd, uint64_t at, uint64_t size, unsign
 			sha256_update(whole, (size_t)n, block);
 		at += (uint64_t)n;
 		size -= (uint64_t)n;
-		/* The caller's thread has a share of the work, so it comes by often enough. */
-		progress_add(&w->progress, (uint64_t)n, !thread);
+		progress_add(&w->progress, (uint64_t)n);
 	}
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "kernels/pool.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,10 +29,11 @@ struct progress {
 	const char *what;
 	uint64_t total;
 	_Atomic uint64_t done;
-	double drawn; /* when; 0: not yet */
+	atomic_flag drawing; /* by one thread at a time */
+	double drawn;	     /* when; 0: not yet */
 };
 
-void progress_add(struct progress *, uint64_t bytes, bool draw);
+void progress_add(struct progress *, uint64_t bytes);
 void progress_end(struct progress *);
 
 enum digest_kind { DIGEST_PIECES, DIGEST_BOTH };

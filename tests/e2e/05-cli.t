@@ -37,7 +37,7 @@ same() { # GOT WANTED
 # Help: on standard output, at most 80 columns, with every option documented.
 commands=$("$cloister" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' | tr '\n' ' ')
 ok "the commands" same "$commands" \
-  "run submit ocr status ls show hold release retry verify check help completion "
+  "run submit ocr status ls show hold release retry verify models check help completion "
 for command in $commands; do
   "$cloister" "$command" --help >"$tmp/help" 2>"$tmp/err"
   ok "$command --help: exit code 0, nothing on standard error" same "$?:$(cat "$tmp/err")" "0:"

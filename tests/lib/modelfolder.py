@@ -2,10 +2,12 @@
 """A folder with everything that cloister-model needs: the weights and configuration of one of the small
 random models of tests/golden, and a tokenizer of single bytes for it."""
 
+import hashlib
 import json
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -50,6 +52,43 @@ def lock(folder):
     """As production wants it; again, when something in it has been changed on purpose."""
     subprocess.run([CLOISTER, "models", "lock", "-q", folder], check=True, capture_output=True)
     return folder
+
+
+def split(folder, parts):
+    """model.safetensors into shards with an index, as large models come; the names of the shards."""
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    size = struct.unpack("<Q", whole[:8])[0]
+    header, data = json.loads(whole[8:8 + size]), whole[8 + size:]
+    tensors = sorted(name for name in header if name != "__metadata__")
+    places, names = {}, [f"model-{i + 1:05}-of-{parts:05}.safetensors" for i in range(parts)]
+    for i, name in enumerate(names):
+        table, body = {}, b""
+        for tensor in tensors[i::parts]:
+            entry = header[tensor]
+            begin, end = entry["data_offsets"]
+            table[tensor] = {**entry, "data_offsets": [len(body), len(body) + end - begin]}
+            body += data[begin:end]
+            places[tensor] = name
+        text = json.dumps(table).encode()
+        (folder / name).write_bytes(struct.pack("<Q", len(text)) + text + body)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return names
+
+
+def cache(source, root, name, revision):
+    """The folder as a Hugging Face cache has it: a snapshot of links to blobs. The snapshot."""
+    place = root / ("models--" + name.replace("/", "--"))
+    snapshot = place / "snapshots" / revision
+    for part in (place / "blobs", place / "refs", snapshot):
+        part.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if path.name != "cloister.lock":
+            blob = hashlib.sha256(path.read_bytes()).hexdigest()
+            shutil.copyfile(path, place / "blobs" / blob)
+            (snapshot / path.name).symlink_to(f"../../blobs/{blob}")
+    (place / "refs" / "main").write_text(revision)
+    return snapshot
 
 
 def make(folder, golden="qwen3-vl", locked=True):
