@@ -6,7 +6,9 @@
  *
  *   hello    {"airlock":1,"name":"tesseract","version":"5.3.0","window":1,"formats":["text"],
  *             "takes":["page"],"model":{"name":"eng","sha256":HEX}}
- *            takes: what it can be asked about, "page", "text" or both; where it does not say, pages
+ *            takes: what it can be asked about, "page", "text" or both; where it does not say, pages;
+ *            of cloister-model also "lock":HEX in "model", the SHA-256 of the cloister.lock that the
+ *            files it has loaded keep to
  *   request  {"id":17,"page":"PATH.pnm","width":W,"height":H,"dpi":300,"prompt":...,"params":{...}}
  *            params for Tesseract: {"page_segmentation":3,"rotate":"auto"|"none"}; for models the
  *            group `model` of the pipeline

@@ -48,6 +48,7 @@ static const struct {
 	{ "SPOOL/done/PIPELINE/NAME", "The original of a result." },
 	{ "SPOOL/pipelines/NAME.yaml", "Your own pipelines." },
 	{ "SPOOL/cloister.yaml", "Settings of the spool." },
+	{ "MODEL/cloister.lock", "What models lock has written: SHA-256 of every file." },
 	{ "SPOOL/state/status.json", "What status reads." },
 	{ "SPOOL/state/cloister.prom", "The same as a Prometheus text file." },
 };

@@ -7,7 +7,8 @@
 
 #include <stdbool.h>
 
-/* The folder that everything in an archive lies in: "org--name" for "org/name". The caller frees it. */
+/* The folder that everything in an archive lies in: "org--name" for "org/name". The caller frees
+ * it. */
 char *archive_top(const char *model);
 bool archive_top_valid(const char *top);
 

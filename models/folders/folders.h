@@ -3,9 +3,9 @@
  * folders: cloister-models, the program behind `cloister models`: what becomes of a model's folder
  * between its download and a run.
  *
- * Weights and archives are somebody else's data. Whatever reads them does so behind a sandbox that can
- * write nothing (list, lock, verify, diff) or to one new folder alone (unpack); what is to be written,
- * a lock or a folder's final name, the process outside writes.
+ * Weights and archives are somebody else's data. Whatever reads them does so behind a sandbox that
+ * can write nothing (list, lock, verify, diff) or to one new folder alone (unpack); what is to be
+ * written, a lock or a folder's final name, the process outside writes.
  */
 #ifndef MODELS_FOLDERS_FOLDERS_H
 #define MODELS_FOLDERS_FOLDERS_H
@@ -44,8 +44,9 @@ char *folders_display(const char *text);
 void folders_print_json(json_t *); /* a line; takes the reference */
 
 /*
- * The folder of a model that a person names: a folder, a Hugging Face cache of one revision, or a name
- * beneath $CLOISTER_MODELS as in a pipeline. NULL and *err when it is none. The caller frees it.
+ * The folder of a model that a person names: a folder, a Hugging Face cache of one revision, or a
+ * name beneath $CLOISTER_MODELS as in a pipeline. NULL and *err when it is none. The caller frees
+ * it.
  */
 char *folders_find(const char *name, struct err *err);
 
@@ -57,8 +58,8 @@ const char *folders_root(void);
 
 /*
  * Run act in a process of its own, locked as `kind` with what `folder` (and the blobs beside a
- * snapshot) allows, and take its exit code. What it writes to `out` comes back in *text, at most 32 MiB,
- * unless text is NULL; the caller frees it. write_fd: for SANDBOX_WRITE, else -1.
+ * snapshot) allows, and take its exit code. What it writes to `out` comes back in *text, at most 32
+ * MiB, unless text is NULL; the caller frees it. write_fd: for SANDBOX_WRITE, else -1.
  */
 int folders_confined(const struct folders_options *, enum sandbox_kind kind, const char *folder,
 		     int write_fd, int (*act)(const struct folders_options *, void *arg, int out),

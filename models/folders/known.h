@@ -7,13 +7,12 @@
 
 #include <stdint.h>
 
-enum { KNOWN_FILES_MAX = 16 };
-
 /* A file, or a pattern of files. */
 struct known_file {
-	const char *path;  /* NULL ends the list */
-	const char *size;  /* as the model's page shows it; NULL: not known here */
-	const char *wanted; /* what it is for, where it may be left out or is not always there; or NULL */
+	const char *path;   /* NULL ends the list */
+	const char *size;   /* as the model's page shows it; NULL: not known here */
+	const char *wanted; /* what it is for, where it may be left out or is not always there; or
+			       NULL */
 };
 
 struct known_model {
@@ -22,11 +21,12 @@ struct known_model {
 	uint64_t parameters; /* added up from the shapes of the tensors */
 	uint64_t weights;    /* bytes */
 	const char *weights_how;
-	uint64_t token_bytes; /* keys and values of a token, bf16: 2 x layers x kv heads x head size x 2 */
+	uint64_t token_bytes; /* keys and values of a token, bf16: 2 x layers x kv heads x head size
+				 x 2 */
 	uint64_t state_bytes; /* of a page besides, whatever its length */
 	const char *pipeline; /* a shipped one; or NULL */
 	const char *licence;  /* what is said of it, to be checked on the page */
-	struct known_file files[KNOWN_FILES_MAX];
+	const struct known_file *files;
 };
 
 extern const struct known_model known_models[];

@@ -2,8 +2,8 @@
  *
  * list: every model beneath a folder, a line each.
  *
- * Folders are looked for in the forms of modelfolder.h. Each model is looked at in a process of its own,
- * which can read that model and nothing else.
+ * Folders are looked for in the forms of modelfolder.h. Each model is looked at in a process of its
+ * own, which can read that model and nothing else.
  */
 #include "base/buf.h"
 #include "folders/folders.h"
@@ -132,7 +132,8 @@ static void read_pipelines(struct list *l, const char *folder)
 			bool good = pipeline_load(&p, name, file, &err) == RC_OK;
 
 			place = good && p.recogniser == RECOGNISER_MODEL
-					? model_folder(p.model.folder) : NULL;
+					? model_folder(p.model.folder)
+					: NULL;
 			l->users = xrealloc(l->users, (l->n_users + 1) * sizeof(*l->users));
 			l->users[l->n_users++] =
 				(struct user){xstrdup(name), place ? realpath(place, NULL) : NULL};
@@ -196,9 +197,9 @@ static void print_line(const struct model_state *m, const struct look *look)
 	}
 	name = folders_display(m->name);
 	text = folders_display(b.data ? b.data : "");
-	printf("%-11s  %-*s  %-10s  %8s  %9s  %-6s  %-10s  %s\n", model_readiness_name(m->readiness),
-	       look->width, name, m->family ? m->family : "-", parameters,
-	       size_text(m->files.bytes).s, m->lock.v ? "locked" : "-",
+	printf("%-11s  %-*s  %-10s  %8s  %9s  %-6s  %-10s  %s\n",
+	       model_readiness_name(m->readiness), look->width, name, m->family ? m->family : "-",
+	       parameters, size_text(m->files.bytes).s, m->lock.v ? "locked" : "-",
 	       *look->users ? look->users : "-", text);
 	free(name);
 	free(text);
@@ -211,7 +212,8 @@ static json_t *display_all(const json_t *texts)
 	const json_t *text;
 	size_t i;
 
-	json_array_foreach(texts, i, text) {
+	json_array_foreach(texts, i, text)
+	{
 		char *shown = folders_display(json_string_value(text));
 
 		json_array_append_new(out, json_string(shown));
@@ -232,12 +234,13 @@ static int look_at(const struct folders_options *o, void *arg, int out)
 		char *family = m.family ? folders_display(m.family) : NULL;
 
 		folders_print_json(json_pack(
-			"{s:s, s:s, s:s, s:s?, s:I, s:I, s:i, s:b, s:s?, s:s, s:o, s:o}", "model", name,
-			"folder", folder, "state", model_readiness_name(m.readiness), "family", family,
-			"parameters", (json_int_t)m.parameters, "bytes", (json_int_t)m.files.bytes,
-			"files", (int)m.files.n, "locked", m.lock.v != NULL, "lock",
-			m.lock.v ? m.lock.sha256 : NULL, "pipelines", look->users, "problems",
-			display_all(m.problems), "code", display_all(m.code)));
+			"{s:s, s:s, s:s, s:s?, s:I, s:I, s:i, s:b, s:s?, s:s, s:o, s:o}", "model",
+			name, "folder", folder, "state", model_readiness_name(m.readiness),
+			"family", family, "parameters", (json_int_t)m.parameters, "bytes",
+			(json_int_t)m.files.bytes, "files", (int)m.files.n, "locked",
+			m.lock.v != NULL, "lock", m.lock.v ? m.lock.sha256 : NULL, "pipelines",
+			look->users, "problems", display_all(m.problems), "code",
+			display_all(m.code)));
 		free(family);
 		free(folder);
 		free(name);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * lock, verify and diff: what a model's folder holds is written down once, and compared from then on.
+ * lock, verify and diff: what a model's folder holds is written down once, and compared from then
+ * on.
  *
  * A lock is written only for a folder that is complete, from one reading of every file. Where the
- * download tool knows a file's SHA-256 (a blob of a cache is called by it, .cache has it as the ETag)
- * the two must agree. A folder that is locked already and has not changed keeps its lock, and with it
- * the hash that stands in results.
+ * download tool knows a file's SHA-256 (a blob of a cache is called by it, .cache has it as the
+ * ETag) the two must agree. A folder that is locked already and has not changed keeps its lock, and
+ * with it the hash that stands in results.
  */
 #include "base/name.h"
 #include "durable.h"
@@ -40,11 +41,14 @@ static enum rc check_links(const char *folder, const struct model_files *files, 
 
 		path = xasprintf("%s/%s", folder, files->v[i].path);
 		real = realpath(path, NULL);
-		if (real && (strncmp(real, inside, strlen(inside)) || real[strlen(inside)] != '/') &&
+		if (real &&
+		    (strncmp(real, inside, strlen(inside)) || real[strlen(inside)] != '/') &&
 		    (!blobs || strncmp(real, blobs, strlen(blobs)) || real[strlen(blobs)] != '/'))
-			rc = err_set(err, RC_FAILED, "model-file",
-				     "%.200s is a link out of the model's folder, where a run cannot "
-				     "follow it", files->v[i].path);
+			rc = err_set(
+				err, RC_FAILED, "model-file",
+				"%.200s is a link out of the model's folder, where a run cannot "
+				"follow it",
+				files->v[i].path);
 		else if (!utf8_valid(files->v[i].path, strlen(files->v[i].path)))
 			rc = err_set(err, RC_FAILED, "model-file", "%.200s: its name is not UTF-8",
 				     files->v[i].path);
@@ -73,9 +77,8 @@ static bool is_complete(const struct folders_options *o, const char *folder)
 
 	model_state_take(&m, folder);
 	complete = m.readiness != MODEL_INCOMPLETE && m.readiness != MODEL_REFUSED;
-	json_array_foreach(m.problems, i, text)
-		if (!complete)
-			folders_say(o, "%s: %s", m.name, json_string_value(text));
+	json_array_foreach(m.problems, i, text) if (!complete)
+		folders_say(o, "%s: %s", m.name, json_string_value(text));
 	model_state_release(&m);
 	return complete;
 }
@@ -163,19 +166,21 @@ static bool same_lock(const struct folders_options *o, const struct model_lock *
 	return same;
 }
 
-static void say_locked(const struct folders_options *o, const struct model_lock *lock, const char *how)
+static void say_locked(const struct folders_options *o, const struct model_lock *lock,
+		       const char *how)
 {
 	if (o->json)
-		folders_print_json(json_pack("{s:s, s:s, s:s?, s:I, s:i, s:s}", "model", lock->model,
-					     "lock", lock->sha256, "revision", lock->revision, "bytes",
-					     (json_int_t)lock->bytes, "files", (int)lock->n, "date",
-					     lock->date));
+		folders_print_json(json_pack("{s:s, s:s, s:s?, s:I, s:i, s:s}", "model",
+					     lock->model, "lock", lock->sha256, "revision",
+					     lock->revision, "bytes", (json_int_t)lock->bytes,
+					     "files", (int)lock->n, "date", lock->date));
 	else if (!o->quiet)
 		printf("%s: %s: %zu files, %s, lock %s\n", lock->model, how, lock->n,
 		       size_text(lock->bytes).s, lock->sha256);
 }
 
-static int store_lock(const struct folders_options *o, const char *folder, const char *text, size_t len)
+static int store_lock(const struct folders_options *o, const char *folder, const char *text,
+		      size_t len)
 {
 	struct model_lock now = {NULL}, old = {NULL};
 	int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), code = EX_SOME_FAILED;
@@ -238,7 +243,7 @@ struct comparing {
 };
 
 static const char *const kinds[] = {
-	[FILE_SAME] = "same",	      [FILE_ADDED] = "added",		[FILE_MISSING] = "missing",
+	[FILE_SAME] = "same",	    [FILE_ADDED] = "added",	      [FILE_MISSING] = "missing",
 	[FILE_CHANGED] = "changed", [FILE_UNREADABLE] = "unreadable",
 };
 
@@ -251,16 +256,16 @@ static void print_json(const struct model_lock *lock, const char *folder,
 	for (size_t i = 0; i < n; i++) {
 		char *path = folders_display(v[i].path);
 
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I}", "path", path, "is",
-						      kinds[v[i].kind], "bytes",
-						      (json_int_t)v[i].found, "locked_bytes",
-						      (json_int_t)v[i].locked));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:I, s:I}", "path", path, "is",
+						kinds[v[i].kind], "bytes", (json_int_t)v[i].found,
+						"locked_bytes", (json_int_t)v[i].locked));
 		free(path);
 	}
-	folders_print_json(json_pack("{s:s, s:s, s:b, s:s, s:I, s:i, s:s, s:o}", "model", lock->model,
-				     "folder", shown, "unchanged", !n, "lock", lock->sha256, "bytes",
-				     (json_int_t)lock->bytes, "files", (int)lock->n, "date",
-				     lock->date, "differences", list));
+	folders_print_json(json_pack("{s:s, s:s, s:b, s:s, s:I, s:i, s:s, s:o}", "model",
+				     lock->model, "folder", shown, "unchanged", !n, "lock",
+				     lock->sha256, "bytes", (json_int_t)lock->bytes, "files",
+				     (int)lock->n, "date", lock->date, "differences", list));
 	free(shown);
 }
 
@@ -293,7 +298,8 @@ static int compare(const struct folders_options *o, void *arg, int out)
 
 	(void)out;
 	if (model_lock_load(&lock, c->folder, &err) != RC_OK ||
-	    model_files_list(&files, c->folder, &err) != RC_OK || pool_open(&pool, 0, &err) != RC_OK) {
+	    model_files_list(&files, c->folder, &err) != RC_OK ||
+	    pool_open(&pool, 0, &err) != RC_OK) {
 		folders_say(o, "%s: %s", c->folder, err.text);
 		goto out;
 	}
@@ -304,8 +310,11 @@ static int compare(const struct folders_options *o, void *arg, int out)
 	else if (c->list)
 		print_differences(v, n);
 	else if (n)
-		folders_say(o, "%s: %zu files are not as they were locked on %s: `cloister models diff` "
-			    "names them", lock.model, n, lock.date);
+		folders_say(
+			o,
+			"%s: %zu files are not as they were locked on %s: `cloister models diff` "
+			"names them",
+			lock.model, n, lock.date);
 	else
 		say_locked(o, &lock, "unchanged");
 out:

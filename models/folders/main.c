@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cloister-models: `cloister models ACTION`, a program of its own, so that what runs a spool never has
- * the libraries of archives and weights in its memory.
+ * cloister-models: `cloister models ACTION`, a program of its own, so that what runs a spool never
+ * has the libraries of archives and weights in its memory.
  */
 #include "base/log.h"
 #include "base/name.h"
@@ -131,15 +131,15 @@ char *folders_find(const char *name, struct err *err)
 
 	folder = !stat(name, &st) && S_ISDIR(st.st_mode) ? folders_path(name) : model_folder(name);
 	if (stat(folder, &st) || !S_ISDIR(st.st_mode)) {
-		err_set(err, RC_FAILED, "model", "%.200s: neither a folder nor a model in %.200s", name,
-			folders_root());
+		err_set(err, RC_FAILED, "model", "%.200s: neither a folder nor a model in %.200s",
+			name, folders_root());
 		free(folder);
 		return NULL;
 	}
 	snapshot = only_snapshot(folder, &n);
 	if (n > 1)
-		err_set(err, RC_FAILED, "model", "%.300s has %u revisions: name one of them", folder,
-			n);
+		err_set(err, RC_FAILED, "model", "%.300s has %u revisions: name one of them",
+			folder, n);
 	if (!n)
 		return folder;
 	free(folder);
@@ -210,8 +210,8 @@ int folders_confined(const struct folders_options *o, enum sandbox_kind kind, co
 		;
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
-	folders_say(o, "%s: ended by signal %d (%s)", folder ? folder : "the archive", WTERMSIG(status),
-		    strsignal(WTERMSIG(status)));
+	folders_say(o, "%s: ended by signal %d (%s)", folder ? folder : "the archive",
+		    WTERMSIG(status), strsignal(WTERMSIG(status)));
 	return EX_SOME_FAILED;
 }
 
@@ -231,11 +231,13 @@ static int run(struct folders_options *o)
 		suggest(&meant, o->action, actions[i].name);
 		if (strcmp(actions[i].name, o->action))
 			continue;
-		if (o->n_args < actions[i].min || (actions[i].max >= 0 && o->n_args > actions[i].max)) {
+		if (o->n_args < actions[i].min ||
+		    (actions[i].max >= 0 && o->n_args > actions[i].max)) {
 			folders_say(o, "needs %s", actions[i].needs);
 			return EX_USAGE_ERROR;
 		}
-		if (o->output && actions[i].run != folders_pack && actions[i].run != folders_unpack) {
+		if (o->output && actions[i].run != folders_pack &&
+		    actions[i].run != folders_unpack) {
 			folders_say(o, "--output is for pack and unpack");
 			return EX_USAGE_ERROR;
 		}

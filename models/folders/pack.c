@@ -2,9 +2,10 @@
  *
  * pack: one archive of a locked model, to be carried.
  *
- * The archive is a plain tar: ORG--NAME/cloister.lock first, which is its manifest, then the files of the
- * lock in its order, uncompressed, since weights do not compress. Each is hashed as it is read, and an
- * archive gets its name only when all were as the lock says; the same lock makes the same bytes.
+ * The archive is a plain tar: ORG--NAME/cloister.lock first, which is its manifest, then the files
+ * of the lock in its order, uncompressed, since weights do not compress. Each is hashed as it is
+ * read, and an archive gets its name only when all were as the lock says; the same lock makes the
+ * same bytes.
  */
 #include "durable.h"
 #include "folders/archive.h"
@@ -36,7 +37,8 @@ char *archive_top(const char *model)
 {
 	const char *slash = strchr(model, '/');
 
-	return slash ? xasprintf("%.*s--%s", (int)(slash - model), model, slash + 1) : xstrdup(model);
+	return slash ? xasprintf("%.*s--%s", (int)(slash - model), model, slash + 1)
+		     : xstrdup(model);
 }
 
 bool archive_top_valid(const char *top)
@@ -48,7 +50,8 @@ static enum rc failed(struct packing *p, struct err *err)
 {
 	const char *why = archive_error_string(p->archive);
 
-	return err_set(err, RC_FAILED, "archive", "write the archive: %s", why ? why : "no reason given");
+	return err_set(err, RC_FAILED, "archive", "write the archive: %s",
+		       why ? why : "no reason given");
 }
 
 static enum rc begin(struct packing *p, const char *path, uint64_t size, struct err *err)
@@ -100,7 +103,8 @@ static enum rc add_file(struct packing *p, const struct locked_file *f, uint8_t 
 	}
 	sha256_hex(&hash, hex);
 	if (rc == RC_OK && (left || n || strcmp(hex, f->sha256)))
-		rc = err_set(err, RC_FAILED, "model-lock", "%.200s is not as it was locked", f->path);
+		rc = err_set(err, RC_FAILED, "model-lock", "%.200s is not as it was locked",
+			     f->path);
 	close(fd);
 	return rc;
 }
@@ -122,7 +126,8 @@ static enum rc add_lock(struct packing *p, struct err *err)
 	return rc;
 }
 
-static enum rc write_archive(struct packing *p, const struct model_lock *lock, int fd, struct err *err)
+static enum rc write_archive(struct packing *p, const struct model_lock *lock, int fd,
+			     struct err *err)
 {
 	uint8_t *block = xmalloc(BLOCK);
 	enum rc rc = RC_OK;
@@ -151,7 +156,8 @@ static enum rc check_lock(const char *folder, const struct model_lock *lock, str
 	struct model_files files;
 	enum rc rc = model_files_list(&files, folder, err);
 	size_t n = rc == RC_OK ? model_lock_compare(lock, folder, &files, NULL, DIGEST_PIECES, NULL,
-						    NULL, &v) : 0;
+						    NULL, &v)
+			       : 0;
 
 	if (n) {
 		char *text = difference_text(&v[0]);
@@ -218,8 +224,9 @@ static void say_packed(const struct folders_options *o, const char *file, uint64
 		       const struct model_lock *lock)
 {
 	if (o->json)
-		folders_print_json(json_pack("{s:s, s:s, s:I, s:s}", "model", lock->model, "archive", file,
-					     "bytes", (json_int_t)bytes, "lock", lock->sha256));
+		folders_print_json(json_pack("{s:s, s:s, s:I, s:s}", "model", lock->model,
+					     "archive", file, "bytes", (json_int_t)bytes, "lock",
+					     lock->sha256));
 	else if (!o->quiet)
 		printf("%s: packed into %s, %s, lock %s\n", lock->model, file, size_text(bytes).s,
 		       lock->sha256);
@@ -249,8 +256,8 @@ int folders_pack(const struct folders_options *o)
 	p.top = archive_top(lock.model);
 	file = o->output ? xstrdup(o->output) : xasprintf("%s.tar", p.top);
 	if (!archive_top_valid(p.top))
-		folders_say(o, "%s: its lock calls it %s, which cannot be the name of a folder", folder,
-			    lock.model);
+		folders_say(o, "%s: its lock calls it %s, which cannot be the name of a folder",
+			    folder, lock.model);
 	else if (check_lock(folder, &lock, &err) != RC_OK ||
 		 pack_to(&p, &lock, file, &bytes, &err) != RC_OK)
 		folders_say(o, "%s: %s", folder, err.text);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * plan: what to fetch on a machine with a network, and what it takes to run it. Nothing is downloaded.
+ * plan: what to fetch on a machine with a network, and what it takes to run it. Nothing is
+ * downloaded.
  */
 #include "base/suggest.h"
 #include "folders/folders.h"
@@ -31,9 +32,10 @@ static char *flat_name(const struct known_model *m)
 /* As `hf download` takes it: patterns, none of which a file with code matches. */
 static char *command_of(const struct known_model *m, const char *flat)
 {
-	return xasprintf("hf download %s --include \"*.json\" \"*.safetensors\" \"*.jinja\" --local-dir "
-			 "%s/%s",
-			 m->name, folders_root(), flat);
+	return xasprintf(
+		"hf download %s --include \"*.json\" \"*.safetensors\" \"*.jinja\" --local-dir "
+		"%s/%s",
+		m->name, folders_root(), flat);
 }
 
 static void print_table(void)
@@ -42,10 +44,11 @@ static void print_table(void)
 	for (const struct known_model *m = known_models; m->name; m++)
 		printf("%-40s %8.2f B %9s %9s  %s\n", m->name, (double)m->parameters / 1e9,
 		       size_text(m->weights).s, size_text(m->weights + page_bytes(m)).s,
-		       m->pipeline				     ? m->pipeline
+		       m->pipeline				   ? m->pipeline
 		       : model_architecture_known(m->architecture) ? "(none shipped)"
-								     : "(recogniser: command)");
-	puts("\nMEMORY: weights and one page of 32768 tokens; `cloister models plan NAME` tells more.");
+								   : "(recogniser: command)");
+	puts("\nMEMORY: weights and one page of 32768 tokens; `cloister models plan NAME` tells "
+	     "more.");
 }
 
 static void print_files(const struct known_model *m)
@@ -90,7 +93,8 @@ static void print_plan(const struct known_model *m)
 	else if (model_architecture_known(m->architecture))
 		puts("\nPipeline: none is shipped; the engine reads it with recogniser: model.");
 	else
-		puts("\nPipeline: none; this version's engine does not read it, a recogniser: command "
+		puts("\nPipeline: none; this version's engine does not read it, a recogniser: "
+		     "command "
 		     "may.");
 	free(command);
 	free(flat);
@@ -104,17 +108,17 @@ static json_t *plan_json(const struct known_model *m)
 	for (const struct known_file *f = m->files; f->path; f++)
 		json_array_append_new(files, json_pack("{s:s, s:s?, s:s?}", "path", f->path, "size",
 						       f->size, "note", f->wanted));
-	plan = json_pack("{s:s, s:s, s:I, s:o, s:I, s:s, s:{s:I, s:I, s:I, s:i, s:I}, s:s, s:s?, s:b, "
-			 "s:s, s:s}",
-			 "model", m->name, "architecture", m->architecture, "parameters",
-			 (json_int_t)m->parameters, "files", files, "weights_bytes",
-			 (json_int_t)m->weights, "weights_how", m->weights_how, "memory", "bytes",
-			 (json_int_t)(m->weights + page_bytes(m)), "bytes_per_token",
-			 (json_int_t)m->token_bytes, "bytes_per_page", (json_int_t)m->state_bytes,
-			 "tokens", PAGE_TOKENS, "weights", (json_int_t)m->weights, "licence",
-			 m->licence, "pipeline", m->pipeline, "native",
-			 model_architecture_known(m->architecture), "folder", flat, "command",
-			 command);
+	plan = json_pack(
+		"{s:s, s:s, s:I, s:o, s:I, s:s, s:{s:I, s:I, s:I, s:i, s:I}, s:s, s:s?, s:b, "
+		"s:s, s:s}",
+		"model", m->name, "architecture", m->architecture, "parameters",
+		(json_int_t)m->parameters, "files", files, "weights_bytes", (json_int_t)m->weights,
+		"weights_how", m->weights_how, "memory", "bytes",
+		(json_int_t)(m->weights + page_bytes(m)), "bytes_per_token",
+		(json_int_t)m->token_bytes, "bytes_per_page", (json_int_t)m->state_bytes, "tokens",
+		PAGE_TOKENS, "weights", (json_int_t)m->weights, "licence", m->licence, "pipeline",
+		m->pipeline, "native", model_architecture_known(m->architecture), "folder", flat,
+		"command", command);
 	free(command);
 	free(flat);
 	return plan;
@@ -142,10 +146,12 @@ int folders_plan(const struct folders_options *o)
 				suggest(&meant, o->args[i], m->name);
 				suggest(&meant, o->args[i], strchr(m->name, '/') + 1);
 			}
-			folders_say(o, "%s: no plan for it%s%s%s; without a name, plan lists the known "
-				    "models. Any other that has a folder can be locked and packed, too",
-				    o->args[i], meant.word ? "; did you mean " : "",
-				    meant.word ? meant.word : "", meant.word ? "?" : "");
+			folders_say(
+				o,
+				"%s: no plan for it%s%s%s; without a name, plan lists the known "
+				"models. Any other that has a folder can be locked and packed, too",
+				o->args[i], meant.word ? "; did you mean " : "",
+				meant.word ? meant.word : "", meant.word ? "?" : "");
 			code = EX_SOME_FAILED;
 		}
 	}

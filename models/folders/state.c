@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Finds out what a folder lacks, in the order in which somebody has to mend it: parts of a download,
- * files that are not there, files that are damaged, an architecture that the engine does not know, the
- * lock. A later question is asked only when the earlier ones have no answer.
+ * Finds out what a folder lacks, in the order in which somebody has to mend it: parts of a
+ * download, files that are not there, files that are damaged, an architecture that the engine does
+ * not know, the lock. A later question is asked only when the earlier ones have no answer.
  */
 #include "folders/state.h"
 
@@ -20,7 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define INDEX	 "model.safetensors.index.json"
+#define INDEX	  "model.safetensors.index.json"
 #define SHOWN_MAX 8 /* of a kind of problem */
 
 const char *model_readiness_name(enum model_readiness readiness)
@@ -50,11 +50,12 @@ static void problem(struct model_state *m, enum model_readiness readiness, const
 
 /* ---- parts of a download ---- */
 
-static const char *const half[] = {".incomplete", ".part",	 ".partial", ".crdownload",
-				   ".aria2",	  ".download", ".tmp",     NULL};
+static const char *const half[] = {".incomplete", ".part",     ".partial", ".crdownload",
+				   ".aria2",	  ".download", ".tmp",	   NULL};
 
 /* In a folder that download tools keep for themselves. */
-static void find_halves(struct model_state *m, const char *folder, const char *shown, unsigned depth)
+static void find_halves(struct model_state *m, const char *folder, const char *shown,
+			unsigned depth)
 {
 	DIR *dir = opendir(folder);
 
@@ -94,7 +95,8 @@ static void look_for_halves(struct model_state *m)
 	free(cache);
 }
 
-/* The blobs of a cache belong to all revisions: half ones matter to a revision that lacks something. */
+/* The blobs of a cache belong to all revisions: half ones matter to a revision that lacks
+ * something. */
 static void look_for_half_blobs(struct model_state *m)
 {
 	char *blobs = xasprintf("%s/../../blobs", m->folder);
@@ -147,12 +149,11 @@ static void look_for_shards(struct model_state *m)
 		json_decref(named);
 		return;
 	}
-	json_object_foreach(json_object_get(index, "weight_map"), tensor, value)
-		if ((shard = json_string_value(value)))
-			json_object_set_new(named, shard, json_null());
-	json_object_foreach(named, shard, value)
-		if (!has(m, shard) && ++missing <= SHOWN_MAX)
-			problem(m, MODEL_INCOMPLETE, "%s is missing", shard);
+	json_object_foreach(json_object_get(index, "weight_map"), tensor,
+			    value) if ((shard = json_string_value(value)))
+		json_object_set_new(named, shard, json_null());
+	json_object_foreach(named, shard, value) if (!has(m, shard) && ++missing <= SHOWN_MAX)
+		problem(m, MODEL_INCOMPLETE, "%s is missing", shard);
 	if (missing > SHOWN_MAX)
 		problem(m, MODEL_INCOMPLETE, "and %zu more of the %zu shards", missing - SHOWN_MAX,
 			json_object_size(named));
@@ -201,11 +202,12 @@ static void look_for_files(struct model_state *m)
 			continue;
 		problem(m, MODEL_REFUSED,
 			"its weights are pickles (*%s), which run code in whoever opens them; the "
-			"engine reads safetensors alone", pickles[i]);
+			"engine reads safetensors alone",
+			pickles[i]);
 		return;
 	}
-	problem(m, MODEL_INCOMPLETE, any_ends(m, ".safetensors") ? INDEX " is missing"
-								 : "model.safetensors is missing");
+	problem(m, MODEL_INCOMPLETE,
+		any_ends(m, ".safetensors") ? INDEX " is missing" : "model.safetensors is missing");
 }
 
 /* ---- what is damaged, or not known ---- */
@@ -226,8 +228,8 @@ static void look_at_config(struct model_state *m)
 		json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
 	end = architecture ? strstr(architecture, "For") : NULL;
 	if (architecture)
-		m->family = strndup(architecture, end ? (size_t)(end - architecture)
-						      : strlen(architecture));
+		m->family = strndup(architecture,
+				    end ? (size_t)(end - architecture) : strlen(architecture));
 	if (json_object_get(config, "auto_map"))
 		json_array_append_new(m->code, json_string("auto_map in config.json"));
 	json_decref(config);

@@ -2,11 +2,11 @@
  *
  * unpack: a model out of an archive of pack.c, in a folder that appears when all of it is right.
  *
- * The archive is parsed by a process that can create files in one hidden folder and nothing else. It
- * takes what pack.c writes and no more: the lock first, then regular files in the order of the lock, of
- * the sizes it says. They are called by their number (".0"), so no name out of the archive is used there.
- * This process reads the lock again, gives them their names, has every hash compared by a process that
- * can only read, syncs all, and renames the folder.
+ * The archive is parsed by a process that can create files in one hidden folder and nothing else.
+ * It takes what pack.c writes and no more: the lock first, then regular files in the order of the
+ * lock, of the sizes it says. They are called by their number (".0"), so no name out of the archive
+ * is used there. This process reads the lock again, gives them their names, has every hash compared
+ * by a process that can only read, syncs all, and renames the folder.
  *
  * An unpacking that is interrupted leaves the hidden folder, which the next one removes.
  */
@@ -46,10 +46,12 @@ static enum rc bad(struct unpacking *u, struct err *err)
 {
 	const char *why = archive_error_string(u->reader);
 
-	return err_set(err, RC_FAILED, "archive", "%s", why ? why : "is not an archive of this kind");
+	return err_set(err, RC_FAILED, "archive", "%s",
+		       why ? why : "is not an archive of this kind");
 }
 
-/* The next member: a regular file called TOP/path of this size. size UINT64_MAX: of any up to LOCK_BYTES. */
+/* The next member: a regular file called TOP/path of this size. size UINT64_MAX: of any up to
+ * LOCK_BYTES. */
 static enum rc next_member(struct unpacking *u, const char *top, const char *path, uint64_t *size,
 			   struct err *err)
 {
@@ -76,17 +78,19 @@ static enum rc next_member(struct unpacking *u, const char *top, const char *pat
 	if (!archive_entry_size_is_set(entry) || archive_entry_size(entry) < 0 ||
 	    (*size == UINT64_MAX ? archive_entry_size(entry) > LOCK_BYTES
 				 : (uint64_t)archive_entry_size(entry) != *size))
-		return err_set(err, RC_FAILED, "archive", "%.200s has %lld bytes, not what its lock says",
-			       name, (long long)archive_entry_size(entry));
+		return err_set(err, RC_FAILED, "archive",
+			       "%.200s has %lld bytes, not what its lock says", name,
+			       (long long)archive_entry_size(entry));
 	*size = (uint64_t)archive_entry_size(entry);
 	return RC_OK;
 }
 
 /* The member's data, of exactly this size, into a new file; or into text when that is not NULL. */
-static enum rc take_data(struct unpacking *u, const char *name, uint64_t size, uint8_t *block, char *text,
-			 struct err *err)
+static enum rc take_data(struct unpacking *u, const char *name, uint64_t size, uint8_t *block,
+			 char *text, struct err *err)
 {
-	int fd = openat(u->staging, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	int fd = openat(u->staging, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			0644);
 	uint64_t done = 0;
 	enum rc rc = RC_OK;
 	la_ssize_t n = 0;
@@ -95,7 +99,8 @@ static enum rc take_data(struct unpacking *u, const char *name, uint64_t size, u
 		return err_errno(err, RC_FAILED, "write-error", "create a file");
 	while (rc == RC_OK && (n = archive_read_data(u->reader, block, BLOCK)) > 0) {
 		if ((uint64_t)n > size - done) {
-			rc = err_set(err, RC_FAILED, "archive", "a file has more data than it says");
+			rc = err_set(err, RC_FAILED, "archive",
+				     "a file has more data than it says");
 			break;
 		}
 		if (text)
@@ -114,7 +119,8 @@ static enum rc take_data(struct unpacking *u, const char *name, uint64_t size, u
 	return rc;
 }
 
-static enum rc take_lock(struct unpacking *u, uint8_t *block, struct model_lock *lock, struct err *err)
+static enum rc take_lock(struct unpacking *u, uint8_t *block, struct model_lock *lock,
+			 struct err *err)
 {
 	uint64_t size = UINT64_MAX;
 	enum rc rc = next_member(u, NULL, MODEL_LOCK_NAME, &size, err);
@@ -125,7 +131,8 @@ static enum rc take_lock(struct unpacking *u, uint8_t *block, struct model_lock 
 	if (rc == RC_OK)
 		rc = model_lock_parse(lock, text, size, err);
 	if (rc == RC_OK && lock->bytes > u->room)
-		rc = err_set(err, RC_FAILED, "write-error", "needs %llu bytes, and %s has room for %llu",
+		rc = err_set(err, RC_FAILED, "write-error",
+			     "needs %llu bytes, and %s has room for %llu",
 			     (unsigned long long)lock->bytes, u->root, (unsigned long long)u->room);
 	free(text);
 	return rc;
@@ -197,10 +204,12 @@ static int check(const struct folders_options *o, void *arg, int out)
 
 	(void)out;
 	if (model_lock_load(&lock, c->folder, &err) != RC_OK ||
-	    model_files_list(&files, c->folder, &err) != RC_OK || pool_open(&pool, 0, &err) != RC_OK) {
+	    model_files_list(&files, c->folder, &err) != RC_OK ||
+	    pool_open(&pool, 0, &err) != RC_OK) {
 		folders_say(o, "%s", err.text);
 	} else {
-		n = model_lock_compare(&lock, c->folder, &files, NULL, DIGEST_BOTH, pool, c->bar, &v);
+		n = model_lock_compare(&lock, c->folder, &files, NULL, DIGEST_BOTH, pool, c->bar,
+				       &v);
 		code = n ? EX_SOME_FAILED : EX_ALL_DONE;
 	}
 	for (size_t i = 0; i < n; i++) {
@@ -232,7 +241,8 @@ static enum rc give_names(struct unpacking *u, const struct model_lock *lock, st
 		rc = dir < 0 ? RC_FAILED
 			     : durable_move(u->staging, name, dir, slash ? slash + 1 : path, err);
 		if (rc == RC_OK)
-			fd = openat(dir, slash ? slash + 1 : path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+			fd = openat(dir, slash ? slash + 1 : path,
+				    O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd >= 0) {
 			durable_sync(fd, path);
 			close(fd);
@@ -279,12 +289,12 @@ static int settle(const struct folders_options *o, struct unpacking *u, const ch
 		goto say;
 	durable_sync(u->dir, u->root);
 	if (o->json)
-		folders_print_json(json_pack("{s:s, s:s, s:s, s:I, s:i}", "model", lock.model, "folder",
-					     top, "lock", lock.sha256, "bytes", (json_int_t)lock.bytes,
-					     "files", (int)lock.n));
+		folders_print_json(json_pack("{s:s, s:s, s:s, s:I, s:i}", "model", lock.model,
+					     "folder", top, "lock", lock.sha256, "bytes",
+					     (json_int_t)lock.bytes, "files", (int)lock.n));
 	else if (!o->quiet)
-		printf("%s: unpacked into %s/%s: %zu files, %s, lock %s\n", lock.model, u->root, top,
-		       lock.n, size_text(lock.bytes).s, lock.sha256);
+		printf("%s: unpacked into %s/%s: %zu files, %s, lock %s\n", lock.model, u->root,
+		       top, lock.n, size_text(lock.bytes).s, lock.sha256);
 	code = EX_ALL_DONE;
 	goto out;
 say:
@@ -307,7 +317,8 @@ static int unpack(const struct folders_options *o, struct unpacking *u)
 	}
 	durable_remove_tree(u->dir, STAGING);
 	if (mkdirat(u->dir, STAGING, 0700) ||
-	    (u->staging = openat(u->dir, STAGING, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0 ||
+	    (u->staging = openat(u->dir, STAGING,
+				 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0 ||
 	    fstatvfs(u->staging, &room)) {
 		folders_say(o, "make a folder in %s: %s", u->root, strerror(errno));
 		goto out;

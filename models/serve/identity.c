@@ -2,8 +2,9 @@
  *
  * identity: which model this is, by its bytes, and whether they are those of its lock.
  *
- * Both are made from one reading of the files that the engine uses, at every start: nothing is taken
- * over from an earlier one, so a lock that is said to hold does hold for what is about to be loaded.
+ * Both are made from one reading of the files that the engine uses, at every start: nothing is
+ * taken over from an earlier one, so a lock that is said to hold does hold for what is about to be
+ * loaded.
  */
 #include "serve.h"
 

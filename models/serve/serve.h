@@ -34,8 +34,9 @@ struct server {
 /* identity.c */
 struct model_identity {
 	/*
-	 * SHA-256 of all that can change a result: of "NAME SIZE PIECES\n" (weights/digest.h) for each
-	 * of the folder's files that the engine reads, by name. Every start proves anew what is used.
+	 * SHA-256 of all that can change a result: of "NAME SIZE PIECES\n" (weights/digest.h) for
+	 * each of the folder's files that the engine reads, by name. Every start proves anew what
+	 * is used.
 	 */
 	char sha256[SHA256_HEX_SIZE];
 	char lock[SHA256_HEX_SIZE]; /* of cloister.lock, when these files are as it says; or "" */

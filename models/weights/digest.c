@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Shares out the pieces of all files (or, where whole files are hashed as well, the files) among the
- * threads of a pool. Files are read, not mapped: one that is cut short meanwhile is an error, not a
- * SIGBUS.
+ * Shares out the pieces of all files (or, where whole files are hashed as well, the files) among
+ * the threads of a pool. Files are read, not mapped: one that is cut short meanwhile is an error,
+ * not a SIGBUS.
  */
 #include "weights/digest.h"
 
@@ -192,7 +192,8 @@ static void finish(struct work *w)
 		struct sha256_ctx all;
 
 		sha256_init(&all);
-		sha256_update(&all, n * SHA256_DIGEST_SIZE, (const uint8_t *)w->digests[w->first[i]]);
+		sha256_update(&all, n * SHA256_DIGEST_SIZE,
+			      (const uint8_t *)w->digests[w->first[i]]);
 		sha256_hex(&all, w->v[i].pieces);
 	}
 	progress_end(&w->progress);

@@ -19,7 +19,7 @@
 
 struct digest {
 	const char *path; /* beneath the folder; borrowed */
-	uint64_t size;    /* that it is to have */
+	uint64_t size;	  /* that it is to have */
 	char sha256[SHA256_HEX_SIZE], pieces[SHA256_HEX_SIZE];
 	int error; /* errno that kept it from being read; ESTALE: it has another size */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Walks a model's folder. Nothing is opened but folders; links are told from files, because a Hugging
- * Face cache keeps a revision as links to blobs that are called by their SHA-256.
+ * Walks a model's folder. Nothing is opened but folders; links are told from files, because a
+ * Hugging Face cache keeps a revision as links to blobs that are called by their SHA-256.
  */
 #include "weights/files.h"
 
@@ -53,7 +53,7 @@ bool model_file_is_read(const char *path)
 
 bool model_file_is_code(const char *path)
 {
-	static const char *const code[] = {".py",  ".pyc",    ".so",	 ".bin", ".pt",	 ".pth",
+	static const char *const code[] = {".py",  ".pyc",    ".so",	 ".bin",  ".pt", ".pth",
 					   ".pkl", ".pickle", ".joblib", ".ckpt", ".sh", NULL};
 
 	return model_file_ends(path, code);
@@ -157,7 +157,8 @@ static enum rc add(struct model_files *files, const char *folder, int dir, const
 	if (fstatat(dir, name, &seen, AT_SYMLINK_NOFOLLOW))
 		err_errno(err, rc, "model-file", "%.300s", path);
 	else if (files->n == MODEL_FILES_MAX)
-		err_set(err, rc, "model-file", "%.300s: more than %d files", folder, MODEL_FILES_MAX);
+		err_set(err, rc, "model-file", "%.300s: more than %d files", folder,
+			MODEL_FILES_MAX);
 	else if (S_ISDIR(seen.st_mode))
 		rc = walk(files, folder, path, depth + 1, err);
 	else

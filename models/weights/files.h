@@ -27,7 +27,8 @@ struct model_file {
 	uint64_t size;
 	bool dangling; /* a link to what is not there */
 	bool odd;      /* neither a file nor a link to one */
-	/* SHA-256 that the download tool knew it by, or "": the name of the blob it is a link to. */
+	/* SHA-256 that the download tool knew it by, or "": the name of the blob it is a link to.
+	 */
 	char expected[SHA256_HEX_SIZE];
 };
 
@@ -48,11 +49,12 @@ bool model_file_is_read(const char *path);
 /* Would it run code in a program that opens it: Python, a pickle? The engine opens none of them. */
 bool model_file_is_code(const char *path);
 
-/* "org/name" for the folders that downloads make, else the folder's own name. Freed by the caller. */
+/* "org/name" for the folders that downloads make, else the folder's own name. Freed by the caller.
+ */
 char *model_name(const char *folder);
 
-/* The revision that a folder of a Hugging Face cache is called by, or that lies in .cache beside the
- * files of a download to a folder; NULL where neither says. Freed by the caller. */
+/* The revision that a folder of a Hugging Face cache is called by, or that lies in .cache beside
+ * the files of a download to a folder; NULL where neither says. Freed by the caller. */
 char *model_revision(const char *folder);
 
 /* Of "NAME.EXTENSION", any of the extensions, NULL-terminated. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reads, writes and compares locks. A lock may come from another machine: every path in it is checked
- * before it is used, and none leads out of the folder.
+ * Reads, writes and compares locks. A lock may come from another machine: every path in it is
+ * checked before it is used, and none leads out of the folder.
  */
 #include "weights/lock.h"
 
@@ -157,10 +157,9 @@ char *model_lock_text(const char *folder, const struct digest *v, size_t n, size
 	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
 	for (size_t i = 0; i < n; i++) {
 		bytes += v[i].size;
-		json_array_append_new(files,
-				      json_pack("{s:s, s:I, s:s, s:s}", "path", v[i].path, "size",
-						(json_int_t)v[i].size, "sha256", v[i].sha256,
-						"pieces", v[i].pieces));
+		json_array_append_new(files, json_pack("{s:s, s:I, s:s, s:s}", "path", v[i].path,
+						       "size", (json_int_t)v[i].size, "sha256",
+						       v[i].sha256, "pieces", v[i].pieces));
 	}
 	lock = json_pack("{s:i, s:s, s:s?, s:s, s:s, s:I, s:o}", "cloister_lock", 1, "model", name,
 			 "revision", revision, "date", date, "tool", "cloister " CLOISTER_VERSION,
@@ -251,8 +250,8 @@ char *difference_text(const struct difference_of *d)
 		return xasprintf("%.200s cannot be read: %s", d->path, strerror(d->error));
 	default:
 		if (d->locked != d->found)
-			return xasprintf("%.200s has changed: %llu bytes, locked with %llu", d->path,
-					 (unsigned long long)d->found,
+			return xasprintf("%.200s has changed: %llu bytes, locked with %llu",
+					 d->path, (unsigned long long)d->found,
 					 (unsigned long long)d->locked);
 		return xasprintf("%.200s has changed", d->path);
 	}

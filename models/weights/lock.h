@@ -6,9 +6,9 @@
  *    "tool":"cloister 0.1.0", "bytes":N,
  *    "files":[{"path":..., "size":N, "sha256":HEX, "pieces":HEX}]}      (digest.h)
  *
- * It is what was there when somebody looked: it tells of files that have changed since, for whatever
- * reason, and not of a person who changes file and lock together. For that there is its own SHA-256,
- * which stands in every result, and can be written down elsewhere.
+ * It is what was there when somebody looked: it tells of files that have changed since, for
+ * whatever reason, and not of a person who changes file and lock together. For that there is its
+ * own SHA-256, which stands in every result, and can be written down elsewhere.
  */
 #ifndef MODELS_WEIGHTS_LOCK_H
 #define MODELS_WEIGHTS_LOCK_H
@@ -25,9 +25,9 @@ struct locked_file {
 };
 
 struct model_lock {
-	json_t *json; /* owns the texts */
+	json_t *json;				    /* owns the texts */
 	const char *model, *revision, *date, *tool; /* revision: NULL when it is not known */
-	struct locked_file *v;			     /* by path */
+	struct locked_file *v;			    /* by path */
 	size_t n;
 	uint64_t bytes;
 	char sha256[SHA256_HEX_SIZE]; /* of the file itself */

@@ -45,7 +45,8 @@ struct weights *weights_random(void);
 void weights_close(struct weights *);
 size_t weights_count(const struct weights *);
 
-/* Numbers in all of them; eight to an integer where they are packed (AWQ), without scales and zeros. */
+/* Numbers in all of them; eight to an integer where they are packed (AWQ), without scales and
+ * zeros. */
 uint64_t weights_parameters(const struct weights *);
 
 /* NULL when there is none. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The lock of a model's folder: digests that agree with plain ones, locks that are read back, compared,
- * and refused when they are not right.
+ * The lock of a model's folder: digests that agree with plain ones, locks that are read back,
+ * compared, and refused when they are not right.
  */
 #include "weights/lock.h"
 
@@ -133,19 +133,19 @@ static void a_lock_is_read_back(void **state)
 	put("c.txt", "new", 3);
 	take_away("a.json");
 	assert_int_equal(model_files_list(&files, folder, &err), RC_OK);
-	assert_int_equal(model_lock_compare(&lock, folder, &files, NULL, DIGEST_PIECES, NULL, NULL,
-					    &found),
-			 2); /* without reading */
+	assert_int_equal(
+		model_lock_compare(&lock, folder, &files, NULL, DIGEST_PIECES, NULL, NULL, &found),
+		2); /* without reading */
 	free(found);
-	assert_int_equal(model_lock_compare(&lock, folder, &files, NULL, DIGEST_PIECES, pool, NULL,
-					    &found),
-			 3);
+	assert_int_equal(
+		model_lock_compare(&lock, folder, &files, NULL, DIGEST_PIECES, pool, NULL, &found),
+		3);
 	assert_int_equal(found[0].kind, FILE_MISSING);
 	assert_int_equal(found[1].kind, FILE_CHANGED);
 	assert_int_equal(found[2].kind, FILE_ADDED);
 	free(found);
-	assert_int_equal(model_lock_compare(&lock, folder, &files, model_file_is_read, DIGEST_PIECES,
-					    pool, NULL, &found),
+	assert_int_equal(model_lock_compare(&lock, folder, &files, model_file_is_read,
+					    DIGEST_PIECES, pool, NULL, &found),
 			 1); /* the engine reads neither a.json nor c.txt */
 	free(found);
 	model_files_release(&files);
@@ -157,7 +157,7 @@ static void a_lock_is_read_back(void **state)
 
 #define HASH "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define HEAD "{\"cloister_lock\":1,\"model\":\"m\",\"date\":\"d\",\"tool\":\"t\",\"files\":["
-#define ENTRY(path) \
+#define ENTRY(path)                                                                                \
 	"{\"path\":\"" path "\",\"size\":1,\"sha256\":\"" HASH "\",\"pieces\":\"" HASH "\"}"
 
 static void locks_that_are_not_right(void **state)
@@ -169,7 +169,8 @@ static void locks_that_are_not_right(void **state)
 		"{\"cloister_lock\":2}",
 		"{\"cloister_lock\":1,\"files\":[]}",
 		HEAD "1]}",
-		HEAD "{\"path\":\"a\",\"size\":-1,\"sha256\":\"" HASH "\",\"pieces\":\"" HASH "\"}]}",
+		HEAD "{\"path\":\"a\",\"size\":-1,\"sha256\":\"" HASH "\",\"pieces\":\"" HASH
+		     "\"}]}",
 		HEAD "{\"path\":\"a\",\"size\":1,\"sha256\":\"" HASH "\"}]}",
 		HEAD "{\"path\":\"a\",\"size\":1,\"sha256\":\"XX\",\"pieces\":\"" HASH "\"}]}",
 		HEAD ENTRY("") "]}",
@@ -218,7 +219,8 @@ static void names_of_folders(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
-		char *name = model_name(known[i].folder), *revision = model_revision(known[i].folder);
+		char *name = model_name(known[i].folder),
+		     *revision = model_revision(known[i].folder);
 
 		assert_string_equal(name, known[i].name);
 		if (known[i].revision)

@@ -60,6 +60,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config_load(&c, folder, &err), RC_OK);
 	assert_string_equal(c.default_pipeline, "tesseract");
 	assert_true(c.require_sandbox);
+	assert_true(c.require_lock);
 	assert_null(c.scratch);
 	assert_int_equal(c.settle_seconds, 5);
 	assert_int_equal(c.lease_seconds, 60);
@@ -80,6 +81,7 @@ static void test_every_key(void **state)
 	(void)state;
 	assert_int_equal(load("default_pipeline: letters\n"
 			      "require_sandbox: false\n"
+			      "require_lock: false\n"
 			      "scratch: /var/tmp\n"
 			      "settle_seconds: 0\n"
 			      "lease_seconds: 10\n"
@@ -90,6 +92,7 @@ static void test_every_key(void **state)
 			 RC_OK);
 	assert_string_equal(c.default_pipeline, "letters");
 	assert_false(c.require_sandbox);
+	assert_false(c.require_lock);
 	assert_string_equal(c.scratch, "/var/tmp");
 	assert_int_equal(c.settle_seconds, 0);
 	assert_int_equal(c.lease_seconds, 10);
