@@ -218,7 +218,8 @@ enum rc model_files_list(struct model_files *files, const char *folder, struct e
 
 	*files = (struct model_files){NULL};
 	rc = walk(files, folder, "", 0, err);
-	qsort(files->v, files->n, files->n ? sizeof(*files->v) : 1, by_path);
+	if (files->n)
+		qsort(files->v, files->n, sizeof(*files->v), by_path);
 	return rc;
 }
 
