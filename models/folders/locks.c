@@ -310,11 +310,10 @@ static int compare(const struct folders_options *o, void *arg, int out)
 	else if (c->list)
 		print_differences(v, n);
 	else if (n)
-		folders_say(
-			o,
-			"%s: %zu files are not as they were locked on %s: `cloister models diff` "
-			"names them",
-			lock.model, n, lock.date);
+		folders_say(o,
+			    "%s: differs from its lock of %s in %zu of %zu files: "
+			    "`cloister models diff` names them",
+			    lock.model, lock.date, n, lock.n);
 	else
 		say_locked(o, &lock, "unchanged");
 out:
