@@ -147,26 +147,24 @@ static void read_pipelines(struct list *l, const char *folder)
 		closedir(dir);
 }
 
-/* "a, b"; "" when none does. */
-static char *users_of(const struct list *l, const char *folder)
+/* Their names; new reference. */
+static json_t *users_of(const struct list *l, const char *folder)
 {
 	char *real = realpath(folder, NULL);
-	struct buf b;
+	json_t *names = json_array();
 
-	buf_init(&b, 4096);
-	buf_adds(&b, "");
 	for (size_t i = 0; real && i < l->n_users; i++)
 		if (l->users[i].folder && !strcmp(l->users[i].folder, real))
-			buf_addf(&b, "%s%s", b.len ? "," : "", l->users[i].pipeline);
+			json_array_append_new(names, json_string(l->users[i].pipeline));
 	free(real);
-	return b.data ? buf_detach(&b) : xstrdup("");
+	return names;
 }
 
 /* ---- a line each ---- */
 
 struct look {
 	const char *folder;
-	char *users;
+	json_t *users;
 	int width;
 };
 
@@ -182,44 +180,29 @@ static void add_texts(struct buf *b, const json_t *texts, const char *between)
 
 static void print_line(const struct model_state *m, const struct look *look)
 {
-	char parameters[24] = "-", *name, *text;
-	struct buf b;
+	char parameters[24] = "-", *name;
+	struct buf text, users;
 
 	if (m->parameters >= 10000000)
 		snprintf(parameters, sizeof(parameters), "%.2f B", (double)m->parameters / 1e9);
 	else if (m->parameters)
 		snprintf(parameters, sizeof(parameters), "%llu", (unsigned long long)m->parameters);
-	buf_init(&b, 1 << 20);
-	add_texts(&b, m->problems, "; ");
+	buf_init(&text, 1 << 20);
+	buf_init(&users, 1 << 16);
+	add_texts(&text, m->problems, "; ");
 	if (json_array_size(m->code)) {
-		buf_addf(&b, "%scarries code, never opened: ", b.len ? "; " : "");
-		add_texts(&b, m->code, ", ");
+		buf_addf(&text, "%scarries code, never opened: ", text.len ? "; " : "");
+		add_texts(&text, m->code, ", ");
 	}
+	add_texts(&users, look->users, ",");
 	name = folders_display(m->name);
-	text = folders_display(b.data ? b.data : "");
 	printf("%-11s  %-*s  %-10s  %8s  %9s  %-6s  %-10s  %s\n",
 	       model_readiness_name(m->readiness), look->width, name, m->family ? m->family : "-",
 	       parameters, size_text(m->files.bytes).s, m->lock.v ? "locked" : "-",
-	       *look->users ? look->users : "-", text);
+	       users.len ? users.data : "-", text.len ? text.data : "");
 	free(name);
-	free(text);
-	buf_release(&b);
-}
-
-static json_t *display_all(const json_t *texts)
-{
-	json_t *out = json_array();
-	const json_t *text;
-	size_t i;
-
-	json_array_foreach(texts, i, text)
-	{
-		char *shown = folders_display(json_string_value(text));
-
-		json_array_append_new(out, json_string(shown));
-		free(shown);
-	}
-	return out;
+	buf_release(&text);
+	buf_release(&users);
 }
 
 static int look_at(const struct folders_options *o, void *arg, int out)
@@ -231,17 +214,14 @@ static int look_at(const struct folders_options *o, void *arg, int out)
 	model_state_take(&m, look->folder);
 	if (o->json) {
 		char *name = folders_display(m.name), *folder = folders_display(m.folder);
-		char *family = m.family ? folders_display(m.family) : NULL;
 
 		folders_print_json(json_pack(
-			"{s:s, s:s, s:s, s:s?, s:I, s:I, s:i, s:b, s:s?, s:s, s:o, s:o}", "model",
+			"{s:s, s:s, s:s, s:s?, s:I, s:I, s:i, s:b, s:s?, s:O, s:O, s:O}", "model",
 			name, "folder", folder, "state", model_readiness_name(m.readiness),
-			"family", family, "parameters", (json_int_t)m.parameters, "bytes",
+			"family", m.family, "parameters", (json_int_t)m.parameters, "bytes",
 			(json_int_t)m.files.bytes, "files", (int)m.files.n, "locked",
 			m.lock.v != NULL, "lock", m.lock.v ? m.lock.sha256 : NULL, "pipelines",
-			look->users, "problems", display_all(m.problems), "code",
-			display_all(m.code)));
-		free(family);
+			look->users, "problems", m.problems, "code", m.code));
 		free(folder);
 		free(name);
 	} else if (!o->quiet || m.readiness != MODEL_READY) {
@@ -280,7 +260,7 @@ int folders_list(const struct folders_options *o)
 					   NULL);
 
 		code = one ? EX_SOME_FAILED : code;
-		free(look.users);
+		json_decref(look.users);
 		free(l.folders[i]);
 	}
 	for (size_t i = 0; i < l.n_users; i++) {

@@ -7,6 +7,7 @@
 #include "folders/state.h"
 
 #include "base/num.h"
+#include "folders/folders.h"
 #include "model.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/json_file.h"
@@ -31,6 +32,14 @@ const char *model_readiness_name(enum model_readiness readiness)
 	return names[readiness];
 }
 
+static void add_shown(json_t *texts, const char *text)
+{
+	char *shown = folders_display(text);
+
+	json_array_append_new(texts, json_string(shown));
+	free(shown);
+}
+
 static void problem(struct model_state *m, enum model_readiness readiness, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -44,7 +53,7 @@ static void problem(struct model_state *m, enum model_readiness readiness, const
 		die(EX_BUG, "out of memory");
 	va_end(ap);
 	m->readiness = readiness > m->readiness ? readiness : m->readiness;
-	json_array_append_new(m->problems, json_string(text));
+	add_shown(m->problems, text);
 	free(text);
 }
 
@@ -227,11 +236,15 @@ static void look_at_config(struct model_state *m)
 	architecture =
 		json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
 	end = architecture ? strstr(architecture, "For") : NULL;
-	if (architecture)
-		m->family = strndup(architecture,
-				    end ? (size_t)(end - architecture) : strlen(architecture));
+	if (architecture) {
+		char *family = strndup(architecture,
+				       end ? (size_t)(end - architecture) : strlen(architecture));
+
+		m->family = folders_display(family);
+		free(family);
+	}
 	if (json_object_get(config, "auto_map"))
-		json_array_append_new(m->code, json_string("auto_map in config.json"));
+		add_shown(m->code, "auto_map in config.json");
 	json_decref(config);
 }
 
@@ -306,7 +319,7 @@ void model_state_take(struct model_state *m, const char *folder)
 	}
 	for (size_t i = 0; i < m->files.n; i++)
 		if (model_file_is_code(m->files.v[i].path))
-			json_array_append_new(m->code, json_string(m->files.v[i].path));
+			add_shown(m->code, m->files.v[i].path);
 	look_for_halves(m);
 	look_for_pointers(m);
 	look_for_files(m);

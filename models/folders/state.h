@@ -19,11 +19,11 @@ enum model_readiness {
 struct model_state {
 	char *folder, *name;
 	enum model_readiness readiness;
-	char *family;	     /* of config.json, shortened; NULL: not known */
+	char *family;	     /* of config.json, shortened, fit to be shown; NULL: not known */
 	uint64_t parameters; /* 0: not known */
 	struct model_files files;
 	struct model_lock lock; /* v is NULL when there is none */
-	json_t *problems;	/* why it is not ready, texts */
+	json_t *problems;	/* why it is not ready: texts, fit to be shown */
 	json_t *code;		/* what carries code, texts; never opened */
 };
 

@@ -59,6 +59,24 @@ bool model_file_is_code(const char *path)
 	return model_file_ends(path, code);
 }
 
+/* The models' folder itself may be laid out as org/name: "" where the folder does not lie in it so.
+ */
+static const char *name_in_root(const char *path)
+{
+	const char *root = getenv("CLOISTER_MODELS"), *rest, *slash;
+	size_t n;
+
+	root = root && *root ? root : "/models";
+	for (n = strlen(root); n && root[n - 1] == '/'; n--)
+		;
+	rest = strncmp(path, root, n) || path[n] != '/' ? "" : path + n + 1;
+	slash = strchr(rest, '/');
+	return slash && slash != rest && slash[1] && !strchr(slash + 1, '/') && *rest != '.' &&
+			       strncmp(rest, "hub/", 4) && !strstr(rest, "--")
+		       ? rest
+		       : "";
+}
+
 char *model_name(const char *folder)
 {
 	char *path = xstrdup(folder), *base = NULL, *name, *at;
@@ -66,6 +84,11 @@ char *model_name(const char *folder)
 
 	while (len > 1 && path[len - 1] == '/')
 		path[--len] = '\0';
+	if (*name_in_root(path)) {
+		name = xstrdup(name_in_root(path));
+		free(path);
+		return name;
+	}
 	if ((at = strstr(path, "/snapshots/")))
 		*at = '\0';
 	base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;

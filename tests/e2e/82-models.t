@@ -118,6 +118,10 @@ write("generation_config.json", b'{"eos_token_id": 0}')(root / "org--changed")
 modelfolder.lock(folder("org--badlock"))
 write("cloister.lock", b'{"cloister_lock":1,"files":[]}')(root / "org--badlock")
 (root / "org--nothing").mkdir()
+folder("org--hostile", lambda made: (write("model.safetensors.index.json",
+                                           b'{"weight_map": {"x": "bad\\u001b[31m.safetensors"}}')(made),
+                                     os.rename(made / "generation_config.json", os.fsencode(made) + b"/a\xff\x1b.py"),
+                                     edit(architectures=["\x1b[31mFor"])(made)))
 snapshot = modelfolder.cache(root / "org--unlocked", root / "hub", "org/cached", REVISION)
 other = modelfolder.cache(root / "org--unlocked", root / "hub", "org/torn", REVISION)
 (other / "tokenizer.json").resolve().unlink()
@@ -143,18 +147,20 @@ WANT = {
     "org/changed": ("differs", "generation_config.json has changed"), "org/badlock": ("differs", "cloister.lock"),
     "org/nothing": ("incomplete", "config.json is missing"), "org/cached": ("unlocked", "not locked"),
     "org/torn": ("incomplete", "tokenizer.json is a link to what is not there"),
-    "org/adapter": ("unlocked", "not locked"), "plain": ("ready", None),
+    "org/adapter": ("unlocked", "not locked"),
+    "org/hostile": ("incomplete", "bad\\x1b[31m.safetensors is missing"),
 }
 listed = models("list", "--json", "--spool", spool.root)
 lines = {line["model"]: line for line in map(json.loads, listed.out.splitlines())}
-del WANT["org/plain"]  # a folder beneath org/ is called by its own name
 same(sorted(lines), sorted(WANT), "every folder of a model is listed, and no other")
 for name, (state, why) in WANT.items():
     line = lines.get(name, {"problems": []})
     ok(line.get("state") == state and (not why or any(why in p for p in line["problems"])) and
        (why or not line["problems"]), f"list: {name} is {state}: {why}", line)
 same(listed.returncode, 1, "exit 1: not all are ready")
-same(lines["org/ready"]["pipelines"], "reader", "the pipeline that uses it is named")
+same(lines["org/ready"]["pipelines"], ["reader"], "the pipeline that uses it is named")
+same((lines["org/hostile"]["family"], lines["org/hostile"]["code"]), ("\\x1b[31m", ["a\\xff\\x1b.py"]),
+     "control characters are shown as such")
 same(lines["org/torn"]["problems"][-1], "blobs/00ff.incomplete: a download that has not ended", "and half a blob")
 same((lines["org/ready"]["family"], lines["org/ready"]["parameters"]), ("Qwen3VL", 1185784),
      "family and parameters, from the headers of three shards")

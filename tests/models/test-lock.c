@@ -212,12 +212,17 @@ static void names_of_folders(void **state)
 	} known[] = {
 		{"/m/org--name", "org/name", NULL},
 		{"/m/org--name/", "org/name", NULL},
-		{"/m/org/name", "name", NULL},
+		{"/m/org/name", "org/name", NULL},
+		{"/m/org/name/", "org/name", NULL},
+		{"/m/name", "name", NULL},
+		{"/mm/org/name", "name", NULL},
+		{"/elsewhere/org/name", "name", NULL},
 		{"/m/hub/models--org--name/snapshots/0a1b", "org/name", "0a1b"},
 		{"/m/models--org--na--me/snapshots/0a1b/", "org/na--me", "0a1b"},
 	};
 
 	(void)state;
+	setenv("CLOISTER_MODELS", "/m/", 1);
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
 		char *name = model_name(known[i].folder),
 		     *revision = model_revision(known[i].folder);
