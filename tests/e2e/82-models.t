@@ -445,6 +445,40 @@ for name, data in {"an archive that is cut": tar.read_bytes()[:-300000], "what i
     ok(run.returncode == 1 and run.err and not os.listdir(here), f"unpack refuses {name}", run.returncode, run.err)
 problems([str(p) for p in base.rglob("evil")], "nothing was written elsewhere")
 
+# Whoever reads what others made is locked in: an archive that does not go on, a file that takes a moment.
+def confined(*arguments):
+    """The states of its child with a filter for system calls, seen while it works."""
+    process = start("models", *arguments)
+    seen = set()
+
+    def look():
+        for pid in children(process.pid, "cloister-models"):
+            try:
+                seen.update(re.findall(r"^(?:Seccomp|NoNewPrivs):\t[12]", (pathlib.Path("/proc") / str(pid) /
+                                                                         "status").read_text(), re.M))
+            except OSError:
+                pass
+        return len(seen) == 2 or process.poll() is not None
+    wait_for(look, step=0.002)
+    return process, sorted(seen)
+
+
+if os.environ.get("CLOISTER_SANITIZED"):
+    skip("readers are locked in", "no sandbox in such a build")
+else:
+    os.mkfifo(base / "slow.tar")
+    writer = os.open(base / "slow.tar", os.O_RDWR)
+    os.write(writer, tar.read_bytes()[:700])
+    process, seen = confined("unpack", "-q", base / "slow.tar", "-o", here)
+    same(seen, ["NoNewPrivs:\t1", "Seccomp:\t2"], "what parses an archive is locked in")
+    os.close(writer)
+    same((process.wait(), os.listdir(here)), (1, []), "and when it ends too soon, nothing is left")
+    with open(root / "org--bit" / "large", "wb") as file:
+        file.truncate(1 << 29)
+    process, seen = confined("lock", "-q", root / "org--bit")
+    same((seen, process.wait()), (["NoNewPrivs:\t1", "Seccomp:\t2"], 0), "and what reads weights")
+    (root / "org--bit" / "large").unlink()
+
 # Killed at any of its calls, an unpacking leaves nothing, or all, under the final name; the next one succeeds.
 wrong, kills = [], 0
 for k in range(1, 199):
