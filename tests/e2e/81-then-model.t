@@ -85,6 +85,7 @@ same(pages_of(three), pages_of(one), "the same after models and their supervisor
 
 # Other words beside the weights make another text step of it: the same document is not called a duplicate.
 (other / "prompt.txt").write_text("Vendor's words.\n")
+modelfolder.lock(other)
 one.drop(BOOK, "letters/again.pdf")
 one.run(timeout=60)
 again = one.result("letters/again.pdf")
