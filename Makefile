@@ -53,6 +53,9 @@ WARNINGS += -Wno-missing-field-initializers
 CFLAGS := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer \
 	-fno-sanitize-recover=undefined -D__SANITIZE_ADDRESS__
 HARDENING := -fPIE
+# They parse nothing, and clang asks for target options where gcc has intrinsics.
+$(BUILD)/obj/models/kernels/%.o: CC := gcc
+$(BUILD)/obj/models/kernels/%.o: CFLAGS := -O1 -g
 endif
 
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCLOISTER_VERSION='"$(VERSION)"' -Irunner -Ipipelines -Imodels \
@@ -157,11 +160,11 @@ $(BUILD)/libparts.a: $(call objects,$(PARTS_SRC) $(COMMON_SRC))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-$(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(if $(FUZZ),,$(BUILD)/obj/tests/fuzz/replay.o) $(BUILD)/libparts.a
+FUZZ_PACKAGES := zlib $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_models) $(PACKAGES_common)
+$(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(if $(FUZZ),,$(BUILD)/obj/tests/fuzz/replay.o) $(MODELS_LIB) $(BUILD)/libparts.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/tesseract $(LINK_HARDENING) $(if $(FUZZ),-fsanitize=fuzzer) \
-		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -o $@ $< $(filter %.o %.a,$^) \
-		$(call pkg,libs,zlib $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -lm
+		$(call pkg,cflags,$(FUZZ_PACKAGES)) -o $@ $< $(filter %.o %.a,$^) $(call pkg,libs,$(FUZZ_PACKAGES)) -lm -pthread
 
 $(BUILD)/tests/tools/%: tests/tools/%.c $(LIB)
 	@mkdir -p $(@D)

@@ -13,8 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIZE_LIMIT  262144u
-#define VOCAB_LIMIT (1u << 24)
+#define SIZE_LIMIT   262144u
+#define VOCAB_LIMIT  (1u << 24)
+#define PIXELS_LIMIT (1u << 28)
 
 static const struct {
 	const char *architecture;
@@ -146,8 +147,12 @@ static enum rc read_vision_qwen2_5(struct vision_config *v, const struct json_pl
 	    json_place_sizes(place, "fullatt_block_indexes", false, VISION_BLOCKS_MAX - 1,
 			     VISION_BLOCKS_MAX, blocks, &count, err) != RC_OK)
 		return RC_FATAL;
-	for (unsigned i = 0; i < count; i++)
-		v->full[blocks[i]] = true;
+	for (unsigned i = 0; i < count; i++) {
+		if (blocks[i] >= v->depth && json_place_get(place, "fullatt_block_indexes"))
+			return wrong(place, err,
+				     "fullatt_block_indexes names a block beyond depth");
+		v->full[blocks[i]] = blocks[i] < v->depth;
+	}
 	if (v->window / v->merge / v->patch == 0)
 		return wrong(place, err, "window_size is smaller than one token");
 	return RC_OK;
@@ -303,7 +308,7 @@ static enum rc read_pixels(const struct json_place *place, const char *key, uint
 {
 	double n = (double)*out;
 
-	if (json_place_number(place, key, false, 1, 1e10, &n, err) != RC_OK)
+	if (json_place_number(place, key, false, 1, PIXELS_LIMIT, &n, err) != RC_OK)
 		return RC_FATAL;
 	*out = (uint64_t)n;
 	return RC_OK;

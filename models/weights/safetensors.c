@@ -24,6 +24,7 @@
 
 #define HEADER_MAX (100u << 20) /* the reference implementation's own limit */
 #define SHARDS_MAX 512
+#define INDEX	   "model.safetensors.index.json"
 
 struct shard {
 	char *name;
@@ -44,7 +45,8 @@ struct weights {
 	size_t shard_count;
 	struct entry *entries;
 	size_t count;
-	bool as_stored; /* names are not made alike */
+	const char *list; /* the file that says which tensors there are */
+	bool as_stored;	  /* names are not made alike */
 	bool random; /* any tensor is there, and lies at the start of the last shard that was made
 			up */
 };
@@ -225,7 +227,7 @@ static enum rc open_shard(struct weights *w, const char *folder, const char *nam
 	/* A name of the index must not lead out of the folder. */
 	if (!*name || strchr(name, '/') || name[0] == '.')
 		return err_set(err, RC_FATAL, "model-damaged",
-			       "model.safetensors.index.json names the shard \"%.100s\"", name);
+			       INDEX ": weight_map names the shard \"%.100s\"", name);
 	if (w->shard_count == SHARDS_MAX)
 		return err_set(err, RC_FATAL, "model-damaged", "%.300s has more than %d shards",
 			       folder, SHARDS_MAX);
@@ -267,6 +269,8 @@ static bool has_shard(const struct weights *w, const char *name)
 
 static enum rc sort_names(struct weights *w, struct err *err)
 {
+	if (!w->count)
+		return RC_OK;
 	qsort(w->entries, w->count, sizeof(*w->entries), by_name);
 	for (size_t i = 1; i < w->count; i++)
 		if (strcmp(w->entries[i - 1].name, w->entries[i].name) == 0)
@@ -293,7 +297,7 @@ static enum rc check_index(const struct weights *w, const json_t *map, struct er
 	}
 	if (json_object_size(map) != w->count)
 		return err_set(err, RC_FATAL, "model-damaged",
-			       "model.safetensors.index.json has %zu tensors, the shards have %zu",
+			       INDEX ": weight_map has %zu tensors, the shards have %zu",
 			       json_object_size(map), w->count);
 	return RC_OK;
 }
@@ -306,16 +310,14 @@ static enum rc open_shards(struct weights *w, const char *folder, const json_t *
 	json_t *value;
 
 	if (!json_is_object(map))
-		return err_set(err, RC_FATAL, "model-damaged",
-			       "model.safetensors.index.json: no weight_map");
+		return err_set(err, RC_FATAL, "model-damaged", INDEX ": weight_map is missing");
 	json_object_foreach((json_t *)map, stored, value)
 	{
 		const char *name = json_string_value(value);
 
 		if (!name)
 			return err_set(err, RC_FATAL, "model-damaged",
-				       "model.safetensors.index.json: %.100s lies in no file",
-				       stored);
+				       INDEX ": weight_map: %.100s lies in no file", stored);
 		if (!has_shard(w, name) && open_shard(w, folder, name, err) != RC_OK)
 			return RC_FATAL;
 	}
@@ -330,8 +332,8 @@ enum rc weights_open(struct weights **out, const char *folder, struct err *err)
 	json_t *index = NULL;
 	enum rc rc;
 
-	rc = json_file_load(folder, "model.safetensors.index.json", JSON_FILE_OPTIONAL, &index,
-			    err);
+	rc = json_file_load(folder, INDEX, JSON_FILE_OPTIONAL, &index, err);
+	w->list = index ? INDEX : "model.safetensors";
 	if (rc == RC_OK && index)
 		rc = open_shards(w, folder, index, err);
 	else if (rc == RC_OK && (rc = open_shard(w, folder, "model.safetensors", err)) == RC_OK)
@@ -352,6 +354,7 @@ enum rc weights_open_file(struct weights **out, const char *folder, const char *
 	enum rc rc;
 
 	w->as_stored = true;
+	w->list = name;
 	rc = open_shard(w, folder, name, err);
 	if (rc == RC_OK)
 		rc = sort_names(w, err);
@@ -480,7 +483,8 @@ enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_
 	if (w->random)
 		return take_random(w, rows, columns, out, err);
 	if (!e)
-		return err_set(err, RC_FATAL, "model-damaged", "tensor %s is missing", name);
+		return err_set(err, RC_FATAL, "model-damaged", "%s: tensor %s is missing", w->list,
+			       name);
 	t = &e->tensor;
 	for (unsigned i = 1; i < t->rank; i++)
 		rest *= t->shape[i]; /* does not overflow: size would have */

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Requests to cloister-model, a line each: what is let through is within the ranges that generation
+ * can work with, and names a page whose file then is looked for in the page folder alone.
+ */
+#include "fuzz.h"
+
+#include "serve/job.c"
+#include "serve/sight.c"
+
+static void check_job(const struct job *job, const char *page, int64_t pixels)
+{
+	const struct sampling *s = &job->sampling;
+
+	CHECK(s->temperature >= 0 && s->temperature <= 100 && job->temperature == s->temperature);
+	CHECK(s->top_p >= 0 && s->top_p <= 1 && s->min_p >= 0 && s->min_p <= 1);
+	CHECK(s->repetition_penalty >= 0.1 && s->repetition_penalty <= 10);
+	CHECK(job->most >= 1 && job->retries >= 0 && job->retries <= 100 && pixels >= 0);
+	CHECK(job->output.kind < OUTPUT_KINDS && s->top_k <= INT32_MAX);
+	CHECK(!page || (job->output.width >= 1 && job->output.height >= 1));
+}
+
+static void check_page(const struct job *job, const char *path)
+{
+	int folder = fuzz_folder();
+	struct picture picture;
+	struct err err;
+	enum rc rc;
+
+	fuzz_write(folder, "page.pnm", "P5\n2 1\n255\n\1\2", 13);
+	rc = picture_load(&picture, folder, fuzz_path, path, job->output.width, job->output.height,
+			  &err);
+	if (rc) {
+		check_err(rc, &err);
+		return;
+	}
+	CHECK(picture.width == 2 && picture.height == 1 && picture.channels == 1);
+	CHECK(job->output.width == 2 && job->output.height == 1);
+	picture_release(&picture);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_lines lines = {(const char *)data, (const char *)data + size};
+	const char *line;
+	size_t len;
+
+	while (fuzz_line(&lines, &line, &len)) {
+		struct job *job = job_new(1, line, len);
+		const char *page = NULL;
+		int64_t pixels = 0;
+		struct err err;
+		enum rc rc = RC_FAILED;
+
+		CHECK(job_number(job) == 1);
+		if (!job->json)
+			check_err(rc, &job->why);
+		else if ((rc = parse(job, &page, &pixels, &err)))
+			check_err(rc, &err);
+		else
+			check_job(job, page, pixels);
+		if (!rc && page)
+			check_page(job, page);
+		job_free(job);
+	}
+	return 0;
+}
