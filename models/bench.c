@@ -20,17 +20,18 @@
 static const char usage[] =
 	"usage: cloister-model bench --config FILE --random | --model DIR\n"
 	"                            [--weights bf16|int8|f32] [--threads N] [--rounds N]\n"
-	"                            [--prompt N] [--tokens N] [--batch N[,N...]]\n"
+	"                            [--prompt N] [--tokens N] [--batch N[,N...]] [--page N]\n"
 	"       cloister-model bench --kernels [--threads N] [--rounds N]\n"
 	"\n"
-	"Reads a prompt, then writes tokens at each batch size; a JSON line for each.\n";
+	"Looks at a page of N x N pixels where the model has eyes, reads a prompt, then writes\n"
+	"tokens at each batch size; a JSON line for each.\n";
 
 enum { BATCHES_MAX = 16, ROUNDS_MAX = 99 };
 
 struct options {
 	const char *config, *model;
 	enum number weights;
-	unsigned threads, rounds, prompt, tokens, batches[BATCHES_MAX], batch_count;
+	unsigned threads, rounds, prompt, tokens, batches[BATCHES_MAX], batch_count, page;
 	bool random, kernels;
 };
 
@@ -75,6 +76,7 @@ static void parse(struct options *o, int argc, char **argv)
 		{"prompt", required_argument, NULL, 'p'},
 		{"tokens", required_argument, NULL, 'n'},
 		{"batch", required_argument, NULL, 'b'},
+		{"page", required_argument, NULL, 'g'},
 		{"random", no_argument, NULL, 'R'},
 		{"kernels", no_argument, NULL, 'k'},
 		{"help", no_argument, NULL, 'h'},
@@ -87,7 +89,8 @@ static void parse(struct options *o, int argc, char **argv)
 			      .prompt = 512,
 			      .tokens = 32,
 			      .batches = {1, 4, 16},
-			      .batch_count = 3};
+			      .batch_count = 3,
+			      .page = 448};
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case 'c':
@@ -114,6 +117,9 @@ static void parse(struct options *o, int argc, char **argv)
 			break;
 		case 'b':
 			parse_batches(o, optarg);
+			break;
+		case 'g':
+			o->page = count(optarg, "page");
 			break;
 		case 'R':
 			o->random = true;
@@ -220,6 +226,38 @@ static double time_tokens(struct engine *e, const struct model *m, unsigned batc
 	return start;
 }
 
+/* A square page through the vision tower: seconds a round. */
+static void bench_page(const struct options *o, const struct model *m, struct pool *pool)
+{
+	const struct vision_config *v = &m->config.vision;
+	unsigned side = (unsigned)max_u64(o->page / v->patch / v->merge, 1) * v->merge;
+	size_t patches = (size_t)side * side, tokens = patches / v->merge / v->merge, n;
+	float *pixels, *out, *deepstack[ARRAY_SIZE(v->deepstack)];
+	double seconds[ROUNDS_MAX], s;
+	struct err err;
+
+	n = patches * 3 * v->temporal * v->patch * v->patch;
+	pixels = xmalloc(n * sizeof(float));
+	for (size_t i = 0; i < n; i++)
+		pixels[i] = (float)(i * 2654435761u % 512) / 256 - 1;
+	out = xmalloc((1 + v->deepstacks) * tokens * v->out * sizeof(float));
+	for (unsigned d = 0; d < v->deepstacks; d++)
+		deepstack[d] = out + (1 + d) * tokens * v->out;
+	for (unsigned r = 0; r < o->rounds; r++) {
+		seconds[r] = now();
+		if (vision_run(m->vision, pool, pixels, side, side, out, deepstack, &err) != RC_OK)
+			die(EX_CONFIGURATION, "%s", err.text);
+		seconds[r] = now() - seconds[r];
+	}
+	s = median(seconds, o->rounds);
+	printf("{\"bench\":\"page\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\","
+	       "\"threads\":%u,\"patches\":%zu,\"tokens\":%zu,\"tokens_per_s\":%.1f}\n",
+	       m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()),
+	       pool_threads(pool), patches, tokens, (double)tokens / s);
+	free(pixels);
+	free(out);
+}
+
 /* Numbers in the matrices that every token goes through, and in the head. */
 static double parameters(const struct text_config *c, double *head)
 {
@@ -284,6 +322,8 @@ int bench_main(int argc, char **argv)
 		rc = o.model ? model_open(&model, o.model, o.weights, pool, &err)
 			     : model_open_random(&model, o.config, o.weights, pool, &err);
 		if (rc == RC_OK) {
+			if (model.vision)
+				bench_page(&o, &model, pool);
 			bench_model(&o, &model, pool);
 			model_close(&model);
 		}
