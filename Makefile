@@ -14,7 +14,7 @@
 ## make check-slurm  two nodes of a Slurm on this machine share a spool
 ## make fuzz        fuzz every parser of our own (FUZZ_SECONDS=60 each)
 ## make soak        20 minutes and 20,000 documents: memory, descriptors, nothing left over
-## make golden     new random models (SEED=N) against transformers (PYTHON=one that has it and torch)
+## make golden     new random models and images (SEED=N) against transformers (PYTHON=one that has it and torch)
 ## make bench       the table of figures: speed, errors, memory, beside other programs
 ## make install     programs, pipelines, manual and completion below PREFIX (/usr/local)
 ## make format      lay the sources out with clang-format
@@ -232,10 +232,13 @@ check-slurm: deps-test
 # Needs torch, transformers and safetensors; nothing else does.
 PYTHON ?= python3
 SEED ?= $(shell date +%s)
+GOLDEN_TESTS := $(BUILD)/tests/models/test-golden $(BUILD)/tests/models/test-golden-images \
+	$(BUILD)/tests/unit/test-golden-pictures
 golden: deps-test
-	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/tests/models/test-golden
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(GOLDEN_TESTS)
 	$(PYTHON) tests/golden/make-models.py --seed $(SEED) --out $(BUILD)/golden
-	@CLOISTER_GOLDEN_MODELS=$(BUILD)/golden tests/run $(BUILD)/tests/models/test-golden
+	$(PYTHON) tests/golden/make-images.py --seed $(SEED) --out $(BUILD)/golden-images
+	@CLOISTER_GOLDEN_MODELS=$(BUILD)/golden CLOISTER_GOLDEN_IMAGES=$(BUILD)/golden-images tests/run $(GOLDEN_TESTS)
 
 unit: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(UNIT)

@@ -251,8 +251,7 @@ enum rc image_fit(const struct model_config *c, unsigned width, unsigned height,
 		return err_set(err, RC_FAILED, "limit:aspect",
 			       "a page of %u x %u: one side is more than %d times the other", width,
 			       height, RATIO_MAX);
-	w = fmax(w, factor);
-	h = fmax(h, factor);
+	/* A side of no token at all makes an area of 0, and the page is "enlarged" to the least. */
 	*fit_width = (unsigned)w;
 	*fit_height = (unsigned)h;
 	if (w * h > most) {
