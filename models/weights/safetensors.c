@@ -186,9 +186,11 @@ static enum rc read_header(struct weights *w, struct shard *s, struct err *err)
 			       "its header is longer than the file, or than 100 MiB");
 	data_size = s->size - 8 - (size_t)header;
 	s->header = json_loadb((const char *)p + 8, (size_t)header, JSON_REJECT_DUPLICATES, &why);
+	if (!s->header)
+		return err_set(err, RC_FATAL, "model-damaged", "%.200s: its header: %.150s",
+			       s->name, why.text);
 	if (!json_is_object(s->header))
-		return damaged(err, s->name, NULL,
-			       s->header ? "its header is not a JSON object" : why.text);
+		return damaged(err, s->name, NULL, "its header is not a JSON object");
 
 	w->entries = xrealloc(w->entries,
 			      (w->count + json_object_size(s->header) + 1) * sizeof(*w->entries));

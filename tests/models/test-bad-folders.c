@@ -214,6 +214,167 @@ static void test_missing(void **state)
 	}
 }
 
+/* ---- what is wrong by name ---- */
+
+struct fault {
+	const char *model, *file, *from, *to;
+	const char *words; /* that the error has, beside the file */
+};
+
+static const struct fault faults[] = {
+	/* Sizes that no model has, or that do not go together. */
+	{ "qwen3", "config.json", "\"hidden_size\": 48", "\"hidden_size\": 4294967296", "hidden_size is" },
+	{ "qwen3", "config.json", "\"hidden_size\": 48", "\"hidden_size\": 0", "hidden_size is 0" },
+	{ "qwen3", "config.json", "\"hidden_size\": 48", "\"hidden_size\": 48.5", "hidden_size is not a whole" },
+	{ "qwen3", "config.json", "\"hidden_size\": 48,", "", "hidden_size is missing" },
+	{ "qwen3", "config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 1000000", "num_hidden_layers" },
+	{ "qwen3", "config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": -1", "num_hidden_layers" },
+	{ "qwen3", "config.json", "\"num_attention_heads\": 2", "\"num_attention_heads\": 99999", "num_attention_heads" },
+	{ "qwen3", "config.json", "\"num_key_value_heads\": 1", "\"num_key_value_heads\": 3", "num_key_value_heads" },
+	{ "qwen3", "config.json", "\"head_dim\": 128", "\"head_dim\": 100", "head_dim" },
+	{ "qwen3", "config.json", "\"intermediate_size\": 150", "\"intermediate_size\": 1e9", "intermediate_size" },
+	{ "qwen3", "config.json", "\"vocab_size\": 304", "\"vocab_size\": 99999999999999999999", "too big" },
+	{ "qwen3", "config.json", "\"vocab_size\": 304", "\"vocab_size\": 2147483647", "vocab_size" },
+	{ "qwen3", "config.json", "\"eos_token_id\": 299", "\"eos_token_id\": 304", "eos_token_id" },
+	{ "qwen3", "config.json", "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": \"small\"", "rms_norm_eps" },
+	{ "qwen3", "config.json", "\"rope_theta\": 1000000.0", "\"rope_theta\": -1", "rope_theta" },
+	{ "qwen3", "config.json", "\"silu\"", "\"relu\"", "hidden_act" },
+	{ "qwen3", "config.json", "\"Qwen3ForCausalLM\"", "\"GPT2LMHeadModel\"", "GPT2LMHeadModel" },
+	{ "qwen3", "config.json", "\"architectures\"", "\"architecture\"", "architectures" },
+	{ "qwen3", "config.json", "\"torch_dtype\"", "\"quantization_config\"", "quantization_config" },
+	{ "qwen3", "config.json", "}\n", "", "}" },
+	{ "qwen3-vl", "config.json", "\"mrope_section\": [", "\"mrope_section\": [7,", "mrope_section" },
+	{ "qwen3-vl", "config.json", "\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", "rope type \"yarn\"" },
+	{ "qwen3-vl", "config.json", "\"depth\": 4", "\"depth\": 100000", "depth" },
+	{ "qwen3-vl", "config.json", "\"depth\": 4", "\"depth\": 3", "deepstack_visual_indexes" },
+	{ "qwen3-vl", "config.json", "\"patch_size\": 16", "\"patch_size\": 0", "patch_size" },
+	{ "qwen3-vl", "config.json", "\"num_heads\": 1", "\"num_heads\": 7", "num_heads" },
+	{ "qwen3-vl", "config.json", "\"out_hidden_size\": 96", "\"out_hidden_size\": 97", "out_hidden_size" },
+	{ "qwen3-vl", "config.json", "\"num_position_embeddings\": 144", "\"num_position_embeddings\": 143",
+	  "num_position_embeddings" },
+	{ "qwen3-vl", "config.json", "\"image_token_id\": 302", "\"image_token_id\": 304", "image_token_id" },
+	{ "qwen3-vl", "config.json", "\"vision_config\"", "\"visual_config\"", "vision_config" },
+	{ "qwen2.5-vl", "config.json", "\"window_size\": 48", "\"window_size\": 11", "window_size" },
+	{ "qwen2.5-vl", "config.json", "\"fullatt_block_indexes\": [", "\"fullatt_block_indexes\": [2,",
+	  "fullatt_block_indexes" },
+	{ "qwen3", "generation_config.json", "[299]", "[304]", "eos_token_id" },
+	{ "qwen3", "generation_config.json", "false", "\"no\"", "do_sample" },
+	{ "qwen3-vl", "preprocessor_config.json", "31360", "575", "pixels" },
+	{ "qwen3-vl", "preprocessor_config.json", "31360", "1e10", "longest_edge" },
+	{ "qwen3-vl", "preprocessor_config.json", "\"resample\": 3", "\"resample\": 2", "resample" },
+	{ "qwen3-vl", "preprocessor_config.json", "\"image_std\": [", "\"image_std\": [0,", "image_std" },
+	{ "qwen3-vl", "preprocessor_config.json", "\"patch_size\": 16", "\"patch_size\": 14", "patch_size" },
+
+	/* The header of the weights; the length before it is what it then is. */
+	{ "qwen3", "model.safetensors", "[304,48]", "[4611686018427387904,48]", "embed_tokens.weight: shape overflows" },
+	{ "qwen3", "model.safetensors", "[304,48]", "[-304,48]", "embed_tokens.weight: shape" },
+	{ "qwen3", "model.safetensors", "[304,48]", "[304,47]", "embed_tokens.weight: shape and dtype" },
+	{ "qwen3", "model.safetensors", "[304,48]", "[48,304]", "embed_tokens.weight has 48 x 304" },
+	{ "qwen3", "model.safetensors", "[304,48]", "[1,1,1,1,1,304,48]", "embed_tokens.weight: shape" },
+	{ "qwen3", "model.safetensors", "\"BF16\"", "\"Q4_K\"", "embed_tokens.weight: unknown dtype" },
+	{ "qwen3", "model.safetensors", "\"BF16\"", "\"I16\"", "embed_tokens.weight has dtype I16" },
+	{ "qwen3", "model.safetensors", "[0,29184]", "[29184,0]", "embed_tokens.weight: data_offsets" },
+	{ "qwen3", "model.safetensors", "[0,29184]", "[-1,29183]", "embed_tokens.weight: data_offsets" },
+	{ "qwen3", "model.safetensors", "[0,29184]", "[2,29186]", "overlaps" },
+	{ "qwen3", "model.safetensors", "[382080,382176]", "[18446744073709000000,382176]", "too big" },
+	{ "qwen3", "model.safetensors", "[382080,382176]", "[482080,482176]", "norm.weight: its data lies beyond" },
+	{ "qwen3", "model.safetensors", "model.norm.weight", "model.norms.weight", "text.norm.weight is missing" },
+	{ "qwen3", "model.safetensors", "layers.2.self_attn.k_norm", "layers.2.self_attn.k_nor",
+	  "text.layers.2.self_attn.k_norm.weight is missing" },
+	{ "qwen3", "model.safetensors", "{\"model.embed", "{\"more\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
+	  "\"model.embed", "more: is not one of this architecture's" },
+	{ "qwen3", "model.safetensors", "{\"model.embed", "{\"model.norm.weight\":0,\"model.embed", "duplicate" },
+	{ "qwen3", "model.safetensors", "{\"model.embed", "[\"model.embed", "model.safetensors" },
+
+	{ "qwen2.5-vl", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
+	  "../model-00001-of-00002.safetensors", "weight_map names the shard" },
+	{ "qwen2.5-vl", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
+	  "model-00003-of-00002.safetensors", "model-00003-of-00002.safetensors" },
+	{ "qwen2.5-vl", "model.safetensors.index.json", "\"lm_head.weight\": \"model-00001",
+	  "\"lm_head.weight\": \"model-00002", "lm_head.weight: is not there" },
+	{ "qwen2.5-vl", "model.safetensors.index.json", "\"lm_head.weight\": \"model-00001-of-00002.safetensors\",",
+	  "", "weight_map has" },
+	{ "qwen2.5-vl", "model.safetensors.index.json", "\"weight_map\"", "\"weights\"", "weight_map is missing" },
+};
+
+/* One place of a file; in weights, one of the header, whose length is set anew. */
+static void replace(const struct fault *f)
+{
+	char *path = xasprintf(GOLDEN "%s/%s", f->model, f->file), *at;
+	struct buf whole = slurp(path), out;
+	uint64_t header;
+
+	at = memmem(whole.data, whole.len, f->from, strlen(f->from));
+	if (!at)
+		fail_msg("%s has no %s", path, f->from);
+	buf_init(&out, 64u << 20);
+	buf_add(&out, whole.data, (size_t)(at - whole.data));
+	buf_add(&out, f->to, strlen(f->to));
+	at += strlen(f->from);
+	buf_add(&out, at, whole.len - (size_t)(at - whole.data));
+	if (!strcmp(f->file, "model.safetensors")) {
+		memcpy(&header, out.data, 8);
+		header += out.len - whole.len;
+		memcpy(out.data, &header, 8);
+	}
+	put(f->file, out.data, out.len);
+	buf_release(&out);
+	buf_release(&whole);
+	free(path);
+}
+
+static void expect_refused(const char *file, const char *words, const char *what)
+{
+	struct model model;
+	struct err err;
+
+	if (model_open(&model, folder, NUMBER_BF16, pool, &err) != RC_FATAL)
+		fail_msg("%s, %s: it was opened", file, what);
+	if (!strstr(err.text, file) || !strstr(err.text, words))
+		fail_msg("%s, %s: expected \"%s\" in: %s", file, what, words, err.text);
+}
+
+static void test_named(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++) {
+		const struct fault *f = &faults[i];
+		char *golden = xasprintf(GOLDEN "%s", f->model);
+		/* A shard's own error names the shard. */
+		bool index = strstr(f->file, ".index.json") && !strstr(f->words, "weight_map");
+
+		fill(golden);
+		replace(f);
+		expect_refused(index ? "safetensors" : f->file, f->words, f->to);
+		empty();
+		free(golden);
+	}
+	print_message("# figure: faults of a model's folder named: %zu\n", sizeof(faults) / sizeof(*faults));
+}
+
+/* A download that was cut off, at places of each kind; and a header whose length lies. */
+static void test_truncated(void **state)
+{
+	static const char file[] = "model-00002-of-00002.safetensors";
+	struct buf whole = slurp(GOLDEN "qwen2.5-vl/model-00002-of-00002.safetensors");
+	const size_t cuts[] = { 0, 1, 7, 8, 9, 1000, whole.len / 2, whole.len - 1 };
+	const uint64_t lies[] = { 0, 1, 100, whole.len - 7, 1u << 31, UINT64_C(1) << 63, UINT64_MAX, UINT64_MAX - 7 };
+
+	(void)state;
+	fill(GOLDEN "qwen2.5-vl");
+	for (size_t i = 0; i < sizeof(cuts) / sizeof(*cuts); i++) {
+		put(file, whole.data, cuts[i]);
+		expect_refused(file, cuts[i] == whole.len - 1 ? "is the download complete?" : ": ", "cut off");
+	}
+	for (size_t i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
+		memcpy(whole.data, &lies[i], 8);
+		put(file, whole.data, whole.len);
+		expect_refused(file, "header", "another length of its header");
+	}
+	buf_release(&whole);
+	empty();
+}
+
 static int setup(void **state)
 {
 	const char *given = getenv("CLOISTER_TEST_SEED");
@@ -235,7 +396,8 @@ static int teardown(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_mutations), cmocka_unit_test(test_missing) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_mutations), cmocka_unit_test(test_missing),
+					    cmocka_unit_test(test_named), cmocka_unit_test(test_truncated) };
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, setup, teardown);
