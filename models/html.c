@@ -4,6 +4,10 @@
  *
  * Blocks of Markdown are parted by one empty line: whoever begins one calls begin_block(), which
  * writes as many line ends as are missing.
+ *
+ * Markdown has contexts in which its own escapes do not count: code, and blocks of HTML, which any
+ * line can begin that is a tag alone. So text has no "<" before a letter in any of them, and what
+ * stays as it is (code, math, tables) is kept from ending its context early.
  */
 #include "html.h"
 
@@ -15,6 +19,7 @@
 #include <strings.h>
 
 #define DEPTH_MAX 200
+#define RAW_MAX	  (4u << 20)
 
 static const char *const tags[] = {
 	"math",	 "br",	  "i",	     "b",      "u",	"del",	"sup",	"sub",	"table", "tr",
@@ -184,9 +189,23 @@ static void begin_block(struct markdown *m)
 		buf_addc(m->out, '\n');
 }
 
+/* An empty line, in a list too: it ends whatever block was open. */
+static void end_block(struct markdown *m)
+{
+	begin_line(m);
+	if (m->out->len > 1 && m->out->data[m->out->len - 2] != '\n')
+		buf_addc(m->out, '\n');
+}
+
 static bool at_line_start(const struct markdown *m)
 {
 	return !m->out->len || m->out->data[m->out->len - 1] == '\n';
+}
+
+/* Could be a tag, or becomes one with what follows. */
+static bool begins_tag(const char *s)
+{
+	return *s == '<' && !strspn(s + 1, " \t\r\n=0123456789");
 }
 
 /* White space counts as one space, none where a line begins. */
@@ -199,6 +218,10 @@ static void add_text(struct markdown *m, const char *s)
 			continue;
 		if (at_line_start(m))
 			buf_adds(m->out, m->indent);
+		if (begins_tag(s)) {
+			buf_adds(m->out, "&lt;");
+			continue;
+		}
 		if (strchr("\\`*_[]<>&~$", *s) || (at_line_start(m) && strchr("#+-=:|", *s)))
 			buf_addc(m->out, '\\');
 		buf_addc(m->out, space ? ' ' : *s);
@@ -215,10 +238,24 @@ static void add_raw(struct buf *out, const GumboNode *node, unsigned depth)
 		add_raw(out, list->data[i], depth + 1);
 }
 
+static struct buf raw_text(const GumboNode *node)
+{
+	struct buf text;
+
+	buf_init(&text, RAW_MAX);
+	add_raw(&text, node, 0);
+	return text;
+}
+
 static void around(struct markdown *m, const char *mark, const GumboNode *node, unsigned depth)
 {
 	size_t start;
 
+	/* Three of them would begin a block of code. */
+	if (*mark == '~' && m->out->len && m->out->data[m->out->len - 1] == '~') {
+		inside(m, node, depth);
+		return;
+	}
 	if (at_line_start(m))
 		buf_adds(m->out, m->indent);
 	buf_adds(m->out, mark);
@@ -237,18 +274,33 @@ static void tagged(struct markdown *m, const char *name, const GumboNode *node, 
 	buf_addf(m->out, "</%s>", name);
 }
 
+/* LaTeX does not mind a space; Markdown would see a tag, a link, or the end of the paragraph. */
+static void add_latex(struct buf *out, const char *s)
+{
+	for (; *s; s++) {
+		if (*s == '\n' && strchr("\n`~", s[1 + strspn(s + 1, " \t\r")]))
+			buf_addc(out, ' ');
+		else
+			buf_addc(out, *s);
+		if (begins_tag(s) || (s[0] == ']' && s[1] == '('))
+			buf_addc(out, ' ');
+	}
+}
+
 static void add_math(struct markdown *m, const GumboNode *node)
 {
 	const char *display = attribute(node, "display");
 	bool block = display && !strcasecmp(display, "block");
+	struct buf text = raw_text(node);
 
 	if (block)
 		begin_block(m);
 	buf_adds(m->out, block ? "$$" : "$");
-	add_raw(m->out, node, 0);
+	add_latex(m->out, text.data ? text.data : "");
 	buf_adds(m->out, block ? "$$" : "$");
 	if (block)
 		begin_block(m);
+	buf_release(&text);
 }
 
 static void add_list(struct markdown *m, const GumboNode *node, bool number, unsigned depth)
@@ -297,24 +349,53 @@ static void add_box(struct markdown *m, const GumboNode *node)
 		add_text(m, value);
 }
 
-static void add_code(struct markdown *m, const GumboNode *node, bool block)
+/* Between backticks where that is all it takes, else as a tag with escaped text. */
+static void add_code(struct markdown *m, const GumboNode *node, unsigned depth)
 {
-	if (block)
-		begin_block(m);
-	buf_adds(m->out, block ? "```\n" : "`");
-	add_raw(m->out, node, 0);
-	if (block)
-		begin_line(m);
-	buf_adds(m->out, block ? "```\n" : "`");
+	struct buf text = raw_text(node);
+
+	if (text.len && strpbrk(text.data, "`<[\n"))
+		tagged(m, "code", node, depth);
+	else if (text.len)
+		buf_addf(m->out, "`%s`", text.data);
+	buf_release(&text);
 }
 
+/* Between fences longer than any that is in it. */
+static void add_preformatted(struct markdown *m, const GumboNode *node)
+{
+	struct buf text = raw_text(node);
+	size_t fence = 3;
+
+	for (const char *s = text.data; s && (s = strchr(s, '`')); s += strspn(s, "`"))
+		fence = max_u64(fence, strspn(s, "`") + 1);
+	end_block(m);
+	for (size_t i = 0; i < fence; i++)
+		buf_addc(m->out, '`');
+	buf_addc(m->out, '\n');
+	buf_add(m->out, text.data, text.len);
+	begin_line(m);
+	for (size_t i = 0; i < fence; i++)
+		buf_addc(m->out, '`');
+	buf_addc(m->out, '\n');
+	buf_release(&text);
+}
+
+/* An empty line would end the HTML, and what follows in the table would be Markdown. */
 static void add_table(struct markdown *m, const GumboNode *node)
 {
-	begin_block(m);
+	struct buf html;
+
+	buf_init(&html, RAW_MAX);
+	html_write(&html, node);
+	end_block(m);
 	buf_adds(m->out, "<table>");
-	html_write(m->out, node);
+	for (const char *s = html.data; s && *s; s++)
+		if (*s != '\n' || s[1 + strspn(s + 1, " \t\r")] != '\n')
+			buf_addc(m->out, *s);
 	buf_adds(m->out, "</table>");
-	begin_block(m);
+	end_block(m);
+	buf_release(&html);
 }
 
 static void add_heading(struct markdown *m, const GumboNode *node, unsigned level, unsigned depth)
@@ -346,7 +427,7 @@ static bool inline_element(struct markdown *m, const GumboNode *node, const char
 	else if (!strcmp(name, "input"))
 		add_box(m, node);
 	else if (!strcmp(name, "code"))
-		add_code(m, node, false);
+		add_code(m, node, depth);
 	else if (!strcmp(name, "math"))
 		add_math(m, node);
 	else
@@ -371,7 +452,7 @@ static void element(struct markdown *m, const GumboNode *node, unsigned depth)
 	} else if (!strcmp(name, "table")) {
 		add_table(m, node);
 	} else if (!strcmp(name, "pre")) {
-		add_code(m, node, true);
+		add_preformatted(m, node);
 	} else if (!strcmp(name, "hr")) {
 		begin_block(m);
 		buf_adds(m->out, "---\n");
