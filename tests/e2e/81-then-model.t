@@ -73,9 +73,9 @@ three.configure("settle_seconds: 0\nlease_seconds: 3\n")
 kills = 0
 for pause in (0.1, 0.3):
     process = three.start("--once")
-    wait_for(lambda: children(process.pid, "cloister-model") or process.poll() is not None)
-    time.sleep(0.2 + pause)
-    kills += sum(kill(pid) for pid in children(process.pid, "cloister-model"))
+    found = wait_for(lambda: children(process.pid, "cloister-model") or process.poll() is not None)
+    time.sleep(pause)
+    kills += sum(kill(pid) for pid in children(process.pid, "cloister-model") or found or [])
     time.sleep(pause)
     process.kill()
     process.wait()
