@@ -194,9 +194,13 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 		}
 		hash = token_path_hash(s->source, file);
 		if (intake_has_token(&s->run->intake, hash) ||
-		    (s->run->intake.now.busy && s->run->intake.now.candidate.path == hash) ||
-		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+		    (s->run->intake.now.busy && s->run->intake.now.candidate.path == hash))
 			continue;
+		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW)) {
+			if (errno != ENOENT)
+				s->run->tokens_known = false; /* looked at again soon */
+			continue;
+		}
 		if (S_ISDIR(st.st_mode))
 			scan_folder(s, fd, e->d_name, file, depth + 1);
 		else if (s->source == SOURCE_MEMBER && !depth)
