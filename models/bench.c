@@ -279,7 +279,7 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 
 	for (unsigned b = 0; b < o->batch_count; b++)
 		options.sequences = (unsigned)max_u64(options.sequences, o->batches[b]);
-	if (engine_open(&e, m, pool, &options, &err) != RC_OK)
+	if (engine_open(&e, m, &options, &err) != RC_OK)
 		die(EX_CONFIGURATION, "%s", err.text);
 	for (unsigned r = 0; r < o->rounds; r++) {
 		prompt[r] = time_prompt(e, m, o->prompt);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * cache: the blocks of keys and values, shared out to sequences.
+ * cache: who has which block of keys and values.
  *
- * A block holds KV_PAGE tokens in all layers. One that is full and whose tokens are part of a
+ * A block holds KV_PAGE tokens in all layers, and is known here by its number alone: its memory is the
+ * device's (compute.h). One that is full and whose tokens are part of a
  * prompt can be published under a key that says what all tokens up to its end are; another sequence
  * that begins alike takes it instead of computing it again. A published block that nobody uses
  * stays until its room is needed, the one longest unused goes first.
@@ -11,8 +12,6 @@
  */
 #ifndef MODELS_CACHE_H
 #define MODELS_CACHE_H
-
-#include "base/err.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -24,21 +23,22 @@ struct cache_key {
 
 struct cache;
 
-/* RC_FATAL when memory is not to be had. */
-enum rc cache_open(struct cache **, size_t block_size, size_t blocks, struct err *);
-void cache_close(struct cache *);
+#define CACHE_NONE UINT32_MAX
+
+struct cache *cache_new(uint32_t blocks);
+void cache_free(struct cache *);
 
 size_t cache_blocks(const struct cache *);
 size_t cache_free_blocks(const struct cache *); /* unused ones, published or not */
 
-/* A block of zeros with one reference, or NULL when all are in use. */
-void *cache_take(struct cache *);
-void cache_release(struct cache *, void *block);
+/* A block with one reference, or CACHE_NONE when all are in use. */
+uint32_t cache_take(struct cache *);
+void cache_release(struct cache *, uint32_t block);
 
-/* The block published under the key, with one more reference; NULL: none. */
-void *cache_find(struct cache *, const struct cache_key *);
+/* The block published under the key, with one more reference, or CACHE_NONE. */
+uint32_t cache_find(struct cache *, const struct cache_key *);
 
 /* Nothing happens when another block has the key already. */
-void cache_publish(struct cache *, void *block, const struct cache_key *);
+void cache_publish(struct cache *, uint32_t block, const struct cache_key *);
 
 #endif

@@ -41,19 +41,17 @@ struct queue {
 /* A sequence that gets its next token in this step. */
 struct owner {
 	struct sequence *sequence;
-	struct choice choice;
+	struct draw draw;
 };
 
 struct engine {
 	struct model *model;
-	struct pool *pool;
+	struct compute *compute; /* the model's */
 	struct engine_options options;
 	struct cache *cache;
-	struct sampler **samplers; /* one a thread */
 	struct queue waiting, running, finished;
 	struct text_row *rows;
 	struct owner *owners; /* [sequences] */
-	float *logits;	      /* [sequences][vocab] */
 	struct engine_load load;
 };
 
@@ -104,34 +102,32 @@ static void queue_free(struct queue *q)
 	}
 }
 
-enum rc engine_open(struct engine **out, struct model *model, struct pool *pool,
-		    const struct engine_options *options, struct err *err)
+enum rc engine_open(struct engine **out, struct model *model, const struct engine_options *options,
+		    struct err *err)
 {
-	struct engine *e = xcalloc(1, sizeof(*e));
+	struct compute *compute = model->compute;
+	uint32_t blocks = (uint32_t)min_u64(options->cache_size / compute->block_size, CACHE_NONE - 1);
 	size_t vocab = model->config.text.vocab;
+	struct engine *e;
 
 	*out = NULL;
+	if (compute->calls->reserve(compute, blocks, err) != RC_OK)
+		return RC_FATAL;
+	e = xcalloc(1, sizeof(*e));
 	e->model = model;
-	e->pool = pool;
+	e->compute = compute;
 	e->options = *options;
 	/* Whoever generates has a row in every step, and one is left for a prompt. */
-	e->options.sequences = (unsigned)min_u64(max_u64(options->sequences, 1), TEXT_ROWS_MAX - 1);
+	e->options.sequences =
+		(unsigned)min_u64(max_u64(options->sequences, 1), compute->rows_max - 1);
 	if (!options->vocab || options->vocab > vocab)
 		e->options.vocab = (unsigned)vocab;
-	if (cache_open(&e->cache, text_block_size(model->text),
-		       options->cache_size / text_block_size(model->text), err) != RC_OK) {
-		free(e);
-		return RC_FATAL;
-	}
+	e->cache = cache_new(blocks);
 	e->waiting.end = &e->waiting.first;
 	e->running.end = &e->running.first;
 	e->finished.end = &e->finished.first;
-	e->samplers = xcalloc(pool_threads(pool), sizeof(struct sampler *));
-	for (unsigned i = 0; i < pool_threads(pool); i++)
-		e->samplers[i] = sampler_new(vocab);
-	e->rows = xcalloc(TEXT_ROWS_MAX, sizeof(*e->rows));
+	e->rows = xcalloc(compute->rows_max, sizeof(*e->rows));
 	e->owners = xcalloc(e->options.sequences, sizeof(*e->owners));
-	e->logits = xmalloc(e->options.sequences * vocab * sizeof(*e->logits));
 	*out = e;
 	return RC_OK;
 }
@@ -147,13 +143,9 @@ void engine_close(struct engine *e)
 		free(s->result.log_probabilities);
 	}
 	queue_free(&e->finished);
-	cache_close(e->cache);
-	for (unsigned i = 0; i < pool_threads(e->pool); i++)
-		sampler_free(e->samplers[i]);
-	free(e->samplers);
+	cache_free(e->cache);
 	free(e->rows);
 	free(e->owners);
-	free(e->logits);
 	free(e);
 }
 
@@ -222,7 +214,7 @@ enum rc engine_add(struct engine *e, const struct engine_request *r, struct err 
 	s->count = r->prompt_count;
 	s->position = xmalloc(3 * r->prompt_count * sizeof(*s->position));
 	s->log_probabilities = xmalloc(r->most * sizeof(*s->log_probabilities));
-	s->blocks.blocks = xcalloc(blocks, sizeof(void *));
+	s->blocks.blocks = xcalloc(blocks, sizeof(uint32_t));
 	places = xcalloc(r->page_count + 1, sizeof(*places));
 	for (size_t k = 0; k < r->page_count; k++)
 		places[k] = r->pages[k].place;
@@ -247,9 +239,9 @@ static void share_prefix(struct engine *e, struct sequence *s)
 	size_t most = (s->request.prompt_count - 1) / KV_PAGE;
 
 	while (s->blocks.count < most) {
-		void *block = cache_find(e->cache, &s->keys[s->blocks.count]);
+		uint32_t block = cache_find(e->cache, &s->keys[s->blocks.count]);
 
-		if (!block)
+		if (block == CACHE_NONE)
 			break;
 		s->blocks.blocks[s->blocks.count++] = block;
 	}
@@ -282,10 +274,11 @@ static void admit(struct engine *e)
 static bool reserve(struct engine *e, struct sequence *s, size_t tokens)
 {
 	while (s->blocks.count * KV_PAGE < tokens) {
-		void *block = cache_take(e->cache);
+		uint32_t block = cache_take(e->cache);
 		struct sequence *last = s;
 
-		if (block) {
+		if (block != CACHE_NONE) {
+			e->compute->calls->clear(e->compute, block);
 			s->blocks.blocks[s->blocks.count++] = block;
 			continue;
 		}
@@ -307,7 +300,7 @@ static bool reserve(struct engine *e, struct sequence *s, size_t tokens)
  */
 static void plan(struct engine *e)
 {
-	size_t left = TEXT_ROWS_MAX;
+	size_t left = e->compute->rows_max;
 
 	for (struct sequence *s = e->running.first; s; s = s->next) {
 		s->planned = s->count - s->computed == 1;
@@ -323,7 +316,7 @@ static void plan(struct engine *e)
 	}
 }
 
-static void fill_row(struct sequence *s, struct text_row *row, size_t i, size_t hidden)
+static void fill_row(struct sequence *s, struct text_row *row, size_t i)
 {
 	const struct engine_page *page;
 	size_t at, n = s->request.prompt_count;
@@ -338,38 +331,33 @@ static void fill_row(struct sequence *s, struct text_row *row, size_t i, size_t 
 	page = page_of(&s->request, i, &at);
 	if (!page)
 		return;
-	row->embedding = page->embeddings + at * hidden;
-	for (unsigned d = 0; d < ARRAY_SIZE(row->deepstack) && page->deepstack[d]; d++)
-		row->deepstack[d] = page->deepstack[d] + at * hidden;
+	row->page = page->features;
+	row->place = at;
 }
 
-/* The rows of the step. A sequence whose last token is among them gets logits, and is an owner. */
+/* The rows of the step. A sequence whose last token is among them gets its next one. */
 static size_t collect(struct engine *e, size_t *owners)
 {
-	const struct text_config *c = &e->model->config.text;
 	size_t n = 0;
 
 	*owners = 0;
 	for (struct sequence *s = e->running.first; s; s = s->next) {
+		struct owner *o = &e->owners[*owners];
+
 		for (size_t k = 0; k < s->planned; k++)
-			fill_row(s, &e->rows[n++], s->computed + k, c->hidden);
-		if (s->planned && s->computed + s->planned == s->count) {
-			e->rows[n - 1].logits = e->logits + *owners * c->vocab;
-			e->owners[(*owners)++].sequence = s;
-		}
+			fill_row(s, &e->rows[n++], s->computed + k);
+		if (!s->planned || s->computed + s->planned < s->count)
+			continue;
+		o->sequence = s;
+		o->draw = (struct draw){.how = &s->request.sampling,
+					.seen = s->tokens,
+					.seen_count = s->count,
+					.step = s->count - s->request.prompt_count,
+					.limit = e->options.vocab};
+		e->rows[n - 1].draw = &o->draw;
+		++*owners;
 	}
 	return n;
-}
-
-static void choose(void *arg, size_t i, unsigned thread)
-{
-	struct engine *e = arg;
-	struct owner *o = &e->owners[i];
-	struct sequence *s = o->sequence;
-
-	o->choice = sampler_choose(e->samplers[thread], e->logits + i * e->model->config.text.vocab,
-				   e->options.vocab, &s->request.sampling, s->tokens, s->count,
-				   s->count - s->request.prompt_count);
 }
 
 static void finish(struct engine *e, struct sequence *s, enum engine_finish why)
@@ -442,8 +430,7 @@ bool engine_step(struct engine *e)
 	n = collect(e, &owners);
 	if (!n)
 		return false;
-	text_forward(e->model->text, e->pool, e->rows, n);
-	pool_run(e->pool, choose, e, owners);
+	e->compute->calls->forward(e->compute, e->rows, n);
 	for (struct sequence *s = e->running.first; s; s = s->next) {
 		if (s->computed < s->request.prompt_count)
 			e->load.prompt_tokens += s->planned;
@@ -451,7 +438,7 @@ bool engine_step(struct engine *e)
 		publish(e, s);
 	}
 	for (size_t i = 0; i < owners; i++)
-		accept(e, e->owners[i].sequence, &e->owners[i].choice);
+		accept(e, e->owners[i].sequence, &e->owners[i].draw.choice);
 	return true;
 }
 

@@ -3,7 +3,7 @@
  * engine: continuous batching. Requests of any length run side by side; whoever has finished makes
  * room for the next at once.
  *
- * A step is one pass through the language model over up to TEXT_ROWS_MAX rows: one row of each
+ * A step is one pass through the language model over as many rows as the device takes: one row of each
  * sequence that generates, and pieces of the prompts that are not read yet, first come first
  * served. Keys and values are given out block by block as sequences grow; when none is left, the
  * sequence that came last gives its blocks back and starts again later, with the same result to the
@@ -13,7 +13,6 @@
 #define MODELS_ENGINE_H
 
 #include "model.h"
-#include "sampler.h"
 
 struct engine;
 
@@ -26,8 +25,7 @@ struct engine_options {
 /* What a page's tokens take instead of embeddings. All memory is the caller's. */
 struct engine_page {
 	struct model_page place;
-	const float *embeddings;
-	const float *deepstack[8];
+	const struct features *features;
 	unsigned char
 		digest[32]; /* SHA-256 of the patches: equal pages share their keys and values */
 };
@@ -59,8 +57,7 @@ struct engine_result {
 	unsigned period; /* ENGINE_REPETITION: tokens in the loop */
 };
 
-enum rc engine_open(struct engine **, struct model *, struct pool *, const struct engine_options *,
-		    struct err *);
+enum rc engine_open(struct engine **, struct model *, const struct engine_options *, struct err *);
 void engine_close(struct engine *);
 
 /* RC_FAILED: the request can never run (longer than the model's positions, or than the cache). */

@@ -223,7 +223,7 @@ static enum rc load(struct server *s, const struct options *o, struct model_iden
 	if (rc != RC_OK)
 		return rc;
 	options.vocab = (unsigned)tokenizer_size(s->tokenizer);
-	rc = engine_open(&s->engine, &s->model, s->pool, &options, err);
+	rc = engine_open(&s->engine, &s->model, &options, err);
 	if (rc == RC_OK)
 		s->cache_tokens = engine_load(s->engine).blocks * KV_PAGE;
 	return rc;

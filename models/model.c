@@ -8,10 +8,8 @@
 
 static enum rc load(struct model *m, enum number number, struct pool *pool, struct err *err)
 {
-	enum rc rc = text_load(&m->text, &m->config.text, m->weights, number, pool, err);
+	enum rc rc = compute_open_cpu(&m->compute, &m->config, m->weights, number, pool, err);
 
-	if (rc == RC_OK && m->config.vision.depth)
-		rc = vision_load(&m->vision, &m->config, m->weights, number, pool, err);
 	if (rc == RC_OK)
 		rc = weights_all_taken(m->weights, err);
 	return rc;
@@ -51,8 +49,8 @@ enum rc model_open_random(struct model *m, const char *config, enum number numbe
 
 void model_close(struct model *m)
 {
-	text_free(m->text);
-	vision_free(m->vision);
+	if (m->compute)
+		m->compute->calls->close(m->compute);
 	weights_close(m->weights);
 	*m = (struct model){0};
 }

@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * model: a model folder, opened: configuration, language model, vision tower.
+ * model: a model folder, opened: configuration, and the device that computes it.
  */
 #ifndef MODELS_MODEL_H
 #define MODELS_MODEL_H
 
-#include "config.h"
+#include "compute.h"
 #include "kernels/pool.h"
-#include "text.h"
-#include "vision.h"
-#include "weights/safetensors.h"
 
 struct model {
 	struct model_config config;
 	struct weights *weights; /* stays mapped: embeddings are read from it */
-	struct text *text;
-	struct vision *vision; /* NULL: text alone */
+	struct compute *compute;
 };
 
 /* Every tensor of the folder is used and every one needed is there, or RC_FATAL names it. */

@@ -31,6 +31,7 @@ struct text {
 
 	/* Scratch for TEXT_ROWS_MAX rows. */
 	float *x, *y, *qkv, *attended, *gate_up, *mlp, *cosine, *sine, *logits;
+	size_t logits_max; /* rows there is room for */
 	struct attention_row *attention;
 	void **pages; /* page tables of the sequences of a call, one behind the other */
 	size_t pages_max;
@@ -237,10 +238,10 @@ size_t text_block_size(const struct text *t)
 
 /* Embeddings into x, angles into cosine and sine, and one page table for each sequence of the call.
  */
-static size_t prepare_rows(struct text *t, const struct text_row *rows, size_t n)
+static size_t prepare_rows(struct text *t, char *blocks, const struct text_row *rows, size_t n)
 {
 	const struct text_config *c = &t->c;
-	size_t half = c->head_dim / 2, need = 0, used = 0;
+	size_t half = c->head_dim / 2, size = text_block_size(t), need = 0, used = 0;
 
 	for (size_t i = 0; i < n; i++)
 		if (i == 0 || rows[i].sequence != rows[i - 1].sequence)
@@ -252,8 +253,9 @@ static size_t prepare_rows(struct text *t, const struct text_row *rows, size_t n
 	for (size_t i = 0; i < n; i++) {
 		const struct text_row *r = &rows[i];
 
-		if (r->embedding)
-			memcpy(t->x + i * c->hidden, r->embedding, c->hidden * sizeof(float));
+		if (r->page)
+			memcpy(t->x + i * c->hidden, r->page->embeddings + r->place * c->hidden,
+			       c->hidden * sizeof(float));
 		else
 			matrix_to_f32(&t->embed, r->token, 1, t->x + i * c->hidden);
 		for (size_t j = 0; j < half; j++) {
@@ -263,10 +265,9 @@ static size_t prepare_rows(struct text *t, const struct text_row *rows, size_t n
 			t->sine[i * half + j] = sinf(angle);
 		}
 		if (i == 0 || r->sequence != rows[i - 1].sequence) {
-			memcpy(t->pages + used, r->sequence->blocks,
-			       r->sequence->count * sizeof(*t->pages));
 			t->attention[i].pages = t->pages + used;
-			used += r->sequence->count;
+			for (size_t b = 0; b < r->sequence->count; b++)
+				t->pages[used++] = blocks + r->sequence->blocks[b] * size;
 		} else {
 			t->attention[i].pages = t->attention[i - 1].pages;
 		}
@@ -317,53 +318,57 @@ static void feed_forward(struct text *t, const struct layer *l, struct pool *poo
 	add(pool, t->x, t->y, n * c->hidden);
 }
 
-static void read_logits(struct text *t, struct pool *pool, const struct text_row *rows, size_t n)
+/* Rows whose logits are wanted, and those in one buffer. */
+static float *read_logits(struct text *t, struct pool *pool, const struct text_row *rows, size_t n)
 {
 	const struct text_config *c = &t->c;
-	size_t wanted = 0, chunk = 64;
+	size_t wanted = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		if (!rows[i].logits)
+		if (!rows[i].logits && !rows[i].draw)
 			continue;
 		memmove(t->x + wanted * c->hidden, t->x + i * c->hidden, c->hidden * sizeof(float));
 		wanted++;
 	}
-	if (!wanted)
-		return;
-	if (!t->logits)
-		t->logits = xmalloc(chunk * c->vocab * sizeof(float));
-	rms_norm(pool, t->x, t->norm, c->eps, t->y, wanted, c->hidden);
-	for (size_t i = 0, first = 0, done = 0; first < wanted; first += done) {
-		done = min_u64(chunk, wanted - first);
-		linear_apply(&t->head, pool, t->y + first * c->hidden, c->hidden, done, t->logits,
-			     c->vocab);
-		for (size_t k = 0; k < done; i++)
-			if (rows[i].logits)
-				memcpy(rows[i].logits, t->logits + k++ * c->vocab,
-				       c->vocab * sizeof(float));
+	if (wanted > t->logits_max) {
+		t->logits = xrealloc(t->logits, wanted * c->vocab * sizeof(float));
+		t->logits_max = wanted;
+	}
+	if (wanted) {
+		rms_norm(pool, t->x, t->norm, c->eps, t->y, wanted, c->hidden);
+		linear_apply(&t->head, pool, t->y, c->hidden, wanted, t->logits, c->vocab);
+	}
+	return t->logits;
+}
+
+/* What the page's tokens get added after layer i. */
+static void add_deepstack(struct text *t, unsigned i, const struct text_row *rows, size_t n)
+{
+	size_t h = t->c.hidden;
+
+	for (size_t k = 0; i < DEEPSTACKS_MAX && k < n; k++) {
+		const struct features *page = rows[k].page;
+		float *x = t->x + k * h;
+
+		for (size_t j = 0; page && page->deepstack[i] && j < h; j++)
+			x[j] += page->deepstack[i][rows[k].place * h + j];
 	}
 }
 
-void text_forward(struct text *t, struct pool *pool, const struct text_row *rows, size_t n)
+float *text_forward(struct text *t, struct pool *pool, void *blocks, const struct text_row *rows,
+		    size_t n)
 {
 	size_t pages;
 
 	if (n > TEXT_ROWS_MAX)
 		BUG("%zu rows in one call", n);
-	if (n == 0)
-		return;
-	pages = prepare_rows(t, rows, n);
+	pages = prepare_rows(t, blocks, rows, n);
 	for (unsigned i = 0; i < t->c.layers; i++) {
 		attend(t, &t->layers[i], pool, rows, n);
 		feed_forward(t, &t->layers[i], pool, n);
-		for (size_t k = 0; i < ARRAY_SIZE(rows->deepstack) && k < n; k++) {
-			float *x = t->x + k * t->c.hidden;
-
-			for (size_t j = 0; rows[k].deepstack[i] && j < t->c.hidden; j++)
-				x[j] += rows[k].deepstack[i][j];
-		}
+		add_deepstack(t, i, rows, n);
 		for (size_t k = 0; k < pages; k++)
 			t->pages[k] = (char *)t->pages[k] + t->page;
 	}
-	read_logits(t, pool, rows, n);
+	return read_logits(t, pool, rows, n);
 }

@@ -12,10 +12,7 @@
 #ifndef MODELS_TEXT_H
 #define MODELS_TEXT_H
 
-#include "config.h"
-#include "kernels/attention.h"
-#include "kernels/linear.h"
-#include "weights/safetensors.h"
+#include "compute.h"
 
 enum { TEXT_ROWS_MAX = 512 };
 
@@ -25,26 +22,13 @@ enum rc text_load(struct text **, const struct text_config *, struct weights *, 
 		  struct pool *, struct err *);
 void text_free(struct text *);
 
-/* Keys and values of KV_PAGE tokens in all layers: the unit in which a cache is shared out. */
+/* Bytes of the keys and values of KV_PAGE tokens in all layers. */
 size_t text_block_size(const struct text *);
 
-/* The blocks of one sequence, first tokens first; all zeros when they are handed out. */
-struct text_sequence {
-	void **blocks;
-	size_t count;
-};
-
-struct text_row {
-	const struct text_sequence *sequence;
-	size_t index;		   /* of the token in its sequence; its block is there */
-	unsigned position[3];	   /* time, row, column; all three the same for text */
-	unsigned token;		   /* whose embedding goes in, unless ... */
-	const float *embedding;	   /* ... this is set: [hidden], from the vision tower */
-	const float *deepstack[8]; /* added after layer 0, 1, ... up to the first NULL */
-	float *logits;		   /* [vocab], or NULL */
-};
-
-/* count <= TEXT_ROWS_MAX. Stores keys and values of the rows, and fills in the logits asked for. */
-void text_forward(struct text *, struct pool *, const struct text_row *, size_t count);
+/*
+ * count <= TEXT_ROWS_MAX. Stores keys and values of the rows in `blocks`, one behind the other in memory.
+ * Returns the logits of the rows that have `logits` or `draw`, [rows][vocab], good until the next call.
+ */
+float *text_forward(struct text *, struct pool *, void *blocks, const struct text_row *, size_t count);
 
 #endif

@@ -46,9 +46,10 @@ enum rc model_identity(const char *folder, struct pool *, struct model_identity 
 
 /* sight.c: what the engine needs to know of a picture. Zeroed: nothing. */
 struct sight {
-	struct engine_page page;
-	float *memory;		/* owned: embeddings and deepstack */
-	unsigned rows, columns; /* of tokens; 0: no page */
+	struct engine_page page;   /* without its features */
+	struct features features;  /* owned, in the memory of: */
+	struct compute *compute;
+	unsigned rows, columns;	   /* of tokens; 0: no page */
 };
 enum rc sight_load(struct sight *, const struct server *, const char *path, uint32_t width,
 		   uint32_t height, uint64_t most_pixels, struct err *);

@@ -26,27 +26,6 @@ static void to_rgb(struct picture *picture, struct image *image)
 		memset(image->rgb + 3 * i, picture->pixels[i], 3);
 }
 
-/* Embeddings, and behind them each block's deepstack. */
-static enum rc see(struct sight *s, const struct server *server, const float *patches,
-		   unsigned rows, unsigned columns, struct err *err)
-{
-	const struct vision_config *v = &server->model.config.vision;
-	size_t size = (size_t)(rows / v->merge) * (columns / v->merge) * v->out;
-	float *deepstack[ARRAY_SIZE(v->deepstack)] = {NULL};
-
-	s->memory = malloc((1 + v->deepstacks) * size * sizeof(float));
-	if (!s->memory)
-		return err_set(err, RC_FAILED, "memory", "no memory for a page of %zu tokens",
-			       size / v->out);
-	s->page.embeddings = s->memory;
-	for (unsigned d = 0; d < v->deepstacks; d++)
-		s->page.deepstack[d] = deepstack[d] = s->memory + (1 + d) * size;
-	s->rows = rows / v->merge;
-	s->columns = columns / v->merge;
-	return vision_run(server->model.vision, server->pool, patches, rows, columns, s->memory,
-			  deepstack, err);
-}
-
 static void digest(const struct vision_config *v, const float *patches, unsigned rows,
 		   unsigned columns, unsigned char out[32])
 {
@@ -63,6 +42,7 @@ static void digest(const struct vision_config *v, const float *patches, unsigned
 enum rc sight_load(struct sight *s, const struct server *server, const char *path, uint32_t width,
 		   uint32_t height, uint64_t most_pixels, struct err *err)
 {
+	struct compute *compute = server->model.compute;
 	struct model_config config = server->model.config;
 	struct image_config *limits = &config.image;
 	struct image image = {0};
@@ -72,7 +52,7 @@ enum rc sight_load(struct sight *s, const struct server *server, const char *pat
 	enum rc rc;
 
 	*s = (struct sight){0};
-	if (!server->model.vision)
+	if (!compute->sees)
 		return err_set(err, RC_FAILED, "model", "this model reads text alone, no pages");
 	rc = picture_load(&picture, server->pages, server->page_folder, path, width, height, err);
 	if (rc != RC_OK)
@@ -86,16 +66,21 @@ enum rc sight_load(struct sight *s, const struct server *server, const char *pat
 	image_release(&image);
 	if (rc == RC_OK) {
 		digest(&config.vision, patches, rows, columns, s->page.digest);
-		rc = see(s, server, patches, rows, columns, err);
+		rc = compute->calls->see(compute, patches, rows, columns, &s->features, err);
 	}
 	free(patches);
 	if (rc != RC_OK)
-		sight_release(s);
-	return rc;
+		return rc;
+	s->compute = compute;
+	s->page.features = &s->features;
+	s->rows = rows / config.vision.merge;
+	s->columns = columns / config.vision.merge;
+	return RC_OK;
 }
 
 void sight_release(struct sight *s)
 {
-	free(s->memory);
+	if (s->compute)
+		s->compute->calls->forget(s->compute, &s->features);
 	*s = (struct sight){0};
 }

@@ -20,6 +20,7 @@ struct fixture {
 	struct pool *pool;
 	struct model model;
 	float *embeddings, *deepstack; /* of a page of 6 x 5 tokens */
+	struct features features;      /* the same */
 };
 
 static int setup(void **state)
@@ -41,6 +42,7 @@ static int setup(void **state)
 		f->embeddings[i] = sinf((float)i);
 		f->deepstack[i] = cosf((float)i) / 4;
 	}
+	f->features = (struct features){f->embeddings, {f->deepstack, f->deepstack}};
 	*state = f;
 	return 0;
 }
@@ -59,11 +61,11 @@ static int teardown(void **state)
 
 static struct engine *start(struct fixture *f, size_t blocks, unsigned sequences)
 {
-	struct engine_options options = {blocks * text_block_size(f->model.text), sequences, 0};
+	struct engine_options options = {blocks * f->model.compute->block_size, sequences, 0};
 	struct engine *e;
 	struct err err;
 
-	if (engine_open(&e, &f->model, f->pool, &options, &err) != RC_OK)
+	if (engine_open(&e, &f->model, &options, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	return e;
 }
@@ -87,8 +89,7 @@ static void describe(const struct fixture *f, struct request *q, unsigned k)
 		for (unsigned i = 0; i < 64; i++)
 			q->prompt[n++] = i * 7 % 290;
 	if (k % 4 == 1) {
-		q->page = (struct engine_page){.place = {n + 1, 6, 5}, .embeddings = f->embeddings};
-		q->page.deepstack[0] = q->page.deepstack[1] = f->deepstack;
+		q->page = (struct engine_page){.place = {n + 1, 6, 5}, .features = &f->features};
 		q->r.pages = &q->page;
 		q->r.page_count = 1;
 		q->prompt[n++] = c->vision_start;

@@ -32,7 +32,7 @@ struct golden {
 	struct weights *expected;
 	struct pool *pool;
 	struct model_page pages[PAGES_MAX];
-	float *vision[PAGES_MAX], *deepstack[PAGES_MAX][8];
+	struct features features[PAGES_MAX];
 	size_t page_count;
 };
 
@@ -94,11 +94,8 @@ static void golden_open(struct golden *g, const char *name, enum number number)
 
 static void golden_close(struct golden *g)
 {
-	for (size_t k = 0; k < PAGES_MAX; k++) {
-		free(g->vision[k]);
-		for (unsigned d = 0; d < 8; d++)
-			free(g->deepstack[k][d]);
-	}
+	for (size_t k = 0; k < g->page_count; k++)
+		g->model.compute->calls->forget(g->model.compute, &g->features[k]);
 	model_close(&g->model);
 	weights_close(g->expected);
 	pool_close(g->pool);
@@ -165,17 +162,14 @@ static void check_vision(struct golden *g, double tolerance)
 		double off;
 
 		memcpy(pixels, t->data, t->size);
-		g->vision[k] = calloc(tokens * v->out, sizeof(float));
-		for (unsigned d = 0; d < v->deepstacks; d++)
-			g->deepstack[k][d] = calloc(tokens * v->out, sizeof(float));
-		if (vision_run(g->model.vision, g->pool, pixels, rows, columns, g->vision[k],
-			       g->deepstack[k], &err) != RC_OK)
+		if (g->model.compute->calls->see(g->model.compute, pixels, rows, columns,
+						 &g->features[k], &err) != RC_OK)
 			fail_msg("%s", err.text);
-		off = difference(g->vision[k], expect(g, "vision.%zu", k), 0, tokens * v->out);
+		off = difference(g->features[k].embeddings, expect(g, "vision.%zu", k), 0, tokens * v->out);
 		if (!(off < tolerance))
 			fail_msg("%s: page %zu: features differ by %g", g->folder, k, off);
 		for (unsigned d = 0; d < v->deepstacks; d++) {
-			off = difference(g->deepstack[k][d], expect(g, "deepstack.%zu.%u", k, d), 0,
+			off = difference(g->features[k].deepstack[d], expect(g, "deepstack.%zu.%u", k, d), 0,
 					 tokens * v->out);
 			if (!(off < tolerance))
 				fail_msg("%s: page %zu: deepstack %u differs by %g", g->folder, k,
@@ -211,7 +205,7 @@ static void fill_row(const struct golden *g, struct text_row *r, size_t i, const
 		     unsigned next)
 {
 	const struct tensor *prompt = expect(g, "prompt"), *tokens = expect(g, "tokens");
-	size_t n = prompt->shape[0], out = g->model.config.vision.out;
+	size_t n = prompt->shape[0];
 
 	r->index = i;
 	if (i >= n) {
@@ -228,9 +222,8 @@ static void fill_row(const struct golden *g, struct text_row *r, size_t i, const
 
 		if (i < p->first || at >= (size_t)p->rows * p->columns)
 			continue;
-		r->embedding = g->vision[k] + at * out;
-		for (unsigned d = 0; d < g->model.config.vision.deepstacks; d++)
-			r->deepstack[d] = g->deepstack[k][d] + at * out;
+		r->page = &g->features[k];
+		r->place = at;
 	}
 }
 
@@ -241,29 +234,31 @@ static float *run(struct golden *g, size_t chunk, const unsigned *position, unsi
 	size_t vocab = g->model.config.text.vocab, total = n + steps - 1,
 	       blocks = total / KV_PAGE + 1;
 	float *logits = calloc(steps * vocab, sizeof(float));
-	struct text_sequence sequence = {calloc(blocks, sizeof(void *)), blocks};
-	struct text_row rows[TEXT_ROWS_MAX];
+	struct text_sequence sequence = {calloc(blocks, sizeof(uint32_t)), blocks};
+	struct compute *compute = g->model.compute;
+	struct text_row *rows = calloc(chunk, sizeof(*rows));
+	struct err err;
 
-	for (size_t b = 0; b < blocks; b++) {
-		sequence.blocks[b] =
-			aligned_alloc(64, (text_block_size(g->model.text) + 63) / 64 * 64);
-		memset(sequence.blocks[b], 0, text_block_size(g->model.text));
+	if (compute->calls->reserve(compute, (uint32_t)blocks, &err) != RC_OK)
+		fail_msg("%s", err.text);
+	for (uint32_t b = 0; b < blocks; b++) {
+		sequence.blocks[b] = (uint32_t)blocks - 1 - b;
+		compute->calls->clear(compute, b);
 	}
 	for (size_t i = 0; i < total;) {
 		size_t count = i >= n ? 1 : n - i < chunk ? n - i : chunk;
 
-		memset(rows, 0, sizeof(rows));
+		memset(rows, 0, chunk * sizeof(*rows));
 		for (size_t k = 0; k < count; k++, i++) {
 			rows[k].sequence = &sequence;
 			fill_row(g, &rows[k], i, position, next);
 			if (i >= n - 1)
 				rows[k].logits = logits + (i - (n - 1)) * vocab;
 		}
-		text_forward(g->model.text, g->pool, rows, count);
+		compute->calls->forward(compute, rows, count);
 	}
-	for (size_t b = 0; b < blocks; b++)
-		free(sequence.blocks[b]);
 	free(sequence.blocks);
+	free(rows);
 	return logits;
 }
 
@@ -298,7 +293,7 @@ static void test_fp32(void **state)
 	check_vision(&g, 1e-4);
 	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
 	next = check_positions(&g, position);
-	whole = run(&g, TEXT_ROWS_MAX, position, next);
+	whole = run(&g, g.model.compute->rows_max, position, next);
 	check_logits(&g, whole, 1e-4);
 	/* Not a bit differs when the prompt comes in pieces. */
 	cut = run(&g, 7, position, next);
@@ -327,7 +322,7 @@ static void test_bf16(void **state)
 	check_vision(&g, 3e-2);
 	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
 	next = check_positions(&g, position);
-	logits = run(&g, TEXT_ROWS_MAX, position, next);
+	logits = run(&g, g.model.compute->rows_max, position, next);
 	for (size_t i = 0; i < exact->size / sizeof(float); i++)
 		if (fabs(logits[i] - number_at(exact, i)) > worst)
 			fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more "

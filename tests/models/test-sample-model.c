@@ -34,7 +34,7 @@ struct page {
 	char *name, *text;
 	unsigned prompt[PROMPT_MAX];
 	struct engine_page seen;
-	float *embeddings, *deepstack;
+	struct features features;
 };
 
 struct reader {
@@ -92,13 +92,10 @@ static size_t look_at(struct reader *r, struct page *p)
 	if (image_patches(c, &image, r->pool, &patches, &rows, &columns, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	tokens = (size_t)rows * columns / c->vision.merge / c->vision.merge;
-	p->embeddings = xcalloc(tokens * c->text.hidden, sizeof(float));
-	p->deepstack = xcalloc(tokens * c->text.hidden, sizeof(float));
-	if (vision_run(r->model.vision, r->pool, patches, rows, columns, p->embeddings, &p->deepstack, &err) != RC_OK)
+	if (r->model.compute->calls->see(r->model.compute, patches, rows, columns, &p->features, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	n = add_text(r, "<|im_start|>user\n<|vision_start|>", p->prompt, 0);
-	p->seen = (struct engine_page){{n, rows / c->vision.merge, columns / c->vision.merge}, p->embeddings,
-		{p->deepstack}, {0}};
+	p->seen = (struct engine_page){{n, rows / c->vision.merge, columns / c->vision.merge}, &p->features, {0}};
 	assert_true(tokens < PROMPT_MAX - 64);
 	/* No two pages are alike, nor are their names. */
 	memcpy(p->seen.digest, p->name, strlen(p->name));
@@ -146,8 +143,7 @@ static void reader_close(struct reader *r)
 	for (size_t i = 0; i < r->count; i++) {
 		free(r->pages[i].name);
 		free(r->pages[i].text);
-		free(r->pages[i].embeddings);
-		free(r->pages[i].deepstack);
+		r->model.compute->calls->forget(r->model.compute, &r->pages[i].features);
 	}
 	tokenizer_free(r->tokenizer);
 	model_close(&r->model);
@@ -201,7 +197,7 @@ static void read_all(struct reader *r, size_t *wrong, size_t *letters)
 	struct err err;
 	size_t taken = 0;
 
-	if (engine_open(&e, &r->model, r->pool, &options, &err) != RC_OK)
+	if (engine_open(&e, &r->model, &options, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	for (size_t i = 0; i < r->count; i++) {
 		struct engine_request q = {.id = i, .prompt = r->pages[i].prompt, .pages = &r->pages[i].seen, .page_count = 1,

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * compute: where a model's numbers are computed. The CPU (compute_cpu.c) is the reference, a GPU (cuda/)
+ * does the same with its own memory; what is above (engine.c, serve/) is the same for both.
+ *
+ * Memory of the device is only handed through: pointers in struct features are not to be followed.
+ */
+#ifndef MODELS_COMPUTE_H
+#define MODELS_COMPUTE_H
+
+#include "config.h"
+#include "kernels/attention.h"
+#include "sampler.h"
+#include "weights/safetensors.h"
+
+#include <stdint.h>
+
+enum { DEEPSTACKS_MAX = 8 };
+
+/* What the vision tower made of a page, [tokens][hidden of the language model] each. */
+struct features {
+	float *embeddings;
+	float *deepstack[DEEPSTACKS_MAX]; /* added after layer 0, 1, ... up to the first NULL */
+};
+
+/* The blocks of one sequence, first tokens first. */
+struct text_sequence {
+	uint32_t *blocks;
+	size_t count;
+};
+
+/* What a token is chosen by. */
+struct draw {
+	const struct sampling *how;
+	const unsigned *seen; /* prompt and output so far */
+	size_t seen_count;
+	uint64_t step;	 /* of the sequence */
+	unsigned limit;	 /* tokens from here on are never chosen */
+	struct choice choice; /* comes out */
+};
+
+struct text_row {
+	const struct text_sequence *sequence;
+	size_t index;		   /* of the token in its sequence; its block is there */
+	unsigned position[3];	   /* time, row, column; all three the same for text */
+	unsigned token;		   /* whose embedding goes in, unless ... */
+	const struct features *page; /* ... this is set: */
+	size_t place;		   /* then row `place` of it, and of its deepstack */
+	float *logits;		   /* [vocab], to be copied out; or NULL */
+	struct draw *draw;	   /* the next token is to be chosen; or NULL */
+};
+
+struct compute;
+
+struct compute_calls {
+	/* Blocks of KV_PAGE tokens in all layers, `count` of them, instead of those there were. RC_FATAL when
+	 * they do not fit. */
+	enum rc (*reserve)(struct compute *, uint32_t count, struct err *);
+	/* Zeros, before anything is stored in it. */
+	void (*clear)(struct compute *, uint32_t block);
+	/*
+	 * rows <= compute->rows_max, those of one sequence in ascending order. Stores keys and values of
+	 * the rows, and fills in the logits and choices asked for. What comes out for a row depends on
+	 * its own sequence alone. A device that fails ends the process: its pages are read again.
+	 */
+	void (*forward)(struct compute *, const struct text_row *, size_t count);
+	/* patches [rows * columns][3 * temporal * patch^2], see vision.h. RC_FAILED: no room for this page. */
+	enum rc (*see)(struct compute *, const float *patches, unsigned rows, unsigned columns,
+		       struct features *, struct err *);
+	void (*forget)(struct compute *, struct features *);
+	void (*close)(struct compute *);
+};
+
+/* The head of every kind's own structure. */
+struct compute {
+	const struct compute_calls *calls;
+	const char *name;   /* "cpu avx512-bf16", "cuda NVIDIA H100" */
+	size_t rows_max;    /* in one forward() */
+	size_t block_size;  /* bytes */
+	bool sees;	    /* has a vision tower */
+};
+
+struct pool;
+
+/* Every tensor of the folder is used and every one needed is there, or RC_FATAL names it. */
+enum rc compute_open_cpu(struct compute **, const struct model_config *, struct weights *, enum number,
+			 struct pool *, struct err *);
+
+#endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The CPU as a device: text.c and vision.c, one mapping for the blocks, a sampler for each thread.
+ */
+#include "compute.h"
+
+#include "base/num.h"
+#include "kernels/cpu.h"
+#include "kernels/pool.h"
+#include "text.h"
+#include "vision.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct cpu {
+	struct compute compute;
+	struct text *text;
+	struct vision *vision; /* NULL: text alone */
+	struct vision_config sight;
+	size_t vocab;
+	struct pool *pool;
+	struct sampler **samplers; /* one a thread */
+	char *blocks;
+	size_t size;
+};
+
+static struct cpu *cpu_of(struct compute *c)
+{
+	return (struct cpu *)c;
+}
+
+static void release_blocks(struct cpu *c)
+{
+	if (c->blocks)
+		munmap(c->blocks, c->size);
+	c->blocks = NULL;
+}
+
+static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
+{
+	struct cpu *c = cpu_of(base);
+	size_t size;
+
+	release_blocks(c);
+	if (!checked_mul(base->block_size, count, &size) || !size)
+		return err_set(err, RC_FATAL, "memory", "a cache of %u blocks of %zu bytes", count,
+			       base->block_size);
+	c->blocks = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (c->blocks == MAP_FAILED) {
+		c->blocks = NULL;
+		return err_errno(err, RC_FATAL, "memory", "no %zu bytes for keys and values", size);
+	}
+	madvise(c->blocks, size, MADV_HUGEPAGE);
+	c->size = size;
+	return RC_OK;
+}
+
+static void clear(struct compute *base, uint32_t block)
+{
+	memset(cpu_of(base)->blocks + block * base->block_size, 0, base->block_size);
+}
+
+struct draws {
+	struct cpu *cpu;
+	const struct text_row *rows;
+	float *logits;
+	size_t row[TEXT_ROWS_MAX]; /* that the logits are of */
+};
+
+static void choose(void *arg, size_t i, unsigned thread)
+{
+	struct draws *d = arg;
+	const struct text_row *row = &d->rows[d->row[i]];
+	float *logits = d->logits + i * d->cpu->vocab;
+	struct draw *draw = row->draw;
+
+	if (row->logits)
+		memcpy(row->logits, logits, d->cpu->vocab * sizeof(*logits));
+	if (draw)
+		draw->choice = sampler_choose(d->cpu->samplers[thread], logits, draw->limit, draw->how,
+					      draw->seen, draw->seen_count, draw->step);
+}
+
+static void forward(struct compute *base, const struct text_row *rows, size_t count)
+{
+	struct cpu *c = cpu_of(base);
+	struct draws d = {.cpu = c, .rows = rows};
+	size_t wanted = 0;
+
+	d.logits = text_forward(c->text, c->pool, c->blocks, rows, count);
+	for (size_t i = 0; i < count; i++)
+		if (rows[i].logits || rows[i].draw)
+			d.row[wanted++] = i;
+	pool_run(c->pool, choose, &d, wanted);
+}
+
+static enum rc see(struct compute *base, const float *patches, unsigned rows, unsigned columns,
+		   struct features *out, struct err *err)
+{
+	struct cpu *c = cpu_of(base);
+	const struct vision_config *v = &c->sight;
+	size_t size = (size_t)(rows / v->merge) * (columns / v->merge) * v->out;
+	enum rc rc;
+
+	*out = (struct features){.embeddings = malloc((1 + v->deepstacks) * size * sizeof(float))};
+	if (!out->embeddings)
+		return err_set(err, RC_FAILED, "memory", "no memory for a page of %zu tokens",
+			       size / v->out);
+	for (unsigned d = 0; d < v->deepstacks; d++)
+		out->deepstack[d] = out->embeddings + (1 + d) * size;
+	rc = vision_run(c->vision, c->pool, patches, rows, columns, out->embeddings, out->deepstack,
+			err);
+	if (rc != RC_OK)
+		base->calls->forget(base, out);
+	return rc;
+}
+
+static void forget(struct compute *base, struct features *f)
+{
+	(void)base;
+	free(f->embeddings);
+	*f = (struct features){0};
+}
+
+static void close_cpu(struct compute *base)
+{
+	struct cpu *c = cpu_of(base);
+
+	for (unsigned i = 0; c->samplers && i < pool_threads(c->pool); i++)
+		sampler_free(c->samplers[i]);
+	free(c->samplers);
+	text_free(c->text);
+	vision_free(c->vision);
+	release_blocks(c);
+	free(c);
+}
+
+static const struct compute_calls calls = {reserve, clear, forward, see, forget, close_cpu};
+
+enum rc compute_open_cpu(struct compute **out, const struct model_config *config, struct weights *w,
+			 enum number number, struct pool *pool, struct err *err)
+{
+	struct cpu *c = xcalloc(1, sizeof(*c));
+	enum rc rc = text_load(&c->text, &config->text, w, number, pool, err);
+
+	*out = NULL;
+	c->compute.calls = &calls;
+	c->pool = pool;
+	c->sight = config->vision;
+	c->vocab = config->text.vocab;
+	if (rc == RC_OK && config->vision.depth)
+		rc = vision_load(&c->vision, config, w, number, pool, err);
+	if (rc != RC_OK) {
+		close_cpu(&c->compute);
+		return rc;
+	}
+	c->samplers = xcalloc(pool_threads(pool), sizeof(*c->samplers));
+	for (unsigned i = 0; i < pool_threads(pool); i++)
+		c->samplers[i] = sampler_new(c->vocab);
+	c->compute.name = cpu_level_name(cpu_level());
+	c->compute.rows_max = TEXT_ROWS_MAX;
+	c->compute.block_size = text_block_size(c->text);
+	c->compute.sees = c->vision;
+	*out = &c->compute;
+	return RC_OK;
+}
