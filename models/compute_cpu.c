@@ -15,8 +15,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* Weights packed for the kernels, vectors as they are. */
+struct cpu_packer {
+	struct packer packer;
+	enum number number;
+	struct pool *pool;
+};
+
 struct cpu {
 	struct compute compute;
+	struct cpu_packer text_packer, vision_packer;
 	struct text *text;
 	struct vision *vision; /* NULL: text alone */
 	struct vision_config sight;
@@ -26,6 +34,39 @@ struct cpu {
 	char *blocks;
 	size_t size;
 };
+
+static enum rc pack_linear(const struct packer *base, struct linear *out, const struct matrix *parts,
+			   const float *const *biases, size_t count, struct err *err)
+{
+	const struct cpu_packer *p = (const struct cpu_packer *)base;
+
+	return linear_pack(out, parts, biases, count, p->number, p->pool, err);
+}
+
+static void free_linear(const struct packer *p, struct linear *l)
+{
+	(void)p;
+	linear_release(l);
+}
+
+static enum rc keep_vector(const struct packer *p, float *values, size_t n, vector **out,
+			   struct err *err)
+{
+	(void)p, (void)n, (void)err;
+	*out = values;
+	return RC_OK;
+}
+
+static void free_vector(const struct packer *p, vector *v)
+{
+	(void)p;
+	free(v);
+}
+
+static struct cpu_packer packer_for(enum number number, struct pool *pool)
+{
+	return (struct cpu_packer){{pack_linear, free_linear, keep_vector, free_vector}, number, pool};
+}
 
 static struct cpu *cpu_of(struct compute *c)
 {
@@ -144,16 +185,22 @@ static const struct compute_calls calls = {reserve, clear, forward, see, forget,
 enum rc compute_open_cpu(struct compute **out, const struct model_config *config, struct weights *w,
 			 enum number number, struct pool *pool, struct err *err)
 {
+	/* The tower is small beside the language model, and pages are lost in it: 8 bits do not pay
+	 * there, nor in keys and values. */
+	enum number eyes = number == NUMBER_INT8 ? NUMBER_BF16 : number;
 	struct cpu *c = xcalloc(1, sizeof(*c));
-	enum rc rc = text_load(&c->text, &config->text, w, number, pool, err);
+	enum rc rc;
 
 	*out = NULL;
+	c->text_packer = packer_for(number, pool);
+	c->vision_packer = packer_for(eyes, pool);
+	rc = text_load(&c->text, &config->text, w, eyes, &c->text_packer.packer, err);
 	c->compute.calls = &calls;
 	c->pool = pool;
 	c->sight = config->vision;
 	c->vocab = config->text.vocab;
 	if (rc == RC_OK && config->vision.depth)
-		rc = vision_load(&c->vision, config, w, number, pool, err);
+		rc = vision_load(&c->vision, config, w, eyes, &c->vision_packer.packer, err);
 	if (rc != RC_OK) {
 		close_cpu(&c->compute);
 		return rc;

@@ -7,27 +7,20 @@
 
 #include "base/num.h"
 #include "kernels/ops.h"
+#include "text_weights.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct layer {
-	struct linear qkv, o, gate_up, down;
-	float *input_norm, *post_norm; /* [h] */
-	float *q_norm, *k_norm;	       /* [d]; NULL in Qwen2.5 */
-};
-
 struct text {
 	struct text_config c;
 	struct kv_shape kv;
 	size_t page; /* bytes of keys and values of a layer in a block */
-	struct matrix embed;
-	struct layer *layers;
-	float *norm;
-	struct linear head;
-	float *inverse;	     /* rope frequencies, [d/2] */
-	unsigned char *axis; /* which of the three positions turns frequency j, [d/2] */
+	const struct packer *packer;
+	struct text_weights w;
+	float *inverse; /* of the rope, [d/2], and which of the three positions turns each */
+	uint8_t *axis;
 
 	/* Scratch for TEXT_ROWS_MAX rows. */
 	float *x, *y, *qkv, *attended, *gate_up, *mlp, *cosine, *sine, *logits;
@@ -40,114 +33,6 @@ struct text {
 static size_t qkv_size(const struct text_config *c)
 {
 	return (size_t)(c->heads + 2 * c->kv_heads) * c->head_dim;
-}
-
-/* A projection made of the tensors layers.N.PART.weight, stacked; with biases where the model has
- * them. */
-static enum rc load_linear(struct linear *out, struct weights *w, unsigned layer,
-			   const char *const *parts, const size_t *rows, size_t count,
-			   size_t columns, bool bias, enum number number, struct pool *pool,
-			   struct err *err)
-{
-	struct matrix m[3];
-	float *biases[3] = {NULL, NULL, NULL};
-	enum rc rc = RC_OK;
-
-	for (size_t i = 0; rc == RC_OK && i < count; i++) {
-		char *name = xasprintf("text.layers.%u.%s.weight", layer, parts[i]);
-
-		rc = weights_take(w, name, rows[i], columns, &m[i], err);
-		free(name);
-		if (rc == RC_OK && bias) {
-			name = xasprintf("text.layers.%u.%s.bias", layer, parts[i]);
-			rc = weights_take_f32(w, name, rows[i], 1, &biases[i], err);
-			free(name);
-		}
-	}
-	if (rc == RC_OK)
-		rc = linear_pack(out, m, bias ? (const float *const *)biases : NULL, count, number,
-				 pool, err);
-	for (size_t i = 0; i < count; i++)
-		free(biases[i]);
-	return rc;
-}
-
-static enum rc load_norm(float **out, struct weights *w, unsigned layer, const char *part,
-			 size_t size, struct err *err)
-{
-	char *name = xasprintf("text.layers.%u.%s.weight", layer, part);
-	enum rc rc = weights_take_f32(w, name, size, 1, out, err);
-
-	free(name);
-	return rc;
-}
-
-static enum rc load_layer(struct text *t, unsigned i, struct weights *w, enum number number,
-			  struct pool *pool, struct err *err)
-{
-	static const char *const qkv[] = {"self_attn.q_proj", "self_attn.k_proj",
-					  "self_attn.v_proj"};
-	static const char *const o[] = {"self_attn.o_proj"};
-	static const char *const gate_up[] = {"mlp.gate_proj", "mlp.up_proj"};
-	static const char *const down[] = {"mlp.down_proj"};
-	const struct text_config *c = &t->c;
-	struct layer *l = &t->layers[i];
-	size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim,
-	       h = c->hidden;
-
-	if (load_linear(&l->qkv, w, i, qkv, (size_t[]){q, kv, kv}, 3, h, c->qkv_bias, number, pool,
-			err) != RC_OK ||
-	    load_linear(&l->o, w, i, o, &h, 1, q, false, number, pool, err) != RC_OK ||
-	    load_linear(&l->gate_up, w, i, gate_up, (size_t[]){c->intermediate, c->intermediate}, 2,
-			h, false, number, pool, err) != RC_OK ||
-	    load_linear(&l->down, w, i, down, &h, 1, c->intermediate, false, number, pool, err) !=
-		    RC_OK ||
-	    load_norm(&l->input_norm, w, i, "input_layernorm", h, err) != RC_OK ||
-	    load_norm(&l->post_norm, w, i, "post_attention_layernorm", h, err) != RC_OK)
-		return RC_FATAL;
-	if (c->qk_norm &&
-	    (load_norm(&l->q_norm, w, i, "self_attn.q_norm", c->head_dim, err) != RC_OK ||
-	     load_norm(&l->k_norm, w, i, "self_attn.k_norm", c->head_dim, err) != RC_OK))
-		return RC_FATAL;
-	return RC_OK;
-}
-
-/* A head that was saved although it is tied is left alone. */
-static enum rc load_head(struct text *t, struct weights *w, enum number number, struct pool *pool,
-			 struct err *err)
-{
-	struct matrix m, ignored;
-
-	if (!t->c.tied) {
-		if (weights_take(w, "lm_head.weight", t->c.vocab, t->c.hidden, &m, err) != RC_OK)
-			return RC_FATAL;
-	} else {
-		m = t->embed;
-		if (weights_find(w, "lm_head.weight") &&
-		    weights_take(w, "lm_head.weight", t->c.vocab, t->c.hidden, &ignored, err) !=
-			    RC_OK)
-			return RC_FATAL;
-	}
-	return linear_pack(&t->head, &m, NULL, 1, number, pool, err);
-}
-
-/* Frequency j turns with the row (H) or column (W) position where mrope says so, with T elsewhere.
- */
-static void rope_prepare(struct text *t)
-{
-	const struct text_config *c = &t->c;
-	unsigned half = c->head_dim / 2;
-
-	t->inverse = xmalloc(half * sizeof(float));
-	t->axis = xcalloc(half, 1);
-	for (unsigned j = 0; j < half; j++) {
-		t->inverse[j] =
-			1.0f / powf((float)c->rope_theta, (float)(2 * j) / (float)c->head_dim);
-		if (c->mrope_interleaved && (j % 3 == 1 || j % 3 == 2) && j < 3 * c->mrope[j % 3])
-			t->axis[j] = j % 3;
-		else if (!c->mrope_interleaved && c->mrope[0])
-			t->axis[j] = j < c->mrope[0] ? 0 : j < c->mrope[0] + c->mrope[1] ? 1 : 2;
-	}
 }
 
 static void scratch_prepare(struct text *t)
@@ -167,54 +52,33 @@ static void scratch_prepare(struct text *t)
 }
 
 enum rc text_load(struct text **out, const struct text_config *config, struct weights *w,
-		  enum number number, struct pool *pool, struct err *err)
+		  enum number keys, const struct packer *packer, struct err *err)
 {
 	struct text *t = xcalloc(1, sizeof(*t));
-	enum rc rc;
+	enum rc rc = text_weights_load(&t->w, config, w, packer, err);
 
-	t->c = *config;
-	t->kv = (struct kv_shape){config->kv_heads, config->head_dim,
-				  number == NUMBER_F32 ? NUMBER_F32 : NUMBER_BF16};
-	t->page = kv_page_size(&t->kv);
-	t->layers = xcalloc(config->layers, sizeof(*t->layers));
-	rc = weights_take(w, "text.embed_tokens.weight", config->vocab, config->hidden, &t->embed,
-			  err);
-	for (unsigned i = 0; rc == RC_OK && i < config->layers; i++)
-		rc = load_layer(t, i, w, number, pool, err);
-	if (rc == RC_OK)
-		rc = weights_take_f32(w, "text.norm.weight", config->hidden, 1, &t->norm, err);
-	if (rc == RC_OK)
-		rc = load_head(t, w, number, pool, err);
+	*out = NULL;
 	if (rc != RC_OK) {
-		text_free(t);
-		t = NULL;
-	} else {
-		rope_prepare(t);
-		scratch_prepare(t);
+		free(t);
+		return rc;
 	}
+	t->c = *config;
+	t->packer = packer;
+	t->kv = (struct kv_shape){config->kv_heads, config->head_dim, keys};
+	t->page = kv_page_size(&t->kv);
+	t->inverse = xmalloc(config->head_dim / 2 * sizeof(*t->inverse));
+	t->axis = xmalloc(config->head_dim / 2 * sizeof(*t->axis));
+	text_rope(config, t->inverse, t->axis);
+	scratch_prepare(t);
 	*out = t;
-	return rc;
+	return RC_OK;
 }
 
 void text_free(struct text *t)
 {
 	if (!t)
 		return;
-	for (unsigned i = 0; i < t->c.layers; i++) {
-		struct layer *l = &t->layers[i];
-
-		linear_release(&l->qkv);
-		linear_release(&l->o);
-		linear_release(&l->gate_up);
-		linear_release(&l->down);
-		free(l->input_norm);
-		free(l->post_norm);
-		free(l->q_norm);
-		free(l->k_norm);
-	}
-	linear_release(&t->head);
-	free(t->layers);
-	free(t->norm);
+	text_weights_free(&t->w, t->packer);
 	free(t->inverse);
 	free(t->axis);
 	free(t->x);
@@ -257,7 +121,7 @@ static size_t prepare_rows(struct text *t, char *blocks, const struct text_row *
 			memcpy(t->x + i * c->hidden, r->page->embeddings + r->place * c->hidden,
 			       c->hidden * sizeof(float));
 		else
-			matrix_to_f32(&t->embed, r->token, 1, t->x + i * c->hidden);
+			matrix_to_f32(&t->w.embed, r->token, 1, t->x + i * c->hidden);
 		for (size_t j = 0; j < half; j++) {
 			float angle = (float)r->position[t->axis[j]] * t->inverse[j];
 
@@ -279,7 +143,7 @@ static size_t prepare_rows(struct text *t, char *blocks, const struct text_row *
 }
 
 /* x += o(attention(norm(x))) */
-static void attend(struct text *t, const struct layer *l, struct pool *pool,
+static void attend(struct text *t, const struct text_layer *l, struct pool *pool,
 		   const struct text_row *rows, size_t n)
 {
 	const struct text_config *c = &t->c;
@@ -306,7 +170,7 @@ static void attend(struct text *t, const struct layer *l, struct pool *pool,
 }
 
 /* x += down(silu(gate(norm(x))) up(norm(x))) */
-static void feed_forward(struct text *t, const struct layer *l, struct pool *pool, size_t n)
+static void feed_forward(struct text *t, const struct text_layer *l, struct pool *pool, size_t n)
 {
 	const struct text_config *c = &t->c;
 
@@ -335,8 +199,8 @@ static float *read_logits(struct text *t, struct pool *pool, const struct text_r
 		t->logits_max = wanted;
 	}
 	if (wanted) {
-		rms_norm(pool, t->x, t->norm, c->eps, t->y, wanted, c->hidden);
-		linear_apply(&t->head, pool, t->y, c->hidden, wanted, t->logits, c->vocab);
+		rms_norm(pool, t->x, t->w.norm, c->eps, t->y, wanted, c->hidden);
+		linear_apply(&t->w.head, pool, t->y, c->hidden, wanted, t->logits, c->vocab);
 	}
 	return t->logits;
 }
@@ -364,8 +228,8 @@ float *text_forward(struct text *t, struct pool *pool, void *blocks, const struc
 		BUG("%zu rows in one call", n);
 	pages = prepare_rows(t, blocks, rows, n);
 	for (unsigned i = 0; i < t->c.layers; i++) {
-		attend(t, &t->layers[i], pool, rows, n);
-		feed_forward(t, &t->layers[i], pool, n);
+		attend(t, &t->w.layer[i], pool, rows, n);
+		feed_forward(t, &t->w.layer[i], pool, n);
 		add_deepstack(t, i, rows, n);
 		for (size_t k = 0; k < pages; k++)
 			t->pages[k] = (char *)t->pages[k] + t->page;

@@ -13,13 +13,16 @@
 #define MODELS_TEXT_H
 
 #include "compute.h"
+#include "weights/packer.h"
 
 enum { TEXT_ROWS_MAX = 512 };
 
 struct text;
 
-enum rc text_load(struct text **, const struct text_config *, struct weights *, enum number,
-		  struct pool *, struct err *);
+/* keys: the number that keys and values are kept in. The packer stays the caller's, and is used by
+ * text_free(). */
+enum rc text_load(struct text **, const struct text_config *, struct weights *, enum number keys,
+		  const struct packer *, struct err *);
 void text_free(struct text *);
 
 /* Bytes of the keys and values of KV_PAGE tokens in all layers. */

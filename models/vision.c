@@ -21,39 +21,26 @@ static unsigned head_dim(const struct vision_config *c)
 	return c->hidden / c->heads;
 }
 
-enum rc vision_take_linear(struct linear *out, struct weights *w, const char *name, size_t rows,
-			   size_t columns, bool bias, enum number number, struct pool *pool,
+enum rc vision_take_linear(const struct vision *v, struct linear *out, struct weights *w,
+			   const char *name, size_t rows, size_t columns, bool bias,
 			   struct err *err)
 {
-	char *weight = xasprintf("%s.weight", name), *b = xasprintf("%s.bias", name);
-	float *values = NULL;
-	struct matrix m;
-	enum rc rc;
-
-	rc = weights_take(w, weight, rows, columns, &m, err);
-	if (rc == RC_OK && bias)
-		rc = weights_take_f32(w, b, rows, 1, &values, err);
-	if (rc == RC_OK)
-		rc = linear_pack(out, &m, bias ? (const float *const[]){values} : NULL, 1, number,
-				 pool, err);
-	free(values);
-	free(weight);
-	free(b);
-	return rc;
+	return packer_linear(v->packer, w, out, name, (const char *const[]){""}, &rows, 1, columns,
+			     bias, err);
 }
 
-enum rc vision_take_norm(struct vision_norm *out, struct weights *w, const char *name, size_t size,
-			 bool bias, struct err *err)
+enum rc vision_take_norm(const struct vision *v, struct vision_norm *out, struct weights *w,
+			 const char *name, size_t size, bool bias, struct err *err)
 {
-	char *weight = xasprintf("%s.weight", name), *b = xasprintf("%s.bias", name);
-	enum rc rc;
+	char *tensor = xasprintf("%s.weight", name);
+	enum rc rc = packer_vector(v->packer, w, &out->weight, tensor, size, 1, err);
 
+	free(tensor);
 	out->size = size;
-	rc = weights_take_f32(w, weight, size, 1, &out->weight, err);
+	tensor = xasprintf("%s.bias", name);
 	if (rc == RC_OK && bias)
-		rc = weights_take_f32(w, b, size, 1, &out->bias, err);
-	free(weight);
-	free(b);
+		rc = packer_vector(v->packer, w, &out->bias, tensor, size, 1, err);
+	free(tensor);
 	return rc;
 }
 
@@ -76,8 +63,7 @@ enum rc vision_attend(const struct vision *v, const struct vision_block *b, stru
 	linear_apply(&b->qkv, pool, p->y, h, p->n, p->qkv, width);
 	rope(pool, p->qkv, p->cosine, p->sine, p->n, width, 2 * v->c.heads, dim, dim);
 	if (attention_segments(pool, v->c.heads, dim,
-			       v->number == NUMBER_F32 ? NUMBER_F32 : NUMBER_BF16,
-			       1.0f / sqrtf((float)dim), p->qkv, p->qkv + h, p->qkv + 2 * h, width,
+			       v->number, 1.0f / sqrtf((float)dim), p->qkv, p->qkv + h, p->qkv + 2 * h, width,
 			       p->y, h, segments, count, err) != RC_OK)
 		return RC_FATAL;
 	/* q, k and v are no longer needed. */
@@ -122,45 +108,47 @@ void vision_merge(const struct vision *v, const struct vision_merger *m, struct 
 	linear_apply(&m->fc2, pool, p->qkv, wide, tokens, out, v->c.out);
 }
 
-static void norm_free(struct vision_norm *n)
+static void norm_free(const struct packer *p, struct vision_norm *n)
 {
-	free(n->weight);
-	free(n->bias);
+	p->free_vector(p, n->weight);
+	p->free_vector(p, n->bias);
 }
 
-static void merger_free(struct vision_merger *m)
+static void merger_free(const struct packer *p, struct vision_merger *m)
 {
-	norm_free(&m->norm);
-	linear_release(&m->fc1);
-	linear_release(&m->fc2);
+	norm_free(p, &m->norm);
+	p->free_linear(p, &m->fc1);
+	p->free_linear(p, &m->fc2);
 }
 
 void vision_free(struct vision *v)
 {
+	const struct packer *p = v ? v->packer : NULL;
+
 	if (!v)
 		return;
 	for (unsigned i = 0; v->blocks && i < v->c.depth; i++) {
 		struct vision_block *b = &v->blocks[i];
 
-		norm_free(&b->norm1);
-		norm_free(&b->norm2);
-		linear_release(&b->qkv);
-		linear_release(&b->proj);
-		linear_release(&b->up);
-		linear_release(&b->down);
+		norm_free(p, &b->norm1);
+		norm_free(p, &b->norm2);
+		p->free_linear(p, &b->qkv);
+		p->free_linear(p, &b->proj);
+		p->free_linear(p, &b->up);
+		p->free_linear(p, &b->down);
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(v->deepstack); i++)
-		merger_free(&v->deepstack[i]);
-	merger_free(&v->merger);
-	linear_release(&v->embed);
-	free(v->positions);
+		merger_free(p, &v->deepstack[i]);
+	merger_free(p, &v->merger);
+	p->free_linear(p, &v->embed);
+	p->free_vector(p, v->positions);
 	free(v->blocks);
 	free(v->inverse);
 	free(v);
 }
 
 enum rc vision_load(struct vision **out, const struct model_config *config, struct weights *w,
-		    enum number number, struct pool *pool, struct err *err)
+		    enum number number, const struct packer *packer, struct err *err)
 {
 	struct vision *v = xcalloc(1, sizeof(*v));
 	unsigned quarter = head_dim(&config->vision) / 4;
@@ -168,16 +156,15 @@ enum rc vision_load(struct vision **out, const struct model_config *config, stru
 
 	v->c = config->vision;
 	v->family = config->family;
-	/* The tower is small beside the language model, and pages are lost in it: 8 bits do not pay
-	 * here. */
-	v->number = number == NUMBER_INT8 ? NUMBER_BF16 : number;
+	v->number = number;
+	v->packer = packer;
 	v->blocks = xcalloc(v->c.depth, sizeof(*v->blocks));
 	v->inverse = xmalloc((quarter + 1) * sizeof(float));
 	for (unsigned k = 0; k < quarter; k++)
 		v->inverse[k] =
 			1.0f / powf(10000.0f, (float)(2 * k) / (float)(head_dim(&v->c) / 2));
-	rc = v->family == FAMILY_QWEN3_VL ? vision_qwen3_load(v, w, pool, err)
-					  : vision_qwen2_5_load(v, w, pool, err);
+	rc = v->family == FAMILY_QWEN3_VL ? vision_qwen3_load(v, w, err)
+					  : vision_qwen2_5_load(v, w, err);
 	if (rc != RC_OK) {
 		vision_free(v);
 		v = NULL;

@@ -10,13 +10,14 @@
 #define MODELS_VISION_H
 
 #include "config.h"
-#include "kernels/linear.h"
-#include "weights/safetensors.h"
+#include "kernels/pool.h"
+#include "weights/packer.h"
 
 struct vision;
 
+/* number: in which attention multiplies. The packer stays the caller's, and is used by vision_free(). */
 enum rc vision_load(struct vision **, const struct model_config *, struct weights *, enum number,
-		    struct pool *, struct err *);
+		    const struct packer *, struct err *);
 void vision_free(struct vision *);
 
 /*

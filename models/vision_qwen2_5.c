@@ -11,66 +11,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum rc vision_qwen2_5_load(struct vision *v, struct weights *w, struct pool *pool, struct err *err)
+enum rc vision_qwen2_5_load(struct vision *v, struct weights *w, struct err *err)
 {
 	const struct vision_config *c = &v->c;
 	size_t h = c->hidden, wide = h * c->merge * c->merge;
 
-	if (vision_take_linear(&v->embed, w, "visual.patch_embed.proj", h,
-			       3 * (size_t)c->temporal * c->patch * c->patch, false, v->number,
-			       pool, err) != RC_OK ||
-	    vision_take_norm(&v->merger.norm, w, "visual.merger.ln_q", h, false, err) != RC_OK ||
-	    vision_take_linear(&v->merger.fc1, w, "visual.merger.mlp.0", wide, wide, true,
-			       v->number, pool, err) != RC_OK ||
-	    vision_take_linear(&v->merger.fc2, w, "visual.merger.mlp.2", c->out, wide, true,
-			       v->number, pool, err) != RC_OK)
+	if (vision_take_linear(v, &v->embed, w, "visual.patch_embed.proj", h,
+			       3 * (size_t)c->temporal * c->patch * c->patch, false, err) != RC_OK ||
+	    vision_take_norm(v, &v->merger.norm, w, "visual.merger.ln_q", h, false, err) != RC_OK ||
+	    vision_take_linear(v, &v->merger.fc1, w, "visual.merger.mlp.0", wide, wide, true, err) != RC_OK ||
+	    vision_take_linear(v, &v->merger.fc2, w, "visual.merger.mlp.2", c->out, wide, true, err) != RC_OK)
 		return RC_FATAL;
 	for (unsigned i = 0; i < c->depth; i++) {
 		struct vision_block *b = &v->blocks[i];
 		static const char *const up[] = {"gate_proj", "up_proj"};
-		struct matrix m[2];
-		float *bias[2] = {NULL, NULL};
-		enum rc rc = RC_OK;
+		const size_t rows[] = {c->intermediate, c->intermediate};
 		char name[64];
 
 #define NAME(part) (snprintf(name, sizeof(name), "visual.blocks.%u." part, i), name)
-		if (vision_take_norm(&b->norm1, w, NAME("norm1"), h, false, err) != RC_OK ||
-		    vision_take_norm(&b->norm2, w, NAME("norm2"), h, false, err) != RC_OK ||
-		    vision_take_linear(&b->qkv, w, NAME("attn.qkv"), 3 * h, h, true, v->number,
-				       pool, err) != RC_OK ||
-		    vision_take_linear(&b->proj, w, NAME("attn.proj"), h, h, true, v->number, pool,
-				       err) != RC_OK ||
-		    vision_take_linear(&b->down, w, NAME("mlp.down_proj"), h, c->intermediate, true,
-				       v->number, pool, err) != RC_OK)
+		if (vision_take_norm(v, &b->norm1, w, NAME("norm1"), h, false, err) != RC_OK ||
+		    vision_take_norm(v, &b->norm2, w, NAME("norm2"), h, false, err) != RC_OK ||
+		    vision_take_linear(v, &b->qkv, w, NAME("attn.qkv"), 3 * h, h, true, err) != RC_OK ||
+		    vision_take_linear(v, &b->proj, w, NAME("attn.proj"), h, h, true, err) != RC_OK ||
+		    packer_linear(v->packer, w, &b->up, NAME("mlp"), up, rows, 2, h, true, err) != RC_OK ||
+		    vision_take_linear(v, &b->down, w, NAME("mlp.down_proj"), h, c->intermediate, true,
+				       err) != RC_OK)
 			return RC_FATAL;
 #undef NAME
-		for (unsigned k = 0; rc == RC_OK && k < 2; k++) {
-			snprintf(name, sizeof(name), "visual.blocks.%u.mlp.%s.weight", i, up[k]);
-			rc = weights_take(w, name, c->intermediate, h, &m[k], err);
-			snprintf(name, sizeof(name), "visual.blocks.%u.mlp.%s.bias", i, up[k]);
-			if (rc == RC_OK)
-				rc = weights_take_f32(w, name, c->intermediate, 1, &bias[k], err);
-		}
-		if (rc == RC_OK)
-			rc = linear_pack(&b->up, m, (const float *const *)bias, 2, v->number, pool,
-					 err);
-		free(bias[0]);
-		free(bias[1]);
-		if (rc != RC_OK)
-			return rc;
 	}
 	return RC_OK;
 }
 
-/*
- * order[k]: which token comes k-th, windows row-major and row-major within; segments: where windows
- * end, in patches. Returns their number.
- */
-static size_t window_order(const struct vision_config *c, const struct vision_page *p,
+size_t vision_window_order(const struct vision_config *c, unsigned rows, unsigned columns,
 			   size_t *order, size_t *segments)
 {
-	unsigned side = c->window / c->merge / c->patch, down = p->rows / c->merge,
-		 across = p->columns / c->merge;
+	unsigned side = c->window / c->merge / c->patch, down = rows / c->merge,
+		 across = columns / c->merge;
 	size_t k = 0, count = 0;
 
 	segments[0] = 0;
@@ -116,7 +92,7 @@ enum rc vision_qwen2_5_run(const struct vision *v, struct pool *pool, struct vis
 		rc = err_set(err, RC_FATAL, "memory", "no memory for a page of %zu tokens", tokens);
 		goto out;
 	}
-	count = window_order(&v->c, p, order, segments);
+	count = vision_window_order(&v->c, p->rows, p->columns, order, segments);
 	reorder_in_place(order, tokens, side * v->c.hidden, p->x, p->y, false);
 	reorder_in_place(order, tokens, side * half, p->cosine, p->y, false);
 	reorder_in_place(order, tokens, side * half, p->sine, p->y, false);

@@ -11,7 +11,7 @@
 #include <string.h>
 
 static enum rc load_merger(struct vision *v, struct vision_merger *m, struct weights *w,
-			   const char *name, bool after, struct pool *pool, struct err *err)
+			   const char *name, bool after, struct err *err)
 {
 	size_t h = v->c.hidden, wide = h * v->c.merge * v->c.merge;
 	char norm[80], fc1[80], fc2[80];
@@ -19,44 +19,40 @@ static enum rc load_merger(struct vision *v, struct vision_merger *m, struct wei
 	snprintf(norm, sizeof(norm), "%s.norm", name);
 	snprintf(fc1, sizeof(fc1), "%s.linear_fc1", name);
 	snprintf(fc2, sizeof(fc2), "%s.linear_fc2", name);
-	if (vision_take_norm(&m->norm, w, norm, after ? wide : h, true, err) != RC_OK ||
-	    vision_take_linear(&m->fc1, w, fc1, wide, wide, true, v->number, pool, err) != RC_OK)
+	if (vision_take_norm(v, &m->norm, w, norm, after ? wide : h, true, err) != RC_OK ||
+	    vision_take_linear(v, &m->fc1, w, fc1, wide, wide, true, err) != RC_OK)
 		return RC_FATAL;
-	return vision_take_linear(&m->fc2, w, fc2, v->c.out, wide, true, v->number, pool, err);
+	return vision_take_linear(v, &m->fc2, w, fc2, v->c.out, wide, true, err);
 }
 
-enum rc vision_qwen3_load(struct vision *v, struct weights *w, struct pool *pool, struct err *err)
+enum rc vision_qwen3_load(struct vision *v, struct weights *w, struct err *err)
 {
 	const struct vision_config *c = &v->c;
 	size_t h = c->hidden;
 	char name[64];
 
-	if (vision_take_linear(&v->embed, w, "visual.patch_embed.proj", h,
-			       3 * (size_t)c->temporal * c->patch * c->patch, true, v->number, pool,
-			       err) != RC_OK ||
-	    weights_take_f32(w, "visual.pos_embed.weight", (size_t)c->positions * c->positions, h,
-			     &v->positions, err) != RC_OK ||
-	    load_merger(v, &v->merger, w, "visual.merger", false, pool, err) != RC_OK)
+	if (vision_take_linear(v, &v->embed, w, "visual.patch_embed.proj", h,
+			       3 * (size_t)c->temporal * c->patch * c->patch, true, err) != RC_OK ||
+	    packer_vector(v->packer, w, &v->positions, "visual.pos_embed.weight",
+			  (size_t)c->positions * c->positions, h, err) != RC_OK ||
+	    load_merger(v, &v->merger, w, "visual.merger", false, err) != RC_OK)
 		return RC_FATAL;
 	for (unsigned i = 0; i < c->deepstacks; i++) {
 		snprintf(name, sizeof(name), "visual.deepstack_merger_list.%u", i);
-		if (load_merger(v, &v->deepstack[i], w, name, true, pool, err) != RC_OK)
+		if (load_merger(v, &v->deepstack[i], w, name, true, err) != RC_OK)
 			return RC_FATAL;
 	}
 	for (unsigned i = 0; i < c->depth; i++) {
 		struct vision_block *b = &v->blocks[i];
 
 #define NAME(part) (snprintf(name, sizeof(name), "visual.blocks.%u." part, i), name)
-		if (vision_take_norm(&b->norm1, w, NAME("norm1"), h, true, err) != RC_OK ||
-		    vision_take_norm(&b->norm2, w, NAME("norm2"), h, true, err) != RC_OK ||
-		    vision_take_linear(&b->qkv, w, NAME("attn.qkv"), 3 * h, h, true, v->number,
-				       pool, err) != RC_OK ||
-		    vision_take_linear(&b->proj, w, NAME("attn.proj"), h, h, true, v->number, pool,
-				       err) != RC_OK ||
-		    vision_take_linear(&b->up, w, NAME("mlp.linear_fc1"), c->intermediate, h, true,
-				       v->number, pool, err) != RC_OK ||
-		    vision_take_linear(&b->down, w, NAME("mlp.linear_fc2"), h, c->intermediate,
-				       true, v->number, pool, err) != RC_OK)
+		if (vision_take_norm(v, &b->norm1, w, NAME("norm1"), h, true, err) != RC_OK ||
+		    vision_take_norm(v, &b->norm2, w, NAME("norm2"), h, true, err) != RC_OK ||
+		    vision_take_linear(v, &b->qkv, w, NAME("attn.qkv"), 3 * h, h, true, err) != RC_OK ||
+		    vision_take_linear(v, &b->proj, w, NAME("attn.proj"), h, h, true, err) != RC_OK ||
+		    vision_take_linear(v, &b->up, w, NAME("mlp.linear_fc1"), c->intermediate, h, true, err) != RC_OK ||
+		    vision_take_linear(v, &b->down, w, NAME("mlp.linear_fc2"), h, c->intermediate,
+				       true, err) != RC_OK)
 			return RC_FATAL;
 #undef NAME
 	}
@@ -78,6 +74,7 @@ static void add_positions(const struct vision *v, struct vision_page *p)
 {
 	unsigned side = v->c.positions;
 	size_t h = v->c.hidden;
+	const float *positions = v->positions;
 
 	for (size_t i = 0; i < p->n; i++) {
 		unsigned top, bottom, left, right;
@@ -86,10 +83,10 @@ static void add_positions(const struct vision *v, struct vision_page *p)
 
 		stretch(p->row[i], p->rows, side, &top, &bottom, &down);
 		stretch(p->column[i], p->columns, side, &left, &right, &across);
-		corner[0] = v->positions + ((size_t)top * side + left) * h;
-		corner[1] = v->positions + ((size_t)top * side + right) * h;
-		corner[2] = v->positions + ((size_t)bottom * side + left) * h;
-		corner[3] = v->positions + ((size_t)bottom * side + right) * h;
+		corner[0] = positions + ((size_t)top * side + left) * h;
+		corner[1] = positions + ((size_t)top * side + right) * h;
+		corner[2] = positions + ((size_t)bottom * side + left) * h;
+		corner[3] = positions + ((size_t)bottom * side + right) * h;
 		weight[0] = (1 - down) * (1 - across), weight[1] = (1 - down) * across;
 		weight[2] = down * (1 - across), weight[3] = down * across;
 		for (size_t j = 0; j < h; j++)

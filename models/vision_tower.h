@@ -6,9 +6,10 @@
 #define MODELS_VISION_TOWER_H
 
 #include "vision.h"
+#include "weights/packer.h"
 
 struct vision_norm {
-	float *weight, *bias; /* bias NULL: RMSNorm */
+	vector *weight, *bias; /* bias NULL: RMSNorm */
 	size_t size;
 };
 
@@ -28,9 +29,10 @@ struct vision_merger {
 struct vision {
 	struct vision_config c;
 	enum family family;
-	enum number number;
+	enum number number; /* in which attention multiplies */
+	const struct packer *packer;
 	struct linear embed;
-	float *positions; /* Qwen3: [positions^2][hidden] */
+	vector *positions; /* Qwen3: [positions^2][hidden] */
 	struct vision_block *blocks;
 	struct vision_merger merger, deepstack[8];
 	float *inverse; /* rope frequencies, [head_dim / 4] */
@@ -48,10 +50,11 @@ struct vision_page {
 	size_t *whole;		/* {0, n}: everything attends to everything */
 };
 
-enum rc vision_take_linear(struct linear *, struct weights *, const char *name, size_t out,
-			   size_t in, bool bias, enum number, struct pool *, struct err *);
-enum rc vision_take_norm(struct vision_norm *, struct weights *, const char *name, size_t size,
-			 bool bias, struct err *);
+/* One tensor NAME.weight and its bias, and a norm. */
+enum rc vision_take_linear(const struct vision *, struct linear *, struct weights *, const char *name,
+			   size_t out, size_t in, bool bias, struct err *);
+enum rc vision_take_norm(const struct vision *, struct vision_norm *, struct weights *,
+			 const char *name, size_t size, bool bias, struct err *);
 void vision_norm(const struct vision_norm *, struct pool *, const float *x, float *y, size_t rows);
 
 /* x += proj(attention(norm1(x))), within each of `count` segments. */
@@ -66,11 +69,19 @@ void vision_feed_forward(const struct vision *, const struct vision_block *, str
 void vision_merge(const struct vision *, const struct vision_merger *, struct pool *,
 		  struct vision_page *, float *out);
 
+/*
+ * Qwen2.5: order[k]: which token comes k-th, windows row-major and row-major within; segments: where
+ * windows end, in patches. Both the caller's, as long as there are tokens, and one more. Returns the
+ * number of windows.
+ */
+size_t vision_window_order(const struct vision_config *, unsigned rows, unsigned columns,
+			   size_t *order, size_t *segments);
+
 /* The families. */
-enum rc vision_qwen2_5_load(struct vision *, struct weights *, struct pool *, struct err *);
+enum rc vision_qwen2_5_load(struct vision *, struct weights *, struct err *);
 enum rc vision_qwen2_5_run(const struct vision *, struct pool *, struct vision_page *, float *out,
 			   struct err *);
-enum rc vision_qwen3_load(struct vision *, struct weights *, struct pool *, struct err *);
+enum rc vision_qwen3_load(struct vision *, struct weights *, struct err *);
 enum rc vision_qwen3_run(const struct vision *, struct pool *, struct vision_page *, float *out,
 			 float *const *deepstack, struct err *);
 

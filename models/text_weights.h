@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * text_weights: the tensors of a language model, as the device has them. h is hidden, d head_dim.
+ */
+#ifndef MODELS_TEXT_WEIGHTS_H
+#define MODELS_TEXT_WEIGHTS_H
+
+#include "config.h"
+#include "weights/packer.h"
+
+struct text_layer {
+	struct linear qkv, o, gate_up, down;
+	vector *input_norm, *post_norm; /* [h] */
+	vector *q_norm, *k_norm;	/* [d]; NULL in Qwen2.5 */
+};
+
+struct text_weights {
+	unsigned layers;
+	struct text_layer *layer;
+	struct matrix embed; /* where it lies in the file */
+	vector *norm;	     /* [h] */
+	struct linear head;
+};
+
+/* RC_FATAL names the tensor that is wrong; nothing is left then. */
+enum rc text_weights_load(struct text_weights *, const struct text_config *, struct weights *,
+			  const struct packer *, struct err *);
+void text_weights_free(struct text_weights *, const struct packer *);
+
+/* Rope: frequency j turns by the position on axis[j] times inverse[j]; both [d / 2], the caller's. */
+void text_rope(const struct text_config *, float *inverse, uint8_t *axis);
+
+#endif

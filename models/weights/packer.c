@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Takes tensors by name and hands them to a device's packer.
+ */
+#include "weights/packer.h"
+
+#include <stdlib.h>
+
+enum { PARTS_MAX = 3 };
+
+enum rc packer_linear(const struct packer *p, struct weights *w, struct linear *out, const char *name,
+		      const char *const *parts, const size_t *rows, size_t count, size_t columns,
+		      bool bias, struct err *err)
+{
+	struct matrix m[PARTS_MAX];
+	float *biases[PARTS_MAX] = {NULL};
+	enum rc rc = RC_OK;
+
+	for (size_t i = 0; rc == RC_OK && i < count; i++) {
+		char *base = *parts[i] ? xasprintf("%s.%s", name, parts[i]) : xstrdup(name);
+		char *tensor = xasprintf("%s.weight", base);
+
+		rc = weights_take(w, tensor, rows[i], columns, &m[i], err);
+		free(tensor);
+		tensor = xasprintf("%s.bias", base);
+		if (rc == RC_OK && bias)
+			rc = weights_take_f32(w, tensor, rows[i], 1, &biases[i], err);
+		free(tensor);
+		free(base);
+	}
+	if (rc == RC_OK)
+		rc = p->linear(p, out, m, bias ? (const float *const *)biases : NULL, count, err);
+	for (size_t i = 0; i < count; i++)
+		free(biases[i]);
+	return rc;
+}
+
+enum rc packer_vector(const struct packer *p, struct weights *w, vector **out, const char *name,
+		      size_t rows, size_t columns, struct err *err)
+{
+	float *values;
+	enum rc rc = weights_take_f32(w, name, rows, columns, &values, err);
+
+	return rc == RC_OK ? p->vector(p, values, rows * columns, out, err) : rc;
+}

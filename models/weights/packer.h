@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * packer: how a device wants its weights. Families say which tensors make which projection, in
+ * text_weights.c and vision_*.c; the device says what becomes of them.
+ */
+#ifndef MODELS_WEIGHTS_PACKER_H
+#define MODELS_WEIGHTS_PACKER_H
+
+#include "kernels/linear.h"
+#include "weights/safetensors.h"
+
+/* Numbers in the device's memory, as it wants them: fp32 on the CPU, bf16 on a GPU. */
+typedef void vector;
+
+struct packer {
+	/* As linear_pack(). */
+	enum rc (*linear)(const struct packer *, struct linear *, const struct matrix *parts,
+			  const float *const *biases, size_t count, struct err *);
+	void (*free_linear)(const struct packer *, struct linear *);
+	/* RC_FATAL when memory is not to be had. `values` becomes the packer's. */
+	enum rc (*vector)(const struct packer *, float *values, size_t n, vector **, struct err *);
+	void (*free_vector)(const struct packer *, vector *);
+};
+
+/* A projection of tensors NAME.PART.weight, one below the other, and NAME.PART.bias where the model has
+ * biases; PART "" and no dot: NAME itself. rows: of each part. */
+enum rc packer_linear(const struct packer *, struct weights *, struct linear *, const char *name,
+		      const char *const *parts, const size_t *rows, size_t count, size_t columns,
+		      bool bias, struct err *);
+
+/* The tensor NAME, as weights_take() takes it. */
+enum rc packer_vector(const struct packer *, struct weights *, vector **, const char *name,
+		      size_t rows, size_t columns, struct err *);
+
+#endif
