@@ -232,7 +232,9 @@ static void bench_page(const struct options *o, const struct model *m, struct po
 	const struct vision_config *v = &m->config.vision;
 	unsigned side = (unsigned)max_u64(o->page / v->patch / v->merge, 1) * v->merge;
 	size_t patches = (size_t)side * side, tokens = patches / v->merge / v->merge, n;
-	float *pixels, *out, *deepstack[ARRAY_SIZE(v->deepstack)];
+	struct compute *c = m->compute;
+	struct features features;
+	float *pixels;
 	double seconds[ROUNDS_MAX], s;
 	struct err err;
 
@@ -240,14 +242,12 @@ static void bench_page(const struct options *o, const struct model *m, struct po
 	pixels = xmalloc(n * sizeof(float));
 	for (size_t i = 0; i < n; i++)
 		pixels[i] = (float)(i * 2654435761u % 512) / 256 - 1;
-	out = xmalloc((1 + v->deepstacks) * tokens * v->out * sizeof(float));
-	for (unsigned d = 0; d < v->deepstacks; d++)
-		deepstack[d] = out + (1 + d) * tokens * v->out;
 	for (unsigned r = 0; r < o->rounds; r++) {
 		seconds[r] = now();
-		if (vision_run(m->vision, pool, pixels, side, side, out, deepstack, &err) != RC_OK)
+		if (c->calls->see(c, pixels, side, side, &features, &err) != RC_OK)
 			die(EX_CONFIGURATION, "%s", err.text);
 		seconds[r] = now() - seconds[r];
+		c->calls->forget(c, &features);
 	}
 	s = median(seconds, o->rounds);
 	printf("{\"bench\":\"page\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\","
@@ -255,7 +255,6 @@ static void bench_page(const struct options *o, const struct model *m, struct po
 	       m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()),
 	       pool_threads(pool), patches, tokens, (double)tokens / s);
 	free(pixels);
-	free(out);
 }
 
 /* Numbers in the matrices that every token goes through, and in the head. */
@@ -322,7 +321,7 @@ int bench_main(int argc, char **argv)
 		rc = o.model ? model_open(&model, o.model, o.weights, pool, &err)
 			     : model_open_random(&model, o.config, o.weights, pool, &err);
 		if (rc == RC_OK) {
-			if (model.vision)
+			if (model.compute->sees)
 				bench_page(&o, &model, pool);
 			bench_model(&o, &model, pool);
 			model_close(&model);

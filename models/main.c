@@ -234,7 +234,7 @@ static void say_hello(const struct server *s, const struct options *o,
 {
 	char *name = model_name(s->folder);
 	json_t *takes =
-		s->model.vision ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
+		s->model.compute->sees ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
 	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:o, s:{s:s, s:s, s:s*}}",
 				  "airlock", 1, "name", "cloister-model", "version",
 				  CLOISTER_VERSION, "window", (int)o->sequences, "formats",

@@ -44,7 +44,7 @@ static double free_mebibytes(void)
 }
 
 /* Prompts of other lengths: one of them ends within a block of the cache, one on its edge. */
-static struct engine_result *run(struct model *m, struct pool *pool, unsigned first, unsigned count)
+static struct engine_result *run(struct model *m, unsigned first, unsigned count)
 {
 	struct engine_options options = {.cache_size = 64u << 20, .sequences = REQUESTS};
 	struct engine_result *results = xcalloc(REQUESTS, sizeof(*results)), one;
@@ -52,7 +52,7 @@ static struct engine_result *run(struct model *m, struct pool *pool, unsigned fi
 	struct engine *e;
 	struct err err;
 
-	if (engine_open(&e, m, pool, &options, &err) != RC_OK)
+	if (engine_open(&e, m, &options, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	for (unsigned k = first; k < first + count; k++) {
 		struct engine_request r = {.id = k,
@@ -121,10 +121,10 @@ static void test_qwen3_600m(void **state)
 	    model_open_random(&model, "tests/bench/models/qwen3-0.6b.json", NUMBER_BF16, pool,
 			      &err) != RC_OK)
 		fail_msg("%s", err.text);
-	both = run(&model, pool, 0, REQUESTS);
+	both = run(&model, 0, REQUESTS);
 	for (unsigned k = 0; k < REQUESTS; k++) {
 		check_finite(&both[k]);
-		alone = run(&model, pool, k, 1);
+		alone = run(&model, k, 1);
 		check_same(&both[k], &alone[k]);
 		release(alone);
 	}

@@ -247,6 +247,7 @@ int main(void)
 	struct err err;
 	int failed;
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	if (!mkdtemp(folder) || pool_open(&pool, 3, &err) != RC_OK)
 		return 1;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
