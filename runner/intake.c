@@ -415,7 +415,8 @@ static void begin_admission(struct run *run, struct candidate *c)
 			log_warn("document \"%s\" vanished before it was read", c->file);
 			goto drop;
 		}
-		if (!strcmp(err.reason, "system"))
+		/* A member lies in our own state: it is not the sender's fault. */
+		if (!strcmp(err.reason, "system") || c->source == SOURCE_MEMBER)
 			rc = RC_RETRY;
 	} else if (c->source == SOURCE_IN &&
 		   (moved_on(c, &st) || being_written(a->fd))) {
