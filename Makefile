@@ -30,6 +30,7 @@ VERSION := 0.1.0
 
 PACKAGES_decode := poppler-glib cairo fontconfig libpng libjpeg libtiff-4 libopenjp2 libwebp libarchive libcyaml libqpdf
 PACKAGES_tesseract := tesseract lept
+PACKAGES_write := gumbo md4c-html
 PACKAGES_common := jansson nettle libseccomp
 PACKAGES_runner := libcyaml
 PACKAGES_models := libpcre2-8 libutf8proc gumbo
@@ -63,14 +64,14 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCLOISTER_VERSION='"$(VERSION)"' -Irunner
 
 # Sources. Whatever more than one program uses goes into libcloister.a.
 COMMON_SRC := $(wildcard runner/base/*.c) $(wildcard runner/sandbox*.c) runner/probe.c runner/durable.c runner/journal.c \
-	pipelines/airlock.c pipelines/modelfolder.c pipelines/picture.c pipelines/pipeline.c
+	pipelines/airlock.c pipelines/modelfolder.c pipelines/picture.c pipelines/pipeline.c models/html.c
 RUNNER_SRC := $(filter-out $(COMMON_SRC),$(wildcard runner/*.c))
 DECODE_SRC := $(wildcard pipelines/decode/*.c)
 TESSERACT_SRC := $(wildcard pipelines/tesseract/*.c)
 WRITE_SRC := $(wildcard pipelines/write/*.c)
 SERVE_SRC := models/main.c $(wildcard models/serve/*.c)
 FOLDERS_SRC := $(wildcard models/folders/*.c)
-MODELS_SRC := $(filter-out $(SERVE_SRC) $(FOLDERS_SRC),$(wildcard models/*.c models/*/*.c))
+MODELS_SRC := $(filter-out $(SERVE_SRC) $(FOLDERS_SRC) $(COMMON_SRC),$(wildcard models/*.c models/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 MODELS_UNIT_SRC := $(wildcard tests/models/*.c)
 TOOL_SRC := $(wildcard tests/tools/*.c)
@@ -118,7 +119,7 @@ $(BUILD)/cloister-tesseract: $(call objects,$(TESSERACT_SRC)) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_tesseract) $(PACKAGES_common)) -lm
 
 $(BUILD)/cloister-write: $(call objects,$(WRITE_SRC)) $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_common)) -lm
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_write) $(PACKAGES_common)) -lm
 
 # The engine needs no decoder, no Tesseract and nothing of the runner but runner/base.
 $(MODELS_LIB): $(call objects,$(MODELS_SRC))
@@ -142,7 +143,7 @@ $(BUILD)/tests/models/%: tests/models/%.c $(MODELS_LIB) $(LIB)
 
 $(BUILD)/obj/pipelines/%.o: pipelines/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) $(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_write) $(PACKAGES_common)) -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -152,24 +153,24 @@ $(BUILD)/obj/%.o: %.c
 $(BUILD)/tests/unit/%: tests/unit/%.c $(call objects,$(PARTS_SRC)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/write -Ipipelines/tesseract $(LINK_HARDENING) \
-		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common) cmocka) -o $@ $^ \
-		$(call pkg,libs,cmocka $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_common)) -lm
+		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_write) $(PACKAGES_common) cmocka) -o $@ $^ \
+		$(call pkg,libs,cmocka $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_write) $(PACKAGES_common)) -lm
 
 # A fuzz harness may include the source it is about: the other parts come out of an archive.
 $(BUILD)/libparts.a: $(call objects,$(PARTS_SRC) $(COMMON_SRC))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-FUZZ_PACKAGES := zlib $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_models) $(PACKAGES_common)
+FUZZ_PACKAGES := zlib $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_write) $(PACKAGES_models) $(PACKAGES_common)
 $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(if $(FUZZ),,$(BUILD)/obj/tests/fuzz/replay.o) $(MODELS_LIB) $(BUILD)/libparts.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/tesseract $(LINK_HARDENING) $(if $(FUZZ),-fsanitize=fuzzer) \
+	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/write -Ipipelines/tesseract $(LINK_HARDENING) $(if $(FUZZ),-fsanitize=fuzzer) \
 		$(call pkg,cflags,$(FUZZ_PACKAGES)) -o $@ $< $(filter %.o %.a,$^) $(call pkg,libs,$(FUZZ_PACKAGES)) -lm -pthread
 
-$(BUILD)/tests/tools/%: tests/tools/%.c $(LIB)
+$(BUILD)/tests/tools/%: tests/tools/%.c $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_common)) -o $@ $^ \
-		$(call pkg,libs,$(PACKAGES_common)) -lm
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common)) -o $@ $^ \
+		$(call pkg,libs,$(PACKAGES_models) $(PACKAGES_common)) -lm
 
 # Preloaded: no sanitizer, and no checks that would call what it stands in for.
 $(BUILD)/tests/tools/%.so: tests/tools/preload/%.c

@@ -18,8 +18,9 @@
 #include <string.h>
 #include <strings.h>
 
-#define DEPTH_MAX 200
-#define RAW_MAX	  (4u << 20)
+#define DEPTH_MAX      200
+#define TEXT_MAX       (4u << 20)
+#define CLEAN_TAGS_MAX 20000 /* each may look for its start through all that are open */
 
 static const char *const tags[] = {
 	"math",	 "br",	  "i",	     "b",      "u",	"del",	"sup",	"sub",	"table", "tr",
@@ -59,6 +60,8 @@ static const char *name_of(const GumboNode *node, char name[16])
 						 : piece.data[n]);
 		name[n] = '\0';
 	}
+	if (!strcmp(name, "x-equation")) /* as md4c writes formulas */
+		return "math";
 	return listed(tags, ARRAY_SIZE(tags), name) ? name : "";
 }
 
@@ -88,6 +91,13 @@ static bool is_text(const GumboNode *node)
 
 /* ---- HTML ---- */
 
+struct writer {
+	struct buf *out;
+	bool browser; /* for html_clean() */
+	bool (*known)(void *arg, const char *address);
+	void *arg;
+};
+
 static void escape(struct buf *out, const char *s)
 {
 	for (; *s; s++) {
@@ -110,57 +120,156 @@ static void escape(struct buf *out, const char *s)
 	}
 }
 
-static void write_inside(struct buf *out, const GumboNode *node, unsigned depth);
-
-static void write_node(struct buf *out, const GumboNode *node, unsigned depth)
+/* Text alone. */
+static void add_raw(struct buf *out, const GumboNode *node, unsigned depth)
 {
-	const GumboVector *list;
+	const GumboVector *list = children_of(node);
+
+	if (is_text(node))
+		buf_adds(out, node->v.text.text);
+	for (unsigned i = 0; depth < DEPTH_MAX && i < list->length; i++)
+		add_raw(out, list->data[i], depth + 1);
+}
+
+static struct buf raw_text(const GumboNode *node)
+{
+	struct buf text;
+
+	buf_init(&text, TEXT_MAX);
+	add_raw(&text, node, 0);
+	return text;
+}
+
+static const char *math_mark(const GumboNode *node)
+{
+	const char *display = attribute(node, "display"), *type = attribute(node, "type");
+	bool block =
+		(display && !strcasecmp(display, "block")) ||
+		(type && !strcasecmp(type, "display")); /* <x-equation> of Markdown's readers */
+
+	return block ? "$$" : "$";
+}
+
+static bool is_choice(const GumboNode *input)
+{
+	const char *type = attribute(input, "type");
+
+	return type && (!strcasecmp(type, "checkbox") || !strcasecmp(type, "radio"));
+}
+
+/* What a browser would ask somebody for, act upon, or draw in its own way. */
+static bool write_for_browser(struct writer *w, const GumboNode *node, const char *name)
+{
+	const char *alt = attribute(node, "alt"), *src = attribute(node, "src"),
+		   *value = attribute(node, "value");
+	struct buf text;
+
+	if (!strcmp(name, "math")) {
+		text = raw_text(node);
+		buf_addf(w->out, "<span class=\"math\">%s", math_mark(node));
+		escape(w->out, text.data ? text.data : "");
+		buf_addf(w->out, "%s</span>", math_mark(node));
+		buf_release(&text);
+	} else if (!strcmp(name, "img") && src && w->known(w->arg, src)) {
+		buf_adds(w->out, "<img src=\"");
+		escape(w->out, src);
+		buf_adds(w->out, "\" alt=\"");
+		escape(w->out, alt ? alt : "");
+		buf_adds(w->out, "\">");
+	} else if (!strcmp(name, "img") && alt && *alt) {
+		buf_adds(w->out, "<span class=\"picture\">");
+		escape(w->out, alt);
+		buf_adds(w->out, "</span>");
+	} else if (!strcmp(name, "img")) {
+		return true; /* Nanonets' words for a picture follow */
+	} else if (!strcmp(name, "input") && is_choice(node)) {
+		buf_addf(w->out, "<input type=\"checkbox\" disabled%s>",
+			 attribute(node, "checked") ? " checked" : "");
+	} else if (!strcmp(name, "input")) {
+		escape(w->out, value ? value : "");
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static void write_inside(struct writer *w, const GumboNode *node, unsigned depth);
+
+static void write_attributes(struct writer *w, const GumboVector *list)
+{
+	for (unsigned i = 0; i < list->length; i++) {
+		const GumboAttribute *a = list->data[i];
+
+		if (!listed(attributes, ARRAY_SIZE(attributes), a->name))
+			continue;
+		buf_addf(w->out, " %s=\"", a->name);
+		escape(w->out, a->value);
+		buf_addc(w->out, '"');
+	}
+}
+
+static void write_node(struct writer *w, const GumboNode *node, unsigned depth)
+{
 	char storage[16];
 	const char *name;
 
 	if (is_text(node)) {
-		escape(out, node->v.text.text);
+		escape(w->out, node->v.text.text);
 		return;
 	}
 	if ((node->type != GUMBO_NODE_ELEMENT && node->type != GUMBO_NODE_TEMPLATE) ||
 	    depth > DEPTH_MAX)
 		return;
 	name = name_of(node, storage);
-	if (node->v.element.tag == GUMBO_TAG_SCRIPT || node->v.element.tag == GUMBO_TAG_STYLE)
+	if (node->v.element.tag == GUMBO_TAG_SCRIPT || node->v.element.tag == GUMBO_TAG_STYLE ||
+	    (w->browser && write_for_browser(w, node, name)))
 		return;
 	if (!*name) {
-		write_inside(out, node, depth);
+		write_inside(w, node, depth);
 		return;
 	}
-	buf_addf(out, "<%s", name);
-	list = &node->v.element.attributes;
-	for (unsigned i = 0; i < list->length; i++) {
-		const GumboAttribute *a = list->data[i];
-
-		if (!listed(attributes, ARRAY_SIZE(attributes), a->name))
-			continue;
-		buf_addf(out, " %s=\"", a->name);
-		escape(out, a->value);
-		buf_addc(out, '"');
-	}
-	buf_addc(out, '>');
+	buf_addf(w->out, "<%s", name);
+	write_attributes(w, &node->v.element.attributes);
+	buf_addc(w->out, '>');
 	if (listed(single, ARRAY_SIZE(single), name))
 		return;
-	write_inside(out, node, depth);
-	buf_addf(out, "</%s>", name);
+	write_inside(w, node, depth);
+	buf_addf(w->out, "</%s>", name);
 }
 
-static void write_inside(struct buf *out, const GumboNode *node, unsigned depth)
+static void write_inside(struct writer *w, const GumboNode *node, unsigned depth)
 {
 	const GumboVector *list = children_of(node);
 
 	for (unsigned i = 0; i < list->length; i++)
-		write_node(out, list->data[i], depth + 1);
+		write_node(w, list->data[i], depth + 1);
 }
 
 void html_write(struct buf *out, const GumboNode *node)
 {
-	write_inside(out, node, 0);
+	struct writer w = {.out = out};
+
+	write_inside(&w, node, 0);
+}
+
+bool html_clean(struct buf *out, const char *html, size_t len,
+		bool (*known)(void *arg, const char *address), void *arg)
+{
+	struct writer w = {out, true, known, arg};
+	GumboOptions options = kGumboDefaultOptions;
+	GumboOutput *tree;
+	size_t tags_in_it = 0;
+
+	for (const char *p = html; (p = memchr(p, '<', len - (size_t)(p - html))); p++)
+		tags_in_it++;
+	if (len > TEXT_MAX || tags_in_it > CLEAN_TAGS_MAX)
+		return false;
+	options.max_errors = 0;
+	options.fragment_context = GUMBO_TAG_DIV; /* nothing of it is a head or a frameset */
+	tree = gumbo_parse_with_options(&options, html, len);
+	write_inside(&w, tree->root, 0);
+	gumbo_destroy_output(&options, tree);
+	return true;
 }
 
 /* ---- Markdown ---- */
@@ -170,6 +279,7 @@ struct markdown {
 	char indent[64]; /* of the list that is being written */
 	bool number;	 /* it is a numbered one ... */
 	unsigned item;	 /* ... at this number */
+	const char **picture;
 };
 
 static void inside(struct markdown *m, const GumboNode *node, unsigned depth);
@@ -228,25 +338,6 @@ static void add_text(struct markdown *m, const char *s)
 	}
 }
 
-static void add_raw(struct buf *out, const GumboNode *node, unsigned depth)
-{
-	const GumboVector *list = children_of(node);
-
-	if (is_text(node))
-		buf_adds(out, node->v.text.text);
-	for (unsigned i = 0; depth < DEPTH_MAX && i < list->length; i++)
-		add_raw(out, list->data[i], depth + 1);
-}
-
-static struct buf raw_text(const GumboNode *node)
-{
-	struct buf text;
-
-	buf_init(&text, RAW_MAX);
-	add_raw(&text, node, 0);
-	return text;
-}
-
 static void around(struct markdown *m, const char *mark, const GumboNode *node, unsigned depth)
 {
 	size_t start;
@@ -289,15 +380,15 @@ static void add_latex(struct buf *out, const char *s)
 
 static void add_math(struct markdown *m, const GumboNode *node)
 {
-	const char *display = attribute(node, "display");
-	bool block = display && !strcasecmp(display, "block");
+	const char *mark = math_mark(node);
+	bool block = mark[1];
 	struct buf text = raw_text(node);
 
 	if (block)
 		begin_block(m);
-	buf_adds(m->out, block ? "$$" : "$");
+	buf_adds(m->out, mark);
 	add_latex(m->out, text.data ? text.data : "");
-	buf_adds(m->out, block ? "$$" : "$");
+	buf_adds(m->out, mark);
 	if (block)
 		begin_block(m);
 	buf_release(&text);
@@ -305,7 +396,7 @@ static void add_math(struct markdown *m, const GumboNode *node)
 
 static void add_list(struct markdown *m, const GumboNode *node, bool number, unsigned depth)
 {
-	struct markdown sub = {.out = m->out, .number = number, .item = 1};
+	struct markdown sub = {.out = m->out, .number = number, .item = 1, .picture = m->picture};
 
 	snprintf(sub.indent, sizeof(sub.indent), "%s", m->indent);
 	begin_block(m);
@@ -336,14 +427,15 @@ static void add_image(struct markdown *m, const GumboNode *node)
 	buf_adds(m->out, "![");
 	if (alt)
 		add_text(m, alt);
-	buf_adds(m->out, "]()");
+	buf_addf(m->out, "](%s)", *m->picture ? *m->picture : "");
+	*m->picture = NULL;
 }
 
 static void add_box(struct markdown *m, const GumboNode *node)
 {
-	const char *type = attribute(node, "type"), *value = attribute(node, "value");
+	const char *value = attribute(node, "value");
 
-	if (type && (!strcasecmp(type, "checkbox") || !strcasecmp(type, "radio")))
+	if (is_choice(node))
 		buf_adds(m->out, attribute(node, "checked") ? "☑" : "☐");
 	else if (value)
 		add_text(m, value);
@@ -386,7 +478,7 @@ static void add_table(struct markdown *m, const GumboNode *node)
 {
 	struct buf html;
 
-	buf_init(&html, RAW_MAX);
+	buf_init(&html, TEXT_MAX);
 	html_write(&html, node);
 	end_block(m);
 	buf_adds(m->out, "<table>");
@@ -481,9 +573,9 @@ static void inside(struct markdown *m, const GumboNode *node, unsigned depth)
 		one(m, list->data[i], depth + 1);
 }
 
-void html_write_markdown(struct buf *out, const GumboNode *node)
+void html_write_markdown(struct buf *out, const GumboNode *node, const char **picture)
 {
-	struct markdown m = {.out = out};
+	struct markdown m = {.out = out, .picture = picture};
 
 	inside(&m, node, 0);
 	begin_line(&m);
@@ -491,7 +583,8 @@ void html_write_markdown(struct buf *out, const GumboNode *node)
 
 void html_write_markdown_node(struct buf *out, const GumboNode *node)
 {
-	struct markdown m = {.out = out};
+	const char *none = NULL;
+	struct markdown m = {.out = out, .picture = &none};
 
 	one(&m, node, 0);
 }

@@ -268,6 +268,35 @@ enum rc image_fit(const struct model_config *c, unsigned width, unsigned height,
 	return RC_OK;
 }
 
+/* Both at once: enlarged first, a strip would have to be shrunk from millions of columns. */
+enum rc image_prepare(struct image *in, unsigned enlarge, unsigned long long most,
+		      struct pool *pool, struct err *err)
+{
+	double width = in->width, height = in->height, small = fmin(width, height);
+	struct image out;
+	enum rc rc;
+
+	if (small > 0 && small < enlarge) {
+		width = trunc(width * (enlarge / small));
+		height = trunc(height * (enlarge / small));
+	}
+	if (most && width * height > (double)most) {
+		double shrink = sqrt((double)most / (width * height));
+
+		width = fmax(floor(width * shrink), 1);
+		height = fmax(floor(height * shrink), 1);
+	}
+	if (width == in->width && height == in->height)
+		return RC_OK;
+	rc = image_resize(in, (unsigned)width, (unsigned)height, IMAGE_LANCZOS_PILLOW, pool, &out,
+			  err);
+	if (rc == RC_OK) {
+		image_release(in);
+		*in = out;
+	}
+	return rc;
+}
+
 struct cut {
 	const struct model_config *c;
 	const struct image *image;

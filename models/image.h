@@ -41,6 +41,14 @@ enum rc image_fit(const struct model_config *, unsigned width, unsigned height, 
 		  unsigned *fit_height, struct err *);
 
 /*
+ * What some models' makers do to a page before their image processor sees it (Chandra's scale_to_fit):
+ * by Lanczos to where its shorter side has `enlarge` pixels, if it has fewer, and the area is `most`
+ * at most; 0 for either: as it is. *in is replaced where its size changes.
+ */
+enum rc image_prepare(struct image *in, unsigned enlarge, unsigned long long most, struct pool *,
+		      struct err *);
+
+/*
  * The whole way: resize, normalise, cut. *patches: [rows * columns][3][temporal][patch][patch], in
  * merge order (vision.h); the caller frees it.
  */

@@ -6,7 +6,8 @@
  *   markdown  as it is: <img>, <watermark>, <page_number>, <signature> and HTML tables are
  *             conventions of the text (Nanonets), and stay
  *   layout    Chandra's HTML: top-level <div data-bbox data-label>, boxes on a scale of 1024;
- * becomes Markdown, and blocks with box, label and HTML
+ * becomes Markdown, and blocks with box, label and HTML; pictures among them are marked
+ *             for the supervisor to cut out (airlock.h)
  *
  * Thoughts before </think> are never part of the answer. Whatever a model writes gives some text:
  * HTML that is broken is read as browsers read it, and without any block all of it counts.

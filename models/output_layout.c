@@ -13,6 +13,7 @@
 #include "base/num.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,6 +78,17 @@ static bool is_head(const char *label)
 	return !strcmp(label, "Page-Header") || !strcmp(label, "Page-Footer");
 }
 
+/* A picture, if it is known where on the page. */
+static bool is_figure(const char *label, const json_t *block)
+{
+	static const char *const labels[] = {"Image", "Figure", "Diagram"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(labels); i++)
+		if (!strcmp(label, labels[i]))
+			return json_object_get(block, "box");
+	return false;
+}
+
 static json_t *block_of(const GumboNode *node, const char *label, const struct output_options *o)
 {
 	json_t *block = json_pack("{s:s*}", "label", label),
@@ -95,13 +107,24 @@ static json_t *block_of(const GumboNode *node, const char *label, const struct o
 
 static void add_block(struct output *out, const struct output_options *o, const GumboNode *node)
 {
-	const char *label = attribute(node, "data-label");
+	const char *label = attribute(node, "data-label"), *picture = NULL;
+	json_t *block = block_of(node, label, o);
+	char address[32];
 
-	json_array_append_new(out->blocks, block_of(node, label, o));
+	if (is_figure(label, block)) {
+		json_object_set_new(block, "figure", json_true());
+		snprintf(address, sizeof(address), "#block-%zu", json_array_size(out->blocks));
+		picture = address;
+	}
+	json_array_append_new(out->blocks, block);
 	if (is_head(label) && !o->heads)
 		return;
 	end_with(&out->text, "\n\n");
-	html_write_markdown(&out->text, node);
+	html_write_markdown(&out->text, node, &picture);
+	if (picture) { /* no <img> of its own */
+		end_with(&out->text, "\n\n");
+		buf_addf(&out->text, "![](%s)\n", picture);
+	}
 }
 
 /* Text beside the blocks has no place on the page, but it was read. */

@@ -9,7 +9,8 @@
  *            takes: what it can be asked about, "page", "text" or both; where it does not say, pages;
  *            of cloister-model also "lock":HEX in "model", the SHA-256 of the cloister.lock that the
  *            files it has loaded keep to
- *   request  {"id":17,"page":"PATH.pnm","width":W,"height":H,"dpi":300,"prompt":...,"params":{...}}
+ *   request  {"id":17,"page":"PATH.pnm","width":W,"height":H,"dpi":300,"native":bool,"prompt":...,
+ *             "params":{...}}   native: the resolution is the page's own, it was not rendered
  *            params for Tesseract: {"page_segmentation":3,"rotate":"auto"|"none"}; for models the
  *            group `model` of the pipeline
  *         or {"id":17,"text":...,"format":"text|markdown|html","prompt":...,"params":{...}}
@@ -22,6 +23,10 @@
  *             "readings":N,"temperature":T,"prompt_sha256":HEX}   of the one that counts, where
  *             a page was read more than once
  *         or {"id":17,"status":"error","error":"one line"}
+ *
+ *   Blocks are the recogniser's own; "box" in them is checked like any other. One with
+ *   "figure":true is a picture, which is cut out of the page; an image in the Markdown or HTML of
+ *   `text` whose address is "#block-N" shows blocks[N], counted from 0.
  *
  *   A box that is not there, or of which nothing lies on the page, is left out.
  *   Boxes are in pixels of the page image as it lies in the file, origin top left, x1 and y1
@@ -57,6 +62,13 @@
  *       before, it is taken back
  *   'X' {"members":N} or {"error":{"reason":..,"text":..}}   the end, always the last frame
  * Its request is the same open line.
+ *
+ * cloister-decode --figures reads a page file on descriptor 3, cuts boxes out of it, turns them
+ * upright and writes each as a PNG; a box that would pass the sum of `bytes` is null:
+ *
+ *   cut      {"cut":{"width":W,"height":H,"dpi":D,"rotation":0|90|180|270,"bytes":MOST,
+ *             "boxes":[[x0,y0,x1,y1],...]}}
+ *   figures  {"figures":[BASE64 or null,...]}  or  {"error":{"reason":..,"text":..}}
  *
  * cloister-decode --ticket NAME reads a ticket on descriptor 3 and writes {"ticket":{...}} or
  * {"error":{...}}.

@@ -111,40 +111,43 @@ enum rc picture_new(struct picture *picture, uint32_t width, uint32_t height, ui
 	return RC_OK;
 }
 
-enum rc picture_load(struct picture *picture, int dirfd, const char *name, const char *path,
-		     uint32_t width, uint32_t height, struct err *err)
+enum rc picture_read(struct picture *picture, int fd, uint32_t width, uint32_t height,
+		     struct err *err)
 {
 	char head[HEADER_MAX] = {0};
 	uint32_t channels = 0;
 	struct stat st;
 	size_t start;
 	enum rc rc;
-	int fd = open_beneath(dirfd, name, path);
 
 	*picture = (struct picture){0};
-	if (fd < 0)
-		return err_errno(err, RC_FAILED, "page-file", "open page %.200s", path);
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-		rc = err_set(err, RC_FAILED, "page-file", "page is not a regular file");
-		goto out;
-	}
-	if (pread(fd, head, sizeof(head) - 1, 0) < 0) {
-		rc = err_errno(err, RC_FAILED, "page-file", "read page");
-		goto out;
-	}
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return err_set(err, RC_FAILED, "page-file", "page is not a regular file");
+	if (pread(fd, head, sizeof(head) - 1, 0) < 0)
+		return err_errno(err, RC_FAILED, "page-file", "read page");
 	start = parse_header(head, width, height, &channels);
-	if (!start) {
-		rc = err_set(err, RC_FAILED, "page-file",
-			     "page file is not a binary PNM of %u x %u pixels", width, height);
-		goto out;
-	}
+	if (!start)
+		return err_set(err, RC_FAILED, "page-file",
+			       "page file is not a binary PNM of %u x %u pixels", width, height);
 	rc = picture_new(picture, width, height, channels, err);
 	if (rc == RC_OK)
 		rc = read_exactly(fd, picture->pixels, (size_t)width * height * channels,
 				  (off_t)start, err);
 	if (rc != RC_OK)
 		picture_release(picture);
-out:
+	return rc;
+}
+
+enum rc picture_load(struct picture *picture, int dirfd, const char *name, const char *path,
+		     uint32_t width, uint32_t height, struct err *err)
+{
+	int fd = open_beneath(dirfd, name, path);
+	enum rc rc;
+
+	*picture = (struct picture){0};
+	if (fd < 0)
+		return err_errno(err, RC_FAILED, "page-file", "open page %.200s", path);
+	rc = picture_read(picture, fd, width, height, err);
 	close(fd);
 	return rc;
 }

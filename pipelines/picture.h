@@ -19,6 +19,9 @@ struct picture {
  * without "..", or symbolic links. Read it whole. Its header must say what the request said. */
 enum rc picture_load(struct picture *picture, int dirfd, const char *name, const char *path,
 		     uint32_t width, uint32_t height, struct err *err);
+/* The same of a file that is open. */
+enum rc picture_read(struct picture *picture, int fd, uint32_t width, uint32_t height,
+		     struct err *err);
 /* Room for the pixels, which are not set. */
 enum rc picture_new(struct picture *picture, uint32_t width, uint32_t height, uint32_t channels,
 		    struct err *err);

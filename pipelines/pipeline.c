@@ -26,7 +26,7 @@
 #define FILE_BYTES_MAX 65536
 
 const char *const output_names[] = { "text.md", "text.txt", "document.json", "pages.jsonl",
-				     "document.hocr" };
+				     "document.hocr", "document.html" };
 
 struct word {
 	const char *name;
@@ -52,6 +52,9 @@ static const struct word replies[] = { { "text", REPLY_TEXT },
 				       { "same", REPLY_SAME },
 				       { NULL, 0 } };
 static const struct word heads[] = { { "drop", HEADS_DROP }, { "keep", HEADS_KEEP }, { NULL, 0 } };
+static const struct word resizes[] = { { "once", RESIZE_ONCE },
+				       { "lanczos", RESIZE_LANCZOS },
+				       { NULL, 0 } };
 static const struct word yes_or_no[] = { { "no", false }, { "yes", true }, { NULL, 0 } };
 static const struct word originals[] = { { "move", ORIGINALS_MOVE },
 					 { "keep", ORIGINALS_KEEP },
@@ -61,6 +64,7 @@ static const struct word duplicates[] = { { "link", DUPLICATES_LINK },
 					  { "skip", DUPLICATES_SKIP },
 					  { "process", DUPLICATES_PROCESS },
 					  { NULL, 0 } };
+static const struct word figures[] = { { "cut", FIGURES_CUT }, { "none", FIGURES_NONE }, { NULL, 0 } };
 /* Tesseract's PSM without 0 and 2, which find orientation or layout but read nothing. */
 static const struct word segmentations[] = {
 	{ "auto", 3 },	       { "auto-osd", 1 },    { "single-column", 4 },
@@ -142,6 +146,8 @@ static const struct setting limit_settings[] = {
 	LIMIT(memory_mebibytes, 256, 1 << 20),
 	LIMIT(read_seconds, 1, 86400),
 	LIMIT(result_kibibytes, 16, 1 << 20),
+	LIMIT(page_figures, 1, 1024),
+	LIMIT(figures_mebibytes, 1, 32), /* a journal record holds them */
 	LIMIT(archive_members, 1, 10000000),
 	LIMIT(archive_depth, 0, 8),
 	LIMIT(archive_mebibytes, 1, 1 << 24),
@@ -155,6 +161,8 @@ static const struct setting model_settings[] = {
 	{ "heads", WORD, AT(model.heads), .words = heads },
 	{ "think", WORD, AT(model.think), .words = yes_or_no },
 	{ "page_pixels", NUMBER64, AT(model.page_pixels), .max = 1 << 30 },
+	{ "resize", WORD, AT(model.resize), .words = resizes },
+	{ "enlarge", NUMBER64, AT(model.enlarge), .max = 4096 },
 	{ "tokens", NUMBER64, AT(model.tokens), .min = 1, .max = 1 << 20 },
 	{ "temperature", REAL, AT(model.temperature), .max = 2 },
 	{ "top_p", REAL, AT(model.top_p), .max = 1 },
@@ -180,11 +188,13 @@ static const struct setting settings[] = {
 	  .words = segmentations },
 	{ "rotate", WORD, IN_TICKET, AT(rotate), .words = rotations },
 	{ "dpi", NUMBER, IN_TICKET, AT(dpi), .min = 50, .max = 1200 },
+	{ "short_side", NUMBER, AT(short_side), .max = 4096 },
 	{ "text_layer", WORD, IN_TICKET, AT(text_layer), .words = text_layers },
 	{ "blank_ink", REAL, AT(blank_ink), .max = 1 },
 	{ "passwords", LIST, IN_TICKET | NOT_HASHED | SECRET, LIST_AT(passwords), .max = 64,
 	  .check = is_password, .meaning = "a password of at most 512 bytes",
 	  .example = "[\"first\", \"second\"]" },
+	{ "figures", WORD, AT(figures), .words = figures },
 	{ "outputs", FILES, IN_TICKET | NOT_HASHED, AT(outputs), .max = N_OUTPUTS,
 	  .example = "[text.md, pages.jsonl]" },
 	{ "priority", NUMBER, IN_TICKET | NOT_HASHED, AT(priority), .max = 9 },
@@ -243,7 +253,7 @@ void pipeline_defaults(struct pipeline *p, const char *name)
 		.rotate = ROTATE_AUTO,
 		.dpi = 300,
 		.blank_ink = 0.00003,
-		.outputs = (1u << N_OUTPUTS) - 1,
+		.outputs = OUTPUT_DOCUMENT_HTML - 1,
 		.priority = 5,
 		.model = {
 			.reply = REPLY_MARKDOWN,
@@ -266,6 +276,8 @@ void pipeline_defaults(struct pipeline *p, const char *name)
 			.memory_mebibytes = 2048,
 			.read_seconds = 300,
 			.result_kibibytes = 16384,
+			.page_figures = 64,
+			.figures_mebibytes = 16,
 			.archive_members = 16384,
 			.archive_depth = 2,
 			.archive_mebibytes = 20480,
@@ -491,8 +503,8 @@ static bool apply_files(struct pipeline *p, const json_t *v, struct fault *f)
 			suggest(&best, name, output_names[k]);
 		if (k == N_OUTPUTS)
 			return blame(f, "'%s' is not one of text.md, text.txt, document.json, "
-				     "pages.jsonl, document.hocr%s%s%s", shown(name).s,
-				     best.word ? "; did you mean '" : "",
+				     "pages.jsonl, document.hocr, document.html%s%s%s",
+				     shown(name).s, best.word ? "; did you mean '" : "",
 				     best.word ? best.word : "", best.word ? "'?" : "");
 		bits |= 1u << k;
 	}

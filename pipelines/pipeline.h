@@ -23,10 +23,12 @@ enum rotate_policy { ROTATE_NONE, ROTATE_AUTO };
 enum text_layer_policy { TEXT_LAYER_IGNORE, TEXT_LAYER_PREFER };
 enum originals_policy { ORIGINALS_MOVE, ORIGINALS_KEEP, ORIGINALS_DELETE };
 enum duplicates_policy { DUPLICATES_LINK, DUPLICATES_SKIP, DUPLICATES_PROCESS };
+enum figures_policy { FIGURES_CUT, FIGURES_NONE };
 
 enum model_weights { MODEL_BF16, MODEL_INT8, MODEL_F32 };
 enum model_reply { REPLY_TEXT, REPLY_MARKDOWN, REPLY_LAYOUT, REPLY_SAME };
 enum model_heads { HEADS_DROP, HEADS_KEEP };
+enum model_resize { RESIZE_ONCE, RESIZE_LANCZOS };
 
 /* RECOGNISER_MODEL: which model reads, and how. */
 struct model_settings {
@@ -36,6 +38,8 @@ struct model_settings {
 	enum model_heads heads;	  /* page headers and footers of REPLY_LAYOUT */
 	unsigned think;		  /* yes: a text model that can may think before it answers */
 	uint64_t page_pixels;	  /* pages are brought below; 0: as the model's own settings say */
+	enum model_resize resize; /* how: straight to the model's grid, or by Lanczos before */
+	uint64_t enlarge;	  /* RESIZE_LANCZOS: images get a shorter side of so many pixels first */
 	uint64_t tokens;	  /* it may write for a page */
 	double temperature;	  /* 0: always the likeliest token */
 	double top_p, min_p, repetition_penalty;
@@ -52,6 +56,7 @@ enum output_file {
 	OUTPUT_DOCUMENT_JSON = 1 << 2, /* always set: it is the proof of what was done */
 	OUTPUT_PAGES_JSONL = 1 << 3,
 	OUTPUT_HOCR = 1 << 4,
+	OUTPUT_DOCUMENT_HTML = 1 << 5, /* only where it is asked for */
 };
 
 /* A limit that is passed is reported as "limit:" + the key with '-' for '_'. */
@@ -67,6 +72,8 @@ struct limits {
 	uint64_t memory_mebibytes;     /* 2048   address space of the decoder */
 	uint64_t read_seconds;         /* 300    one page in the recogniser, wall clock */
 	uint64_t result_kibibytes;     /* 16384  one page's result line */
+	uint64_t page_figures;	       /* 64     cut out of one page */
+	uint64_t figures_mebibytes;    /* 16     all of one page together, as PNG */
 	uint64_t archive_members;      /* 16384  */
 	uint64_t archive_depth;        /* 2      archives inside archives */
 	uint64_t archive_mebibytes;    /* 20480  unpacked, all members together */
@@ -84,10 +91,12 @@ struct pipeline {
 	unsigned page_segmentation; /* Tesseract PSM 1..13 without 2; default 3 */
 	enum rotate_policy rotate;
 	unsigned dpi; /* 50..1200, default 300: for pages that are rendered */
+	unsigned short_side; /* pixels; those get a higher dpi until their shorter side has them */
 	enum text_layer_policy text_layer;
 	double blank_ink; /* share of ink below which a page is blank */
 	char **passwords; /* secret: never logged, never part of the hash */
 	size_t n_passwords;
+	enum figures_policy figures;
 	unsigned outputs;  /* enum output_file bits */
 	unsigned priority; /* 0 first .. 9 last, default 5 */
 	enum originals_policy originals;
@@ -144,6 +153,6 @@ enum rc pipeline_from_json(struct pipeline *p, const json_t *json, struct err *e
 
 /* File names of outputs in the order of enum output_file: output_names[0] = "text.md" ... */
 extern const char *const output_names[];
-#define N_OUTPUTS 5
+#define N_OUTPUTS 6
 
 #endif

@@ -4,6 +4,7 @@
  * journal.  A page is recorded exactly once; when the last one is, the writer starts.
  */
 #include "document.h"
+#include "figures.h"
 #include "base/log.h"
 #include "base/name.h"
 
@@ -48,6 +49,12 @@ static void record_page(struct document *d, uint32_t page, json_t *record)
 		return;
 	}
 	rc = journal_append(&d->journal, record, &err);
+	if (rc == RC_FAILED && !json_object_del(record, "figures")) {
+		document_flag(record, &err);
+		status = json_string_value(json_object_get(record, "status"));
+		reason = json_string_value(json_object_get(record, "reason"));
+		rc = journal_append(&d->journal, record, &err);
+	}
 	if (rc == RC_FAILED) {
 		/* Too long to be kept: the page failed, and that fits. */
 		json_object_del(record, "result");
@@ -87,20 +94,26 @@ static json_t *start_record(const struct document *d, uint32_t page, json_t *dec
 	return record;
 }
 
+static json_t *clean_text(const char *text)
+{
+	struct buf clean;
+	json_t *json;
+
+	buf_init(&clean, 1 << 12);
+	utf8_repair(&clean, text, strlen(text));
+	json = json_string(clean.data);
+	buf_release(&clean);
+	return json;
+}
+
 void document_set_outcome(json_t *record, const char *status, const char *reason, const char *detail)
 {
 	if (status)
 		json_object_set_new(record, "status", json_string(status));
 	if (reason)
 		json_object_set_new(record, "reason", json_string(reason));
-	if (detail && *detail) {
-		struct buf clean;
-
-		buf_init(&clean, 1 << 12);
-		utf8_repair(&clean, detail, strlen(detail));
-		json_object_set_new(record, "detail", json_string(clean.data));
-		buf_release(&clean);
-	}
+	if (detail && *detail)
+		json_object_set_new(record, "detail", clean_text(detail));
 }
 
 static void set_outcome(json_t *record, const char *status, const char *reason, const char *detail,
@@ -147,6 +160,19 @@ static void judge(json_t *record, json_t *result)
 		set_outcome(record, "ok", NULL, NULL, "recogniser");
 }
 
+void document_flag(json_t *record, const struct err *why)
+{
+	const char *status = json_string_value(json_object_get(record, "status"));
+	json_t *warnings = json_copy(json_object_get(record, "warnings"));
+
+	if (!warnings)
+		warnings = json_array();
+	json_array_append_new(warnings, clean_text(why->text));
+	json_object_set_new(record, "warnings", warnings);
+	if (!strcmp(status, "ok"))
+		document_set_outcome(record, "flagged", why->reason, why->text);
+}
+
 void document_page_final(struct document_slot *slot, json_t *record)
 {
 	struct document *d = slot->document;
@@ -154,6 +180,12 @@ void document_page_final(struct document_slot *slot, json_t *record)
 	record_page(d, slot->page, record);
 	document_free_slot(slot);
 	document_after_page(d);
+}
+
+void document_page_read(struct document_slot *slot, json_t *record)
+{
+	if (!text_step_begin(slot, record))
+		document_page_final(slot, record);
 }
 
 void document_page_unread(struct document_slot *slot)
@@ -190,8 +222,8 @@ static void on_read(void *arg, struct reading *reading, enum rc rc, json_t *resu
 	json_object_set_new(json_object_get(record, "seconds"), "read", json_real(seconds));
 	judge(record, result);
 	json_object_set_new(record, "result", result);
-	if (!text_step_begin(slot, record))
-		document_page_final(slot, record);
+	if (!figures_begin(slot, record))
+		document_page_read(slot, record);
 }
 
 static void read_page(struct document_slot *slot, json_t *done)
@@ -205,6 +237,7 @@ static void read_page(struct document_slot *slot, json_t *done)
 	r->width = (uint32_t)json_integer_value(json_object_get(done, "width"));
 	r->height = (uint32_t)json_integer_value(json_object_get(done, "height"));
 	r->dpi = json_number_value(json_object_get(done, "dpi"));
+	r->native = json_is_true(json_object_get(done, "native"));
 	r->prompt = d->pipeline.prompt;
 	r->params = pipeline_params(&d->pipeline);
 	r->seconds = (unsigned)d->pipeline.limits.read_seconds;
@@ -242,10 +275,10 @@ void document_page_decoded(struct document_slot *slot, json_t *done)
 
 	if (json_object_get(done, "result")) {
 		record = record_of_text_layer(slot, done);
-		if (record && text_step_begin(slot, record))
+		if (record) {
+			document_page_read(slot, record);
 			return;
-		if (record)
-			record_page(d, slot->page, record);
+		}
 	} else if (blank && strcmp(blank, "no")) {
 		record = start_record(d, slot->page, done, slot->decode_seconds);
 		if (!strcmp(blank, "blank"))

@@ -545,8 +545,9 @@ static json_t *request_for(const struct reading *r)
 {
 	json_t *request = json_pack("{s:I, s:O}", "id", (json_int_t)r->id, "params", r->params);
 	json_t *what = r->text ? json_pack("{s:s, s:s}", "text", r->text, "format", r->format)
-			       : json_pack("{s:s, s:i, s:i, s:f}", "page", r->page, "width",
-					   (int)r->width, "height", (int)r->height, "dpi", r->dpi);
+			       : json_pack("{s:s, s:i, s:i, s:f, s:b}", "page", r->page, "width",
+					   (int)r->width, "height", (int)r->height, "dpi", r->dpi,
+					   "native", r->native);
 
 	json_object_update(request, what);
 	json_decref(what);

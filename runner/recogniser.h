@@ -28,6 +28,7 @@ struct reading {
 	const char *format;     /* of the text; borrowed */
 	uint32_t width, height;
 	double dpi;
+	bool native;            /* the resolution is the page's own */
 	const char *prompt;     /* or NULL; borrowed */
 	json_t *params;         /* owned by the reading */
 	unsigned seconds;       /* time limit */

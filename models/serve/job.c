@@ -19,10 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HOTTER	  0.2 /* a retry is by this; Chandra's own rule */
-#define HOTTEST	  0.8
-#define RETRY_TOP 0.95
-#define REPLY_MAX (64u << 20)
+#define HOTTER	    0.2 /* a retry is by this; Chandra's own rule */
+#define HOTTEST	    0.8
+#define RETRY_TOP   0.95
+#define REPLY_MAX   (64u << 20)
+#define ENLARGE_MAX 4096 /* a square page of this is 48 MiB */
 
 enum { WINDOW = 16 }; /* tokens over which confidence_worst is a mean */
 
@@ -127,57 +128,61 @@ static bool sane(const struct job *job)
 	       s->repetition_penalty <= 10 && job->retries >= 0 && job->retries <= 100;
 }
 
-static enum rc parse(struct job *job, const char **page, int64_t *pixels, struct err *err)
+static enum rc parse(struct job *job, struct sight_page *page, struct err *err)
 {
-	const char *reply = "markdown", *format = "text", *heads = "drop", *think = "no";
-	int width = 0, height = 0, top_k = 0;
+	const char *reply = "markdown", *format = "text", *heads = "drop", *think = "no",
+		   *resize = "once";
+	int width = 0, height = 0, top_k = 0, native = 0, enlarge = 0;
 	struct sampling *s = &job->sampling;
 	json_int_t most = 8192, most_pixels = 0;
 	json_error_t why;
 
 	*s = (struct sampling){.top_p = 1, .repetition_penalty = 1};
 	job->retries = 3;
-	*page = NULL;
-	if (json_unpack_ex(
-		    job->json, &why, 0,
-		    "{s?s, s?i, s?i, s?s, s?s, s?{s?s, s?s, s?s, s?I, s?I, s?F, s?F, s?i, s?F, "
-		    "s?F, s?i}}",
-		    "page", page, "width", &width, "height", &height, "format", &format, "prompt",
-		    &job->words, "params", "reply", &reply, "heads", &heads, "think", &think,
-		    "tokens", &most, "page_pixels", &most_pixels, "temperature", &s->temperature,
-		    "top_p", &s->top_p, "top_k", &top_k, "min_p", &s->min_p, "repetition_penalty",
-		    &s->repetition_penalty, "retries", &job->retries))
+	*page = (struct sight_page){0};
+	if (json_unpack_ex(job->json, &why, 0,
+			   "{s?s, s?i, s?i, s?b, s?s, s?s, s?{s?s, s?s, s?s, s?s, s?i, s?I, s?I, "
+			   "s?F, s?F, s?i, s?F, s?F, s?i}}",
+			   "page", &page->path, "width", &width, "height", &height, "native",
+			   &native, "format", &format, "prompt", &job->words, "params", "reply",
+			   &reply, "heads", &heads, "think", &think, "resize", &resize, "enlarge",
+			   &enlarge, "tokens", &most, "page_pixels", &most_pixels, "temperature",
+			   &s->temperature, "top_p", &s->top_p, "top_k", &top_k, "min_p", &s->min_p,
+			   "repetition_penalty", &s->repetition_penalty, "retries", &job->retries))
 		return err_set(err, RC_FAILED, "protocol", "request: %s", why.text);
-	if (*page && (width < 1 || height < 1))
+	if (page->path && (width < 1 || height < 1))
 		return err_set(err, RC_FAILED, "protocol", "request: a page of %d x %d pixels",
 			       width, height);
-	if (most < 1 || most_pixels < 0 || top_k < 0 || !sane(job))
+	if (most < 1 || most_pixels < 0 || top_k < 0 || enlarge < 0 || enlarge > ENLARGE_MAX ||
+	    !sane(job))
 		return err_set(err, RC_FAILED, "protocol",
 			       "request: a number in params is out of range");
 	s->top_k = (unsigned)top_k;
 	job->most = (unsigned long long)most;
 	job->temperature = s->temperature;
-	job->output.width = (uint32_t)width;
-	job->output.height = (uint32_t)height;
-	*pixels = most_pixels;
+	job->output.width = page->width = (uint32_t)width;
+	job->output.height = page->height = (uint32_t)height;
 	job->output.heads = !strcmp(heads, "keep");
+	page->most_pixels = (uint64_t)most_pixels;
+	page->lanczos = !strcmp(resize, "lanczos");
+	page->enlarge = native ? (unsigned)enlarge : 0;
 	job->think = !strcmp(think, "yes");
 	return parse_reply(job, reply, format, err);
 }
 
 static enum rc prepare(struct job *job, struct server *server, struct err *err)
 {
-	const char *page, *text = json_string_value(json_object_get(job->json, "text"));
+	const char *text = json_string_value(json_object_get(job->json, "text"));
 	struct chat_message message = {0};
+	struct sight_page page;
 	struct sha256_ctx hash;
-	int64_t pixels = 0;
 	enum rc rc;
 
 	if (!job->json) {
 		*err = job->why;
 		return RC_FAILED;
 	}
-	rc = parse(job, &page, &pixels, err);
+	rc = parse(job, &page, err);
 	if (rc != RC_OK)
 		return rc;
 	if (server->chat.prompt)
@@ -186,11 +191,10 @@ static enum rc prepare(struct job *job, struct server *server, struct err *err)
 		return err_set(err, RC_FAILED, "prompt-empty",
 			       "the pipeline has no prompt, and there is no prompt.txt beside the "
 			       "weights");
-	if (!page && !text)
+	if (!page.path && !text)
 		return err_set(err, RC_FAILED, "protocol", "request: neither a page nor a text");
-	if (page)
-		rc = sight_load(&job->sight, server, page, job->output.width, job->output.height,
-				(uint64_t)pixels, err);
+	if (page.path)
+		rc = sight_load(&job->sight, server, &page, err);
 	if (rc != RC_OK)
 		return rc;
 	message = (struct chat_message){job->words, text, job->sight.rows, job->sight.columns,

@@ -51,8 +51,15 @@ struct sight {
 	struct compute *compute;
 	unsigned rows, columns;	   /* of tokens; 0: no page */
 };
-enum rc sight_load(struct sight *, const struct server *, const char *path, uint32_t width,
-		   uint32_t height, uint64_t most_pixels, struct err *);
+/* A page file, and what is done to it before it is cut into patches. */
+struct sight_page {
+	const char *path;
+	uint32_t width, height;
+	uint64_t most_pixels; /* 0: as many as the model's settings say */
+	bool lanczos;	      /* brought below by image_prepare() */
+	unsigned enlarge;     /* for that; 0: left as it is */
+};
+enum rc sight_load(struct sight *, const struct server *, const struct sight_page *, struct err *);
 void sight_release(struct sight *);
 
 /* job.c */

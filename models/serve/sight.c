@@ -39,12 +39,13 @@ static void digest(const struct vision_config *v, const float *patches, unsigned
 	sha256_digest(&hash, 32, out);
 }
 
-enum rc sight_load(struct sight *s, const struct server *server, const char *path, uint32_t width,
-		   uint32_t height, uint64_t most_pixels, struct err *err)
+enum rc sight_load(struct sight *s, const struct server *server, const struct sight_page *page,
+		   struct err *err)
 {
 	struct compute *compute = server->model.compute;
 	struct model_config config = server->model.config;
 	struct image_config *limits = &config.image;
+	uint64_t most = page->most_pixels;
 	struct image image = {0};
 	struct picture picture;
 	unsigned rows, columns;
@@ -54,15 +55,18 @@ enum rc sight_load(struct sight *s, const struct server *server, const char *pat
 	*s = (struct sight){0};
 	if (!compute->sees)
 		return err_set(err, RC_FAILED, "model", "this model reads text alone, no pages");
-	rc = picture_load(&picture, server->pages, server->page_folder, path, width, height, err);
+	rc = picture_load(&picture, server->pages, server->page_folder, page->path, page->width,
+			  page->height, err);
 	if (rc != RC_OK)
 		return rc;
 	to_rgb(&picture, &image);
 	picture_release(&picture);
-	if (most_pixels)
-		limits->max_pixels =
-			max_u64(min_u64(most_pixels, limits->max_pixels), limits->min_pixels);
-	rc = image_patches(&config, &image, server->pool, &patches, &rows, &columns, err);
+	if (page->lanczos)
+		rc = image_prepare(&image, page->enlarge, most, server->pool, err);
+	else if (most)
+		limits->max_pixels = max_u64(min_u64(most, limits->max_pixels), limits->min_pixels);
+	if (rc == RC_OK)
+		rc = image_patches(&config, &image, server->pool, &patches, &rows, &columns, err);
 	image_release(&image);
 	if (rc == RC_OK) {
 		digest(&config.vision, patches, rows, columns, s->page.digest);

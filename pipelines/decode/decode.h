@@ -103,9 +103,17 @@ void row_over_white_ga(const uint8_t *src, uint8_t *dst_grey, uint32_t width);
 /* blank.c: share of ink, 0..1: pixels clearly darker than the paper that are not lone specks. */
 double raster_ink(const struct raster *r);
 
-/* unpack.c, ticket.c: the other two modes of the program, from inside the sandbox; the exit code.
+/* unpack.c, ticket.c, figures.c: the other modes of the program, from inside the sandbox; the exit code.
  * name is the document's display name, which a member of a plain .gz takes. */
 int unpack_main(const char *name, const struct pipeline *p);
 int ticket_main(const char *name);
+int figures_main(void);
+
+/* figures.c: what lies in a box of the page, turned clockwise by rotation, as PNG. The box must not be
+ * empty and lie on the page. false: it takes more than `out` holds. */
+struct buf;
+struct picture;
+bool figure_write(struct buf *out, const struct picture *page, const uint32_t box[4],
+		  unsigned rotation, double dpi);
 
 #endif

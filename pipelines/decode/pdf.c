@@ -241,6 +241,12 @@ static void plan_plain(struct plan *plan, const struct limits *limits, double wi
 		plan->height--;
 }
 
+/* The pipeline's, or as much more as gives the shorter side the pixels it wants. */
+static double wanted_dpi(const struct pipeline *p, double width, double height, double user_unit)
+{
+	return fmax(p->dpi, 72.0 * p->short_side / (fmin(width, height) * user_unit));
+}
+
 /* One axis: n pixels of the image lie on lo..hi of size points. */
 static uint32_t plan_axis(double lo, double hi, double size, uint32_t n, double *scale,
 			  double *shift)
@@ -335,7 +341,8 @@ static enum rc look_at(struct document *doc, uint32_t index, struct err *err)
 		doc->facts.known = false;
 	scan = plan_scan(&doc->plan, p, &doc->facts);
 	if (!scan)
-		plan_plain(&doc->plan, &p->limits, width, height, doc->facts.user_unit, p->dpi);
+		plan_plain(&doc->plan, &p->limits, width, height, doc->facts.user_unit,
+			   wanted_dpi(p, width, height, doc->facts.user_unit));
 	if (!scan && doc->plan.dpi < DPI_MIN)
 		return err_set(err, RC_FAILED, "limit:page-side-pixels",
 			       "page %u measures %.0f by %.0f inches: within the limits it would be "
@@ -389,7 +396,8 @@ static void take_text(struct document *doc, struct page *page)
 	double width, height;
 
 	poppler_page_get_size(doc->page, &width, &height);
-	plan_plain(&plan, &p->limits, width, height, doc->facts.user_unit, p->dpi);
+	plan_plain(&plan, &p->limits, width, height, doc->facts.user_unit,
+		   wanted_dpi(p, width, height, doc->facts.user_unit));
 	describe(page, &plan);
 	text_layer_take(doc->page, &doc->facts, plan.scale_x, page);
 	if (!page->result)

@@ -15,7 +15,7 @@
 
 static const struct output *const formats[] = {
 	&output_text_md,      &output_text_txt,	     &output_document_json,
-	&output_pages_jsonl, &output_document_hocr,
+	&output_pages_jsonl, &output_document_hocr, &output_document_html,
 };
 
 struct open_output {
@@ -73,26 +73,28 @@ static enum rc check_journal(const struct job *job, const struct journal_index *
 }
 
 static enum rc write_pages(const struct job *job, int fd, const struct journal_index *index,
-			   struct open_output *open, size_t n, struct totals *totals,
+			   int dirfd, struct open_output *open, size_t n, struct totals *totals,
 			   struct err *err)
 {
-	for (uint32_t page = 1; page <= job->pages; page++) {
+	struct figures figures = { .fd = -1 };
+	enum rc rc = RC_OK;
+
+	for (uint32_t page = 1; page <= job->pages && rc == RC_OK; page++) {
 		json_t *record = journal_page(fd, index, page, err);
-		enum rc rc = RC_FAILED;
 		struct leaf leaf;
 
-		if (record)
-			rc = leaf_read(&leaf, record, page, err);
+		rc = record ? leaf_read(&leaf, record, page, err) : RC_FAILED;
+		if (rc == RC_OK)
+			rc = figures_write(&figures, dirfd, &leaf, err);
 		if (rc == RC_OK) {
 			totals_add(totals, &leaf);
 			for (size_t i = 0; i < n; i++)
 				open[i].output->page(&open[i].sink, &leaf, &open[i].kept);
 		}
 		json_decref(record);
-		if (rc != RC_OK)
-			return rc;
 	}
-	return RC_OK;
+	figures_close(&figures);
+	return rc;
 }
 
 enum rc write_document(const struct job *job, int journal_fd, int dirfd, struct totals *totals,
@@ -112,7 +114,7 @@ enum rc write_document(const struct job *job, int journal_fd, int dirfd, struct 
 	if (rc == RC_OK)
 		rc = open_outputs(open, &n, job, dirfd, err);
 	if (rc == RC_OK)
-		rc = write_pages(job, journal_fd, &index, open, n, totals, err);
+		rc = write_pages(job, journal_fd, &index, dirfd, open, n, totals, err);
 	for (size_t i = 0; rc == RC_OK && i < n; i++) {
 		if (open[i].output->end)
 			open[i].output->end(&open[i].sink, job, totals, &open[i].kept);

@@ -3,6 +3,7 @@
  * leaf: one page's record from the journal, as the formats see it, and the sums over all of them.
  */
 #include "write.h"
+#include "base/name.h"
 #include "base/num.h"
 
 #include <string.h>
@@ -74,8 +75,27 @@ enum rc leaf_read(struct leaf *leaf, json_t *record, uint32_t page, struct err *
 					     number_of(record, "rotation", 0));
 	leaf->confidence = number_of(leaf->result, "confidence", -1);
 	leaf->worst = number_of(leaf->result, "confidence_worst", -1);
+	leaf->figures = json_object_get(record, "figures");
 	leaf->words = count_words(leaf->result, leaf->text);
 	return RC_OK;
+}
+
+void leaf_describe(struct buf *out, const struct leaf *leaf)
+{
+	if (leaf->status != LEAF_OK)
+		buf_adds(out, leaf_status_names[leaf->status]);
+	else if (leaf->blank)
+		buf_adds(out, "blank");
+	else if (!*leaf->text)
+		buf_adds(out, "no text found");
+	if (leaf->status == LEAF_OK)
+		return;
+	if (*leaf->reason)
+		buf_addf(out, ", %s", leaf->reason);
+	if (*leaf->detail) {
+		buf_adds(out, ": ");
+		name_escape(out, leaf->detail, strlen(leaf->detail));
+	}
 }
 
 void totals_add(struct totals *t, const struct leaf *leaf)

@@ -39,7 +39,7 @@ static void page(struct sink *sink, const struct leaf *leaf, struct buf *kept)
 {
 	static const char *const copied[] = { "reason",	 "detail", "source",  "width", "height",
 					      "dpi",	 "native", "ink",     "tries", "seconds",
-					      "warnings" };
+					      "warnings", "figures" };
 	static const char *const of_result[] = { "finish", "tokens", "readings", "temperature",
 						 "prompt_sha256", "then" };
 	json_t *out = json_pack("{s:i, s:s}", "page", (int)leaf->page, "status",

@@ -8,31 +8,11 @@
  * changed.
  */
 #include "write.h"
-#include "base/name.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define PAGE_TEXT_MAX (512u << 20)
-
-/* "failed, limit:page-seconds: took too long"; empty for a page that is just fine. */
-static void describe(struct buf *out, const struct leaf *leaf)
-{
-	if (leaf->status != LEAF_OK)
-		buf_adds(out, leaf_status_names[leaf->status]);
-	else if (leaf->blank)
-		buf_adds(out, "blank");
-	else if (!*leaf->text)
-		buf_adds(out, "no text found");
-	if (leaf->status == LEAF_OK)
-		return;
-	if (*leaf->reason)
-		buf_addf(out, ", %s", leaf->reason);
-	if (*leaf->detail) {
-		buf_adds(out, ": ");
-		name_escape(out, leaf->detail, strlen(leaf->detail));
-	}
-}
 
 static void end_line(struct sink *sink, const char *text, size_t len)
 {
@@ -46,7 +26,7 @@ static void txt_page(struct sink *sink, const struct leaf *leaf, struct buf *kep
 
 	(void)kept;
 	buf_init(&state, 8192);
-	describe(&state, leaf);
+	leaf_describe(&state, leaf);
 	sink_addf(sink, "%s[page %u%s%s]\n", leaf->page > 1 ? "\f" : "", leaf->page,
 		  state.len ? ": " : "", state.len ? state.data : "");
 	buf_release(&state);
@@ -162,7 +142,7 @@ static void md_page(struct sink *sink, const struct leaf *leaf, struct buf *kept
 	sink_addf(sink, "%s<!-- page %u -->\n", leaf->page > 1 ? "\n" : "", leaf->page);
 	buf_init(&words, 8192);
 	buf_init(&escaped, 8 * 8192);
-	describe(&words, leaf);
+	leaf_describe(&words, leaf);
 	if (words.len) {
 		markdown_escape(&escaped, words.data);
 		sink_addf(sink, "\n> **Page %u: %.*s**\n", leaf->page, (int)escaped.len - 1,

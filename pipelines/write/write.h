@@ -3,7 +3,8 @@
  * write: the parts of cloister-write.
  *
  * job.c reads what the supervisor asks for, leaf.c looks at one page's record, sink.c is a file
- * being written; text.c, manifest.c, records.c and hocr.c are the formats.  Pages go through one at
+ * being written, figures.c stores a page's pictures; text.c, manifest.c, records.c, hocr.c and web.c are
+ * the formats.  Pages go through one at
  * a time, each to all formats, so that memory does not grow with the document.
  */
 #ifndef WRITE_WRITE_H
@@ -16,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define FIGURES_FOLDER	 "figures"
 #define WRITE_JOURNAL_FD 3
 #define WRITE_FOLDER_FD	 4
 #define WRITE_JOB_MAX	 (16u << 20)
@@ -45,9 +47,12 @@ struct leaf {
 	double dpi, confidence, worst; /* confidences -1 where there is none */
 	unsigned rotation;
 	uint64_t words;
+	json_t *figures; /* NULL: none */
 };
 /* RC_FAILED, reason "journal", when the record is not that of a page. */
 enum rc leaf_read(struct leaf *leaf, json_t *record, uint32_t page, struct err *err);
+/* "failed, limit:page-seconds: took too long"; empty for a page that is just fine. */
+void leaf_describe(struct buf *out, const struct leaf *leaf);
 extern const char *const leaf_status_names[LEAF_STATUSES];
 
 /* Sums over the pages written so far. */
@@ -79,6 +84,15 @@ enum rc sink_close(struct sink *sink, struct err *err);
 /* Forget what was not written; harmless after sink_close(). */
 void sink_drop(struct sink *sink);
 
+/* Its pictures: each becomes a file figures/PAGE-N.png beneath dirfd, synced; its bytes leave the record,
+ * where "file", "bytes" and "sha256" take their place; and links of its text to blocks lead there. */
+struct figures {
+	int fd; /* of the folder, -1 before the first */
+};
+enum rc figures_write(struct figures *figures, int dirfd, struct leaf *leaf, struct err *err);
+/* Sync the folder, when all is written. */
+void figures_close(struct figures *figures);
+
 /* A format; begin and end may be NULL. `kept` is what it keeps from page to page; it is empty at
  * first and released by the caller. */
 struct output {
@@ -90,10 +104,12 @@ struct output {
 };
 #define KEPT_MAX (1u << 30)
 extern const struct output output_text_md, output_text_txt, output_document_json,
-	output_pages_jsonl, output_document_hocr;
+	output_pages_jsonl, output_document_hocr, output_document_html;
 
 /* text.c: plain text as Markdown that shows it as written; for its test. */
 void markdown_escape(struct buf *out, const char *text);
+/* web.c: a page's text as safe HTML; for its tests. */
+void web_text(struct buf *out, const struct leaf *leaf);
 /* hocr.c: text as XML character data or attribute value; what XML 1.0 cannot hold is left out. */
 void xml_escape(struct buf *out, const char *text);
 

@@ -119,4 +119,14 @@ first = spool.result(copy.get("input", {}).get("duplicate_of") or "none")
 ok(first and first.pages and first.document["identity"] == copy["identity"],
    "duplicates: link says what it repeats", copy)
 ok(spool.result("again/one.pgm") and spool.result("again/two.pgm").pages, "duplicates: process reads on")
+side = Spool()
+side.null_pipeline("side", more="dpi: 72\nshort_side: 1000\n")
+side.drop(FERRY, "side/ferry.pdf")
+side.drop(CARD, "side/card.pgm")
+side.run()
+same([min(p["width"], p["height"]) for p in side.result("side/ferry.pdf").pages], [1000] * 3,
+     "short_side raises the dpi")
+card = side.result("side/card.pgm").pages[0]
+ok(b"\n%d %d\n" % (card["width"], card["height"]) in CARD.read_bytes()[:20] and card["height"] < 1000,
+   "but leaves an image as it is", card)
 done()

@@ -125,6 +125,20 @@ for size, answer in ((101, "seen"), (100, "a page file with another header is re
                                     "params": {"tokens": 30}})["p"]
     ok((got["status"] == "ok") == (size == 101), answer, got)
 
+# What is done to a page before the model's own grid: images alone are enlarged, and only where they are small.
+(models / "page.pnm").write_bytes(b"P6\n101 80\n255\n" + bytes(range(256)) * 94 + bytes(176))
+page = {"page": "page.pnm", "width": 101, "height": 80, "prompt": "Read.", "native": True}
+ways = {"once": {"resize": "once", "enlarge": 200}, "small": {"resize": "lanczos", "enlarge": 80},
+        "enlarged": {"resize": "lanczos", "enlarge": 200}, "rendered": {"resize": "lanczos", "enlarge": 200},
+        "shrunk": {"resize": "lanczos", "page_pixels": 4200}, "absurd": {"resize": "lanczos", "enlarge": 1 << 20}}
+got = ask(folders["qwen3-vl"], *({**page, "id": way, "native": way != "rendered",
+                                  "params": {"tokens": 30, "retries": 0, "temperature": 0.0, **params}}
+                                 for way, params in ways.items()))
+said = {way: got[way].get("text", "error") for way in ways}
+same([way for way in ways if said[way] == said["once"]], ["once", "small", "rendered"],
+     "lanczos: an image is enlarged or shrunk where it has to be, and a rendered page not enlarged")
+ok(said["absurd"] == "error" and "error" not in (said["enlarged"], said["shrunk"]), "within limits", got)
+
 # Bad folders: the run ends with 78 and says what is wrong with which file.
 def broken(title, file, change, *words):
     folder = models / title.replace(" ", "-")

@@ -8,16 +8,18 @@
 #include "serve/job.c"
 #include "serve/sight.c"
 
-static void check_job(const struct job *job, const char *page, int64_t pixels)
+static void check_job(const struct job *job, const struct sight_page *page)
 {
 	const struct sampling *s = &job->sampling;
 
 	CHECK(s->temperature >= 0 && s->temperature <= 100 && job->temperature == s->temperature);
 	CHECK(s->top_p >= 0 && s->top_p <= 1 && s->min_p >= 0 && s->min_p <= 1);
 	CHECK(s->repetition_penalty >= 0.1 && s->repetition_penalty <= 10);
-	CHECK(job->most >= 1 && job->retries >= 0 && job->retries <= 100 && pixels >= 0);
+	CHECK(job->most >= 1 && job->retries >= 0 && job->retries <= 100);
+	CHECK(page->most_pixels <= INT64_MAX && page->enlarge <= ENLARGE_MAX);
 	CHECK(job->output.kind < OUTPUT_KINDS && s->top_k <= INT32_MAX);
-	CHECK(!page || (job->output.width >= 1 && job->output.height >= 1));
+	CHECK(page->width == job->output.width && page->height == job->output.height);
+	CHECK(!page->path || (page->width >= 1 && page->height >= 1));
 }
 
 static void check_page(const struct job *job, const char *path)
@@ -47,20 +49,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	while (fuzz_line(&lines, &line, &len)) {
 		struct job *job = job_new(1, line, len);
-		const char *page = NULL;
-		int64_t pixels = 0;
+		struct sight_page page = {0};
 		struct err err;
 		enum rc rc = RC_FAILED;
 
 		CHECK(job_number(job) == 1);
 		if (!job->json)
 			check_err(rc, &job->why);
-		else if ((rc = parse(job, &page, &pixels, &err)))
+		else if ((rc = parse(job, &page, &err)))
 			check_err(rc, &err);
 		else
-			check_job(job, page, pixels);
-		if (!rc && page)
-			check_page(job, page);
+			check_job(job, &page);
+		if (!rc && page.path)
+			check_page(job, page.path);
 		job_free(job);
 	}
 	return 0;

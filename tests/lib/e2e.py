@@ -164,7 +164,10 @@ class Result:
     def stable(self):
         """All files, without what may differ from run to run: times, and who did the work."""
         files = {}
-        for path in sorted(self.folder.iterdir()):
+        for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
+            if path.suffix == ".png":
+                files[str(path.relative_to(self.folder))] = path.read_bytes()
+                continue
             data = path.read_text("utf-8")
             if path.suffix == ".json":
                 data = timeless(json.loads(data))
@@ -247,6 +250,18 @@ def result_problems(result, original=None):
             found += word_problems(line)
     if (result.folder / "document.hocr").exists():
         found += hocr_problems(result)
+    return found + figure_problems(result)
+
+
+def figure_problems(result):
+    """Each picture that a page lists lies there, whole, and no other."""
+    listed = [figure for page in result.pages for figure in page.get("figures") or []]
+    there = {str(p.relative_to(result.folder)) for p in result.folder.glob("figures/*")}
+    found = [f"{figure['file']} is not what the page says" for figure in listed
+             if figure["file"] not in there or sha256(result.folder / figure["file"]) != figure["sha256"]]
+    names = [figure["file"] for figure in listed]
+    if sorted(names) != sorted(there):
+        found.append(f"pictures {sorted(there)}, listed {sorted(names)}")
     return found
 
 

@@ -84,7 +84,7 @@ static void test_layout(void **state)
 			    "- one\n- two\n  1. deep\n\n"
 			    "<table><tbody><tr><td colspan=\"2\">A &amp; B</td></tr></tbody></table>\n\n"
 			    "$$E = mc^2$$\n\n"
-			    "![A boat]()\n\n"
+			    "![A boat](#block-6)\n\n"
 			    "☑ yes ☐ no\n");
 	assert_int_equal(json_array_size(o.blocks), 9);
 	assert_string_equal(json_string_value(json_object_get(json_array_get(o.blocks, 1), "label")), "Section-Header");
@@ -97,6 +97,33 @@ static void test_layout(void **state)
 	assert_null(strstr(o.text.data, "The Daily Tide"));
 	output_release(&with);
 	output_release(&o);
+}
+
+/* Pictures are marked for the supervisor, which cuts them out, and linked from where they stand. */
+static void test_figures(void **state)
+{
+	static const char two[] =
+		"<div data-bbox=\"[0,0,512,512]\" data-label=\"Image\"><p>x</p><img alt=\"a] [b\"> <img alt=\"c\"></div>"
+		"<div data-bbox=\"[0,512,512,1024]\" data-label=\"Figure\">Fig. 1</div>"
+		"<div data-bbox=\"[9,9,9,9]\" data-label=\"Figure\"><img alt=\"nowhere\" src=\"http://x/\"></div>"
+		"<div data-bbox=\"[0,0,9,9]\" data-label=\"Text\"><img alt=\"d\"></div>";
+	static const bool figure[] = { true, true, false, false };
+	struct output o = make(OUTPUT_LAYOUT, false, two, strlen(two));
+
+	(void)state;
+	assert_string_equal(o.text.data, "x\n\n![a\\] \\[b](#block-0) ![c]()\n\n"
+					 "Fig. 1\n\n![](#block-1)\n\n![nowhere]()\n\n![d]()\n");
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(figure[i], json_is_true(json_object_get(json_array_get(o.blocks, i), "figure")));
+	output_release(&o);
+}
+
+/* An empty line would end the table for readers of Markdown. */
+static void test_table_without_empty_lines(void **state)
+{
+	(void)state;
+	expect(OUTPUT_LAYOUT, "<div data-label=\"Table\"><table>\n\n<tr><td>a\n \n\n b</td></tr>\n</table></div>",
+	       "<table>\n<tbody><tr><td>a\n  b</td></tr>\n</tbody></table>\n");
 }
 
 /* Nothing that was read is lost because its markup is broken. */
@@ -169,6 +196,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain), cmocka_unit_test(test_layout), cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_figures), cmocka_unit_test(test_table_without_empty_lines),
 		cmocka_unit_test(test_deep),  cmocka_unit_test(test_mutations),
 	};
 

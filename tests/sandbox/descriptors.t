@@ -27,6 +27,7 @@ EXPECTED = {
     "decode": (range(4 + 64), FONTS),
     "ticket": (range(4), ()),
     "unpack": (range(4), ()),
+    "figures": (range(4), ()),
     "tesseract": (range(4), ("/dev/shm/cloister-pages-", "/dev/null")),  # its debug file
     "model": (range(4), ("/dev/shm/cloister-pages-", f"{tempfile.gettempdir()}/cloister-test-")),  # the model
     "command": (range(3), ()),
@@ -40,7 +41,8 @@ def kind_of(pid):
     if name != "cloister-decode":
         return KINDS.get(name)
     arguments = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return "unpack" if b"--unpack" in arguments else "ticket" if b"--ticket" in arguments else "decode"
+    modes = [mode for mode in ("unpack", "ticket", "figures") if f"--{mode}".encode() in arguments]
+    return (modes or ["decode"])[0]
 
 
 def filters(pid):
@@ -71,7 +73,8 @@ def look(pid, own, seen):
 
 
 spool = Spool()
-spool.null_pipeline("null", "--delay-ms", "20", more="dpi: 72\n")
+FIGURE = '<div data-bbox="[0,0,1024,1024]" data-label="Figure"></div>'
+spool.null_pipeline("null", "--delay-ms", "20", "--layout", FIGURE)
 spool.model_pipeline("model", modelfolder.make(spool.path / "random"), "tokens: 100")
 run = spool.start("-j", "2")
 ok(wait_for(lambda: (spool.root / "state" / "status.json").exists()), "a run has begun")

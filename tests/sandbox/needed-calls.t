@@ -83,7 +83,7 @@ def calls_of(trace):
             if name in ("execve", "execveat") and " = 0" in rest:
                 program = re.match(r'"(?:[^"]*/)?([^"/]+)"', arguments)
                 kind[pid] = PROGRAMS.get(program[1]) if program else None
-                if kind[pid] == "decode" and '"--unpack"' in arguments:
+                if kind[pid] == "decode" and re.search('"--(unpack|figures)"', arguments):
                     kind[pid] = "unpack"
                 locked.discard(pid)
             elif pid in locked:
@@ -100,7 +100,9 @@ def calls_of(trace):
 
 
 spool = Spool()
-spool.null_pipeline("null", more="dpi: 100\n")
+FIGURE = '<div data-bbox="[0,0,512,512]" data-label="Figure">A <b>boat</b>: $x$</div>'
+spool.null_pipeline("null", "--layout", FIGURE, more="dpi: 100\noutputs: [text.md, text.txt, pages.jsonl, "
+                    "document.hocr, document.html]\n")
 spool.model_pipeline("model", modelfolder.make(spool.path / "random"))
 spool.drop(SAMPLES / "scans/telegram.png", "model/telegram.png")
 count = 1

@@ -2,12 +2,14 @@
  *
  * null-recogniser: an airlock recogniser that reads nothing, to measure and test everything else.
  *
- *   null-recogniser [--window N] [--delay-ms N] [--serial] [--hash]
+ *   null-recogniser [--window N] [--delay-ms N] [--serial] [--hash] [--result JSON]
+ *                   [--layout HTML [--heads]]
  *
  * Each page is answered with the text "page WxH", after the delay, without a look at its pixels;
  * with --serial, "page WxH, request N of PID", so that results tell what was asked of whom; with
- * --hash, "page WxH, SHA-256 of the page file", so that results tell the pixels.  A text is answered with
- * "PROMPT<TEXT>", and the same with --serial.
+ * --hash, "page WxH, SHA-256 of the page file", so that results tell the pixels; with --result, what
+ * stands in that object takes the place of what each result would say; with --layout, what cloister-model
+ * makes of a model's reply for each page.  A text is answered with "PROMPT<TEXT>", and the same with --serial.
  */
 #include "airlock.h"
 #include "base/buf.h"
@@ -15,6 +17,7 @@
 #include "base/lines.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +55,25 @@ static void say_hello(uint64_t window)
 		       "text", "takes", "page", "text", "model", "name", "none", "sha256", hash));
 }
 
+static json_t *given; /* --result */
+static const char *layout;
+static bool heads;
+
+static void lay_out(json_t *result, const json_t *request)
+{
+	const struct output_options options = {
+		OUTPUT_LAYOUT, heads, (uint32_t)json_integer_value(json_object_get(request, "width")),
+		(uint32_t)json_integer_value(json_object_get(request, "height"))
+	};
+	struct output output;
+
+	output_make(&output, &options, layout, strlen(layout));
+	json_object_set_new(result, "format", json_string(output.format));
+	json_object_set_new(result, "text", json_stringn(output.text.data, output.text.len));
+	json_object_set(result, "blocks", output.blocks);
+	output_release(&output);
+}
+
 static void hash_of(const char *page, char hex[SHA256_HEX_SIZE])
 {
 	int fd = open(page, O_RDONLY | O_CLOEXEC);
@@ -83,7 +105,7 @@ static void answer(const char *line, size_t len, unsigned long serial, bool hash
 	const char *asked = NULL, *prompt = "", *format = "text";
 	json_int_t id = 0;
 	struct err err;
-	json_t *request = airlock_parse(line, len, &err);
+	json_t *request = airlock_parse(line, len, &err), *result;
 	struct buf text;
 
 	if (!request || json_unpack(request, "{s:I, s?s, s?s, s?s}", "id", &id, "text", &asked, "format",
@@ -96,8 +118,12 @@ static void answer(const char *line, size_t len, unsigned long serial, bool hash
 		describe_page(&text, request, hash);
 	if (serial)
 		buf_addf(&text, ", request %lu of %d", serial, (int)getpid());
-	send(json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", id, "status", "ok", "format", format, "text",
-		       text.data, "finish", "stop"));
+	result = json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", id, "status", "ok", "format", format,
+			   "text", text.data, "finish", "stop");
+	if (layout && !asked)
+		lay_out(result, request);
+	json_object_update(result, given);
+	send(result);
 	buf_release(&text);
 	json_decref(request);
 }
@@ -109,8 +135,12 @@ int main(int argc, char **argv)
 		{ "delay-ms", required_argument, NULL, 'd' },
 		{ "serial", no_argument, NULL, 's' },
 		{ "hash", no_argument, NULL, 'h' },
+		{ "result", required_argument, NULL, 'r' },
+		{ "layout", required_argument, NULL, 'l' },
+		{ "heads", no_argument, NULL, 'k' },
 		{ NULL, 0, NULL, 0 },
 	};
+	struct err err;
 	uint64_t window = 4, delay = 0;
 	unsigned long requests = 0;
 	bool serial = false, hash = false;
@@ -129,6 +159,12 @@ int main(int argc, char **argv)
 			serial = true;
 		else if (c == 'h')
 			hash = true;
+		else if (c == 'l')
+			layout = optarg;
+		else if (c == 'k')
+			heads = true;
+		else if (c == 'r' && (given = airlock_parse(optarg, strlen(optarg), &err)))
+			continue;
 		else
 			return EX_USAGE_ERROR;
 	}
@@ -144,5 +180,6 @@ int main(int argc, char **argv)
 		answer(line, len, serial ? requests : 0, hash);
 	}
 	lines_release(&lines);
+	json_decref(given);
 	return EX_ALL_DONE;
 }

@@ -77,7 +77,8 @@ static void test_defaults(void **state)
 	assert_int_equal(p.dpi, 300);
 	assert_int_equal(p.text_layer, TEXT_LAYER_IGNORE);
 	assert_true(p.blank_ink == 0.00003);
-	assert_int_equal(p.outputs, 31);
+	assert_int_equal(p.outputs, 31); /* document.html only where it is asked for */
+	assert_int_equal(p.figures, FIGURES_CUT);
 	assert_int_equal(p.priority, 5);
 	assert_int_equal(p.limits.page_megapixels, 100);
 	assert_int_equal(p.limits.archive_ratio, 200);
@@ -90,6 +91,8 @@ static const char every_key[] = "recogniser: command\n"
 				"page_segmentation: single-block\n"
 				"rotate: none\n"
 				"dpi: 200\n"
+				"short_side: 1024\n"
+				"figures: none\n"
 				"text_layer: prefer\n"
 				"blank_ink: 1e-4\n"
 				"passwords: [\"a b\", '']\n"
@@ -112,6 +115,8 @@ static void check_every_key(const struct pipeline *p)
 	assert_int_equal(p->page_segmentation, 6);
 	assert_int_equal(p->rotate, ROTATE_NONE);
 	assert_int_equal(p->dpi, 200);
+	assert_int_equal(p->short_side, 1024);
+	assert_int_equal(p->figures, FIGURES_NONE);
 	assert_int_equal(p->text_layer, TEXT_LAYER_PREFER);
 	assert_true(p->blank_ink == 1e-4);
 	assert_int_equal(p->n_passwords, 2);
@@ -309,7 +314,8 @@ static void test_hash(void **state)
 	static const char *const other[] = {
 		"dpi: 301\n", "rotate: none\n", "languages: [deu]\n", "blank_ink: 0.1\n",
 		"text_layer: prefer\n", "prompt: x\n", "page_segmentation: auto-osd\n",
-		"limits: {page_megapixels: 99}\n",
+		"limits: {page_megapixels: 99}\n", "figures: none\n", "short_side: 900\n",
+		"limits: {page_figures: 1}\n",
 		"recogniser: command\ncommand: [/bin/a]\n",
 	};
 	char base[SHA256_HEX_SIZE], hex[SHA256_HEX_SIZE];

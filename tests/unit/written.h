@@ -51,12 +51,14 @@ static inline int written_set_up(void **state)
 
 static inline int written_tear_down(void **state)
 {
-	static const char *const names[] = { "text.md", "text.txt", "document.json", "pages.jsonl",
-					     "document.hocr" };
+	static const char *const names[] = { "text.md",	      "text.txt",	    "document.json",
+					     "pages.jsonl",   "document.hocr",	    "document.html",
+					     "figures/0001-1.png", "figures/0001-2.png" };
 	struct written *w = *state;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
 		unlinkat(w->out, names[i], 0);
+	unlinkat(w->out, "figures", AT_REMOVEDIR);
 	close(w->out);
 	journal_close(&w->journal);
 	unlinkat(w->dirfd, JOURNAL_NAME, 0);
