@@ -295,7 +295,8 @@ void document_acknowledge(struct document *d)
 	bool look = d->flagged || d->failed, stays;
 	struct err err;
 
-	index_add(&d->run->index, d->token.identity, d->final);
+	if (!d->duplicate_of) /* what repeats another has no text to be repeated */
+		index_add(&d->run->index, d->token.identity, d->final);
 	if (publish_original(d->run, &d->token, d->pipeline.originals, &stays, &err) != RC_OK) {
 		document_wait(d, err.text);
 		return;

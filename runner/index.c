@@ -88,7 +88,8 @@ static void add_result(struct index *ix, int dir, const char *path)
 	if (fd < 0)
 		return;
 	json = json_loadfd(fd, 0, NULL);
-	if (!json_unpack(json, "{s:s}", "identity", &identity) && strlen(identity) == 64)
+	if (!json_unpack(json, "{s:s}", "identity", &identity) && strlen(identity) == 64 &&
+	    !json_object_get(json_object_get(json, "input"), "duplicate_of"))
 		append(ix, identity, path);
 	json_decref(json);
 	close(fd);

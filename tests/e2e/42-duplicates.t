@@ -38,6 +38,14 @@ same(second and second.document["input"].get("duplicate_of"), "null/first.pdf",
 same(second and (second.document["input"]["sha256"], second.pages), (sha256(
     spool.root / "done" / "null" / "sub" / "second.pdf"), []), "link: and has no pages of its own")
 
+for rebuilt in (False, True):
+    if rebuilt:
+        (spool.root / "state" / "index").unlink()
+    spool.drop(BOOK, f"null/sub/another-{rebuilt}.pdf")
+    spool.run(timeout=10)
+    same(spool.result(f"null/sub/another-{rebuilt}.pdf").document["input"].get("duplicate_of"), "null/first.pdf",
+         f"link: the next one repeats what was read, not its repetition{', also from a new index' * rebuilt}")
+
 spool, run, read = dropped_twice("skip")
 same((read, sorted(spool.results())), (0, ["null/first.pdf"]), "skip: there is no second result")
 ok("null/sub/second.pdf" in run.out and "duplicate" in run.out, "skip: but a line that says so", run.out)
