@@ -30,6 +30,8 @@ CALLS = {"all": "all",
          "move": "renameat2"}
 CHILDREN = ("fork", "cloister-decode+--slots", "cloister-decode+--unpack", "cloister-tesseract",
             "cloister-write")
+CUTTERS = ("cloister-decode+--figures", "cloister-write", "self")  # where a page has a picture
+FIGURE = '<div data-bbox="[0,0,512,512]" data-label="Figure"></div>'
 SAMPLE = 4  # of each child, in the fast set
 SUPERVISOR_SAMPLE = 25
 MORE = 8  # the supervisor's turns, and with them its calls, are not the same in every run
@@ -42,7 +44,8 @@ ALL = {"null/sub/book.pdf": book("Book", 2), "null/bad.pdf": Drop(b"%PDF-1.4 non
        "nosuch/none.pdf": Drop(b"no pipeline", 0),
        "null/store.zip": Drop(store.getvalue(), members={
            "0001-note.pdf": member, "0002-words.txt": Drop(b"words", 0)})}
-SCENARIOS = {"page": {"null/page.pdf": book("Page", 1)}, "all": ALL}
+SCENARIOS = {"page": {"null/page.pdf": book("Page", 1)}, "all": ALL,
+             "figures": {"null/page.pdf": Drop(book("Page", 1).data, 1)}}
 
 
 def kill_at(spool, target, calls, k):
@@ -59,6 +62,8 @@ def new_spool(scenario, target):
     spool = spool_with(drops)
     if scenario == "all":
         spool.drop(b"priority: 7\n", "null/bad.pdf.cloister.yaml")
+    if scenario == "figures":
+        spool.null_pipeline("null", "--layout", FIGURE, more="dpi: 72\n")
     if target == "cloister-tesseract":
         spool.pipeline("null", "dpi: 72\nrotate: none\n")
         drops = {name: Drop(drop.data, drop.pages, members=drop.members and {
@@ -123,8 +128,10 @@ def every_step():
     if "--step" in sys.argv:
         return []
     if FULL:
-        return [name for target in ("self", *CHILDREN) for name in names("all", target, "all")]
-    sampled = [name for target in CHILDREN for name in names("all", target, "all", SAMPLE)]
+        return [name for target in ("self", *CHILDREN) for name in names("all", target, "all")] + \
+            [name for target in CUTTERS for name in names("figures", target, "all")]
+    sampled = [name for target in CHILDREN for name in names("all", target, "all", SAMPLE)] + \
+        [name for target in CUTTERS for name in names("figures", target, "all", SAMPLE)]
     return sampled + names("page", "self", "commit") + names("all", "self", "all", SUPERVISOR_SAMPLE)
 
 

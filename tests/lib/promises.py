@@ -176,6 +176,8 @@ def _whole(folder, verdict):
         result = e2e.Result(folder)
         problems = e2e.result_problems(result)
         files, outputs = {path.name for path in folder.iterdir()}, set(result.document["outputs"])
+        if any(page.get("figures") for page in result.pages):
+            outputs.add("figures")
         if files != outputs:
             problems.append(f"holds {sorted(files)}, not {sorted(outputs)}")
         if len(result.pages) != result.document["counts"]["pages"]:
