@@ -109,7 +109,7 @@ static enum rc start(struct figures *f, struct err *err)
 	f->tries++;
 	f->deadline = loop_now() + (double)limits->page_seconds;
 	child_limit_cpu(&f->child, (unsigned)limits->page_cpu_seconds);
-	child_send(&f->child, request_of(f));
+	child_tell(&f->child, request_of(f));
 	child_close_in(&f->child);
 	return RC_OK;
 }

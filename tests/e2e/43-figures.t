@@ -153,6 +153,47 @@ for heads in (False, True):
     same(("The Daily Tide" in web, "onclick" in web or "<script" in web or "example.org" in web), (heads, False),
          "a layout: with heads where they are wanted, without what is not a document's")
 
+def stable(spool):
+    found = {name: result.stable() for name, result in spool.results().items()}
+    for files in found.values():
+        for line in (*files["document.json"]["pages"], *files["pages.jsonl"]):
+            line.pop("tries", None)
+    return found
+
+
+# A page whose text then goes through another model: figures are those of the page, links lead to them from both
+# texts, and killing the run between the two steps changes nothing.
+def with_text_step():
+    spool = Spool()
+    spool.null_pipeline("null", "--result", result_of([block(boxes[0])], "![A boat](#block-0) sails"),
+                        more=OUTPUTS + "then: mend\n")
+    spool.null_pipeline("mend", "--delay-ms", "500", more="prompt: Mend\n")
+    spool.drop(page(), "null/page.ppm")
+    return spool
+
+
+spool = with_text_step()
+run = spool.run()
+result = spool.result("null/page.ppm")
+same((run.returncode, result and result.states()), (0, ["ok"]), "a page with a figure and a text step")
+problems(result_problems(result), "then: all is there")
+read_text = "![A boat](figures/0001-1.png) sails"
+same([result.lines()[0]["result"][key] for key in ("text", "source_text")], [f"Mend<{read_text}>", read_text],
+     "then: both texts link to the picture")
+same(unpng((result.folder / "figures/0001-1.png").read_bytes()), cut(boxes[0]), "then: which is the page's")
+ok(f"Mend<{read_text}>" in result.read("text.md"), "then: so does text.md", result.read("text.md"))
+same([a.get("src") for tag, a in tags_of(result).seen if tag == "img"], ["figures/0001-1.png"],
+     "then: document.html shows it once")
+want = stable(spool)["null/page.ppm"]
+spool = with_text_step()
+run = spool.start("--once", "-j", "1")
+ok(wait_for(lambda: len(children(run.pid, "null-recogniser")) == 2), "then: the second recogniser is at work")
+time.sleep(0.3)
+kill(run.pid)
+run.wait()
+same((spool.run().returncode, stable(spool)["null/page.ppm"]), (0, want),
+     "then: killed in between, the same result")
+
 # Boxes are not believed.
 odd = [[-50, -50, 30, 40], [100, 80, 9999, 9999], [50, 50, 50, 60], [60, 60, 40, 40], [500, 500, 600, 600],
        [1e300, 0, 5, 5], "box", [1, 2, 3], [10.7, 20.2, 30.1, 40.9], None]
@@ -203,14 +244,6 @@ def cutters(run):
         except OSError:
             return b""
     return [pid for pid in children(run.pid, "cloister-decode") if b"--figures" in arguments(pid)]
-
-
-def stable(spool):
-    found = {name: result.stable() for name, result in spool.results().items()}
-    for files in found.values():
-        for line in (*files["document.json"]["pages"], *files["pages.jsonl"]):
-            line.pop("tries", None)
-    return found
 
 
 whole = killed_spool(3)

@@ -123,7 +123,7 @@ static void test_table_without_empty_lines(void **state)
 {
 	(void)state;
 	expect(OUTPUT_LAYOUT, "<div data-label=\"Table\"><table>\n\n<tr><td>a\n \n\n b</td></tr>\n</table></div>",
-	       "<table>\n<tbody><tr><td>a\n  b</td></tr>\n</tbody></table>\n");
+	       "<table>\n<tbody><tr><td>a \n b</td></tr>\n</tbody></table>\n");
 }
 
 /* Nothing that was read is lost because its markup is broken. */
