@@ -1,6 +1,7 @@
 # Cloister. `make run` reads the sample documents, `make check` runs every test, `make help` tells all.
 #
 # BUILD=DIR    where everything built goes
+# NVCC=FILE    the CUDA toolkit's compiler, where it is not found; empty: without the GPU's kernels
 # SANITIZE=1   AddressSanitizer and UBSan (the sandbox is off in such a build)
 # DEVELOPER=1  warnings are errors
 
@@ -16,6 +17,7 @@
 ## make soak        20 minutes and 20,000 documents: memory, descriptors, nothing left over
 ## make golden     new random models and images (SEED=N) against transformers (PYTHON=one that has it and torch)
 ## make bench       the table of figures: speed, errors, memory, beside other programs
+## make bench-cuda  how fast the kernels are on this machine's GPU
 ## make install     programs, pipelines, manual and completion below PREFIX (/usr/local)
 ## make format      lay the sources out with clang-format
 ## make tidy        look at the sources with clang-tidy
@@ -23,6 +25,7 @@
 
 BUILD ?= build
 CC ?= cc
+NVCC ?= $(firstword $(wildcard $(shell command -v nvcc 2>/dev/null) /usr/local/cuda/bin/nvcc))
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
@@ -46,6 +49,7 @@ LINK_HARDENING := -pie -Wl,-z,relro -Wl,--as-needed
 ifdef SANITIZE
 CFLAGS := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 HARDENING := -fPIE
+NVCC :=
 endif
 # What `make fuzz` builds with. decode/oom.c asks by gcc's name for this sanitizer.
 ifdef FUZZ
@@ -54,6 +58,7 @@ WARNINGS += -Wno-missing-field-initializers
 CFLAGS := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer \
 	-fno-sanitize-recover=undefined -D__SANITIZE_ADDRESS__
 HARDENING := -fPIE
+NVCC :=
 # They parse nothing, and clang asks for target options where gcc has intrinsics.
 $(BUILD)/obj/models/kernels/%.o: CC := gcc
 $(BUILD)/obj/models/kernels/%.o: CFLAGS := -O1 -g
@@ -73,7 +78,10 @@ SERVE_SRC := models/main.c $(wildcard models/serve/*.c)
 FOLDERS_SRC := $(wildcard models/folders/*.c)
 MODELS_SRC := $(filter-out $(SERVE_SRC) $(FOLDERS_SRC) $(COMMON_SRC),$(wildcard models/*.c models/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
-MODELS_UNIT_SRC := $(wildcard tests/models/*.c)
+CUDA_SRC := $(wildcard models/cuda/*.cu)
+CUDA_UNIT_SRC := $(wildcard tests/models/test-cuda-*.c)
+CUDA_BENCH_SRC := tests/models/bench-cuda.c
+MODELS_UNIT_SRC := $(filter-out $(CUDA_UNIT_SRC) $(CUDA_BENCH_SRC),$(wildcard tests/models/*.c))
 TOOL_SRC := $(wildcard tests/tools/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
 PARTS_SRC := $(filter-out %/main.c,$(DECODE_SRC) $(WRITE_SRC) $(TESSERACT_SRC) $(RUNNER_SRC))
@@ -88,22 +96,32 @@ LIB := $(BUILD)/libcloister.a
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(UNIT_SRC))
 MODELS_LIB := $(BUILD)/libmodels.a
 MODELS_UNIT := $(patsubst tests/models/%.c,$(BUILD)/tests/models/%,$(MODELS_UNIT_SRC))
+# The GPU's kernels, where their compiler is; their tests run on the GPU, and, wherever there is a C++ compiler,
+# in an emulation.
+HAVE_CXX = $(shell command -v $(CXX))
+ifeq ($(HAVE_CXX),)
+NVCC :=
+endif
+CUDA_LIB := $(if $(NVCC),$(BUILD)/libcuda-kernels.a)
+EMULATED_LIB := $(BUILD)/libcuda-emulated.a
+CUDA_UNIT = $(if $(HAVE_CXX),$(patsubst tests/models/%.c,$(BUILD)/tests/models/%,$(CUDA_UNIT_SRC))) \
+	$(if $(NVCC),$(patsubst tests/models/%.c,$(BUILD)/tests/models/gpu/%,$(CUDA_UNIT_SRC)))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC)) \
 	$(patsubst tests/tools/preload/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRC))
 
 # The slow ones first, so that the cores are busy to the end.
-TEST_PROGRAMS := $(wildcard tests/crash/*.t) $(wildcard tests/fuzz/*.t) $(wildcard tests/e2e/*.t) \
-	$(wildcard tests/sandbox/*.t) $(UNIT) $(MODELS_UNIT)
+TEST_PROGRAMS = $(wildcard tests/crash/*.t) $(wildcard tests/fuzz/*.t) $(wildcard tests/e2e/*.t) \
+	$(wildcard tests/sandbox/*.t) $(UNIT) $(MODELS_UNIT) $(CUDA_UNIT)
 
-.PHONY: all help programs tests fuzzers run check check-crash check-container check-slurm fuzz golden soak unit asan bench deps deps-test install format tidy clean
+.PHONY: bench-cuda all help programs tests fuzzers run check check-crash check-container check-slurm fuzz golden soak unit asan bench deps deps-test install format tidy clean
 
 all: programs
 
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-programs: $(PROGRAMS) $(PIPELINES) $(BUILD)/cloister.1 $(BUILD)/cloister.bash
+programs: $(PROGRAMS) $(CUDA_LIB) $(PIPELINES) $(BUILD)/cloister.1 $(BUILD)/cloister.bash
 
 $(LIB): $(call objects,$(COMMON_SRC))
 	@rm -f $@
@@ -140,6 +158,51 @@ $(BUILD)/tests/models/%: tests/models/%.c $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< $(MODELS_LIB) $(LIB) \
 		$(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
+
+# Machine code for what there is, of what this compiler knows, and PTX of the last for what comes after it.
+CUDA_ARCHS ?= 80 90a 100 120
+CUDA_HOME = $(patsubst %/bin/,%,$(dir $(NVCC)))
+CUDA_CODES = $(eval CUDA_CODES := $(shell $(NVCC) --list-gpu-code))$(CUDA_CODES)
+CUDA_KNOWN = $(foreach arch,$(CUDA_ARCHS),$(if $(filter sm_$(arch:a=),$(CUDA_CODES)),$(arch)))
+CUDA_LINK = -L$(CUDA_HOME)/lib64 -lcudart_static -lstdc++ -ldl -lrt -pthread
+
+$(BUILD)/obj/models/cuda/%.o: models/cuda/%.cu
+	@mkdir -p $(@D)
+	$(NVCC) -ccbin $(CXX) -std=c++17 -O3 -Irunner -Imodels $(if $(DEVELOPER),-Werror all-warnings) \
+		-Xcompiler -fPIE,-Wall,-fno-exceptions -MMD -MP \
+		$(foreach arch,$(CUDA_KNOWN),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+		-gencode arch=compute_$(lastword $(CUDA_KNOWN)),code=compute_$(lastword $(CUDA_KNOWN)) -c -o $@ $<
+
+$(BUILD)/libcuda-kernels.a: $(patsubst %.cu,$(BUILD)/obj/%.o,$(CUDA_SRC))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/tests/models/gpu/%: tests/models/%.c $(CUDA_LIB) $(MODELS_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DCUDA_DEVICE $(LINK_HARDENING) -isystem $(CUDA_HOME)/include \
+		$(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< $(CUDA_LIB) $(MODELS_LIB) $(LIB) \
+		$(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) $(CUDA_LINK) -lm
+
+# Without the C++ library, so that the tests are linked as the others are.
+EMULATED_CXXFLAGS = -std=gnu++17 -fno-exceptions -fno-rtti -fno-threadsafe-statics -Irunner -Imodels -Itests/models \
+	-Wall -Wextra -Wshadow $(if $(DEVELOPER),-Werror) $(HARDENING) $(CFLAGS) -MMD -MP
+
+$(BUILD)/obj/emulated/%.o: models/cuda/%.cu
+	@mkdir -p $(@D)
+	$(CXX) -x c++ $(EMULATED_CXXFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/emulated/%.o: tests/models/%.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATED_CXXFLAGS) -c -o $@ $<
+
+$(EMULATED_LIB): $(patsubst models/cuda/%.cu,$(BUILD)/obj/emulated/%.o,$(CUDA_SRC)) $(BUILD)/obj/emulated/cuda-emulation.o
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/tests/models/test-cuda-%: tests/models/test-cuda-%.c $(EMULATED_LIB) $(MODELS_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< \
+		$(EMULATED_LIB) $(MODELS_LIB) $(LIB) $(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
 $(BUILD)/obj/pipelines/%.o: pipelines/%.c
 	@mkdir -p $(@D)
@@ -188,7 +251,7 @@ $(BUILD)/cloister.1: $(BUILD)/cloister
 $(BUILD)/cloister.bash: $(BUILD)/cloister
 	$< completion bash > $@
 
-tests: programs $(UNIT) $(MODELS_UNIT) $(TOOLS) $(FUZZERS)
+tests: programs $(UNIT) $(MODELS_UNIT) $(CUDA_UNIT) $(TOOLS) $(FUZZERS)
 
 deps:
 	@.ci/deps build
@@ -249,11 +312,15 @@ unit: deps-test
 asan: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=$(BUILD)/asan SANITIZE=1 tests
 	@CLOISTER_BUILD=$(BUILD)/asan CLOISTER_SANITIZED=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
-		tests/run -j $(JOBS) $(filter-out tests/sandbox/% tests/e2e/60-confined.t,$(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TEST_PROGRAMS)))
+		tests/run -j $(JOBS) $(filter-out tests/sandbox/% tests/e2e/60-confined.t $(BUILD)/asan/tests/models/gpu/%,$(patsubst $(BUILD)/%,$(BUILD)/asan/%,$(TEST_PROGRAMS)))
 
 bench: deps-test
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests
 	@CLOISTER_BUILD=$(BUILD) tests/bench/bench
+
+# Given the TFLOP/s of a large product (PRODUCT=), attention is shown as a share of it.
+bench-cuda: $(if $(NVCC),$(BUILD)/tests/models/gpu/bench-cuda)
+	@$(if $(NVCC),$< $(PRODUCT),echo "make bench-cuda: skipped, install the CUDA toolkit")
 
 install: programs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/cloister \
@@ -266,7 +333,7 @@ install: programs
 	install -m 644 $(BUILD)/cloister.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cloister
 
 format:
-	clang-format -i $(wildcard runner/*.[ch] runner/base/*.[ch] pipelines/*.[ch] pipelines/*/*.[ch] models/*.[ch] models/*/*.[ch] tests/*/*.[ch])
+	clang-format -i $(wildcard runner/*.[ch] runner/base/*.[ch] pipelines/*.[ch] pipelines/*/*.[ch] models/*.[ch] models/*/*.[ch] models/cuda/*.cu models/cuda/*.cuh tests/*/*.[ch])
 
 tidy:
 	clang-tidy --quiet $(COMMON_SRC) $(RUNNER_SRC) $(DECODE_SRC) $(TESSERACT_SRC) $(WRITE_SRC) $(MODELS_SRC) $(SERVE_SRC) $(FOLDERS_SRC) -- $(ALL_CFLAGS)
