@@ -50,8 +50,10 @@ template <int DIM, cuda_kv_number number> struct decode_layout {
 	static constexpr int scales = number == CUDA_KV_E4M3 ? 2 * CHUNK * 2 : 0;
 	static constexpr int stage = 2 * CHUNK * row + scales;
 	static constexpr int memory = DECODE_WARPS * STAGES * stage;
-	/* At the end: sums [warps][16][DIM], max and sum [warps][16]. */
-	static constexpr int results = DECODE_WARPS * HEADS * (DIM + 2) * 4;
+	/* At the end: sums [warps][16][result], max and sum [warps][16]. Padded against meeting in
+	 * a bank. */
+	static constexpr int result = DIM + 8;
+	static constexpr int results = DECODE_WARPS * HEADS * (result + 2) * 4;
 
 	static_assert(results <= memory, "the results lie where the copies were");
 	static_assert(stage % 16 == 0, "copies are of 16 bytes");
@@ -231,8 +233,9 @@ DEVICE void decode_finish(const struct decode &d, unsigned char *memory, struct 
 			  unsigned split, bool alone)
 {
 	unsigned warp = threadIdx.x / WARP, g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
-	float *all = (float *)memory, *mine = all + warp * HEADS * DIM;
-	float2 *states = (float2 *)(all + DECODE_WARPS * HEADS * DIM);
+	constexpr int result = decode_layout<DIM, number>::result;
+	float *all = (float *)memory, *mine = all + warp * HEADS * result;
+	float2 *states = (float2 *)(all + DECODE_WARPS * HEADS * result);
 	float scale = d.a.scale * LOG2_E;
 
 	sync_block();
@@ -240,7 +243,7 @@ DEVICE void decode_finish(const struct decode &d, unsigned char *memory, struct 
 	for (int n = 0; n < DIM / 8; n++) {
 		UNROLL
 		for (int i = 0; i < 4; i++)
-			mine[(g + i / 2 * 8) * DIM +
+			mine[(g + i / 2 * 8) * result +
 			     decode_dimension<number>(n, (int)(2 * t) + i % 2)] = sums[n][i];
 	}
 	UNROLL
@@ -263,7 +266,7 @@ DEVICE void decode_finish(const struct decode &d, unsigned char *memory, struct 
 		for (int w = 0; w < DECODE_WARPS; w++) {
 			float weight = tile_weight(states[w * HEADS + h].x, most, scale);
 
-			value += all[(w * HEADS + h) * DIM + c] * weight;
+			value += all[(w * HEADS + h) * result + c] * weight;
 			sum += states[w * HEADS + h].y * weight;
 		}
 		if (alone) {

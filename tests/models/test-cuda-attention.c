@@ -333,44 +333,90 @@ static void test_decode(void **state)
 	}
 }
 
-/*
- * More keys than one split: against fp64, for the CPU's reference is in test_decode(). The pages of one
- * sequence are random numbers as they lie in memory; NaN fills what is beyond its last token.
- */
-static void check_long(unsigned q_heads, unsigned heads, unsigned dim, uint32_t keys)
-{
-	enum { PAGES_LONG = 49 };
-	size_t head = (size_t)CUDA_KV_PAGE * dim, page = cuda_kv_page_size(heads, dim, CUDA_KV_BF16) / 2;
-	float *cache = random_floats(PAGES_LONG * page), *q = random_floats((size_t)q_heads * dim), *got;
-	struct cuda_row row = { .index = keys - 1 };
+enum { PAGES_LONG = 49 };
+
+/* Keys and values of a sequence, as numbers [heads][2][keys][dim], and as pages on the device. */
+struct cache {
+	float *x;
 	uint32_t tables[PAGES_LONG];
-	struct cuda_kv kv = { NULL, page * 2, heads, dim, CUDA_KV_BF16 };
+	struct cuda_kv kv;
+};
+
+static float e4m3_to_f32(uint8_t code)
+{
+	int exponent = code >> 3 & 15, mantissa = code & 7;
+	float size = exponent ? ldexpf(1 + (float)mantissa / 8, exponent - 7) : ldexpf((float)mantissa, -9);
+
+	return code & 0x80 ? -size : size;
+}
+
+/* A random number into a page, where kernels.h says it lies; returns it. */
+static float place(unsigned char *head, const struct cuda_kv *kv, unsigned v, unsigned slot, unsigned c)
+{
+	size_t at = ((size_t)v * CUDA_KV_PAGE + slot) * kv->dim + c;
+	float scale;
+
+	if (kv->number == CUDA_KV_BF16) {
+		uint16_t x = bf16_from_f32(random_float());
+
+		memcpy(head + at * 2, &x, 2);
+		return bf16_to_f32(x);
+	}
+	head[at] = (uint8_t)random_bits();
+	if ((head[at] & 0x7f) == 0x7f)
+		head[at] ^= 1; /* NaN is in scales alone */
+	scale = bf16_to_f32(bf16_from_f32((float)(slot % 7 + 1) / 7 / 448));
+	memcpy(head + 2 * (size_t)CUDA_KV_PAGE * kv->dim + (v * CUDA_KV_PAGE + slot) * 2,
+	       &(uint16_t){ bf16_from_f32(scale) }, 2);
+	return e4m3_to_f32(head[at]) * scale;
+}
+
+/* What is beyond the last token is NaN. */
+static void cache_make(struct cache *m, unsigned heads, unsigned dim, uint32_t keys, enum cuda_kv_number number)
+{
+	size_t size = cuda_kv_page_size(heads, dim, number);
+	unsigned char *pages = xmalloc(PAGES_LONG * size);
+
+	memset(pages, 0xff, PAGES_LONG * size);
+	m->kv = (struct cuda_kv){ NULL, size, heads, dim, number };
+	m->x = xcalloc((size_t)heads * 2 * keys * dim, sizeof(*m->x));
+	for (uint32_t i = 0; i < PAGES_LONG; i++)
+		m->tables[i] = (i * 5) % PAGES_LONG;
+	for (size_t i = 0; i < (size_t)heads * 2 * keys * dim; i++) {
+		unsigned c = (unsigned)(i % dim), t = (unsigned)(i / dim % keys), v = (unsigned)(i / dim / keys);
+
+		m->x[i] = place(pages + m->tables[t / CUDA_KV_PAGE] * size + v / 2 * (size / heads), &m->kv, v % 2,
+				t % CUDA_KV_PAGE, c);
+	}
+	m->kv.pages = device_copy(pages, PAGES_LONG * size);
+	free(pages);
+}
+
+/* More keys than one split: against fp64, for the CPU's reference is in test_decode(). */
+static void check_long(unsigned q_heads, unsigned heads, unsigned dim, uint32_t keys, enum cuda_kv_number number)
+{
+	float *q = random_floats((size_t)q_heads * dim), *got;
+	struct cuda_row row = { .index = keys - 1 };
 	struct cuda_attention a = { .q_heads = q_heads, .scale = 4 / sqrtf((float)dim) };
 	void *scratch = device_alloc(cuda_decode_scratch(1, q_heads, dim, keys));
 	double *weight = xcalloc(keys, sizeof(*weight));
+	struct cache m;
 
-	for (uint32_t i = 0; i < PAGES_LONG; i++)
-		tables[i] = (i * 5) % PAGES_LONG;
-	for (uint32_t t = keys; t < (keys + CUDA_KV_PAGE - 1) / CUDA_KV_PAGE * CUDA_KV_PAGE; t++)
-		for (size_t i = 0; i < heads * 2; i++)
-			memset(cache + tables[t / CUDA_KV_PAGE] * page + i * head + t % CUDA_KV_PAGE * dim, 0xff, dim * 4);
+	cache_make(&m, heads, dim, keys, number);
 	a.q = device_bf16(q, (size_t)q_heads * dim);
-	kv.pages = device_bf16(cache, PAGES_LONG * page);
 	a.rows = device_copy(&row, sizeof(row));
-	a.tables = device_copy(tables, sizeof(tables));
+	a.tables = device_copy(m.tables, sizeof(m.tables));
 	a.out = device_alloc((size_t)q_heads * dim * 2);
-	assert_int_equal(cuda_attention_decode(NULL, &kv, &a, 1, keys, scratch), 0);
+	assert_int_equal(cuda_attention_decode(NULL, &m.kv, &a, 1, keys, scratch), 0);
 	got = host_floats(a.out, (size_t)q_heads * dim);
 	for (unsigned h = 0; h < q_heads; h++) {
+		const float *k = m.x + (size_t)h / (q_heads / heads) * 2 * keys * dim, *v = k + (size_t)keys * dim;
 		double max = -INFINITY, sum = 0;
 
 		for (uint32_t t = 0; t < keys; t++) {
-			const float *k = cache + tables[t / CUDA_KV_PAGE] * page + h / (q_heads / heads) * 2 * head +
-					 t % CUDA_KV_PAGE * dim;
-
 			weight[t] = 0;
 			for (unsigned c = 0; c < dim; c++)
-				weight[t] += (double)q[h * dim + c] * (double)k[c] * (double)a.scale;
+				weight[t] += (double)q[h * dim + c] * (double)k[t * dim + c] * (double)a.scale;
 			max = fmax(max, weight[t]);
 		}
 		for (uint32_t t = 0; t < keys; t++)
@@ -379,24 +425,25 @@ static void check_long(unsigned q_heads, unsigned heads, unsigned dim, uint32_t 
 			double value = 0;
 
 			for (uint32_t t = 0; t < keys; t++)
-				value += weight[t] / sum * (double)cache[tables[t / CUDA_KV_PAGE] * page +
-					 (h / (q_heads / heads) * 2 + 1) * head + t % CUDA_KV_PAGE * dim + c];
+				value += weight[t] / sum * (double)v[t * dim + c];
 			if (!(fabs(value - got[h * dim + c]) <= 0x1p-8))
 				fail_msg("%u keys of %u: %g instead of %g", keys, dim, (double)got[h * dim + c], value);
 		}
 	}
-	free(cache), free(q), free(got), free(weight);
-	device_free(a.q), device_free(kv.pages), device_free(a.rows), device_free(a.tables), device_free(a.out);
+	free(m.x), free(q), free(got), free(weight);
+	device_free(a.q), device_free(m.kv.pages), device_free(a.rows), device_free(a.tables), device_free(a.out);
 	device_free(scratch);
 }
 
 static void test_long(void **state)
 {
 	(void)state;
-	check_long(4, 1, 128, 512);
-	check_long(4, 2, 64, 513);
-	check_long(7, 1, 80, 1030);
-	check_long(20, 1, 128, 1537);
+	check_long(4, 1, 128, 512, CUDA_KV_BF16);
+	check_long(4, 2, 64, 513, CUDA_KV_E4M3);
+	check_long(7, 1, 80, 1030, CUDA_KV_E4M3);
+	check_long(6, 2, 80, 1030, CUDA_KV_BF16);
+	check_long(20, 1, 128, 1537, CUDA_KV_BF16);
+	check_long(8, 1, 128, 1100, CUDA_KV_E4M3);
 }
 
 /* A token that is not a number is found again by those that look at it and by no others. */
