@@ -318,8 +318,8 @@ int bench_main(int argc, char **argv)
 	if (o.kernels) {
 		rc = kernels_bench(pool, o.rounds, stdout, &err);
 	} else {
-		rc = o.model ? model_open(&model, o.model, o.weights, pool, &err)
-			     : model_open_random(&model, o.config, o.weights, pool, &err);
+		rc = o.model ? model_open(&model, o.model, compute_open_cpu, o.weights, pool, &err)
+			     : model_open_random(&model, o.config, compute_open_cpu, o.weights, pool, &err);
 		if (rc == RC_OK) {
 			if (model.compute->sees)
 				bench_page(&o, &model, pool);

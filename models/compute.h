@@ -43,6 +43,7 @@ struct text_row {
 	const struct text_sequence *sequence;
 	size_t index;		   /* of the token in its sequence; its block is there */
 	unsigned position[3];	   /* time, row, column; all three the same for text */
+	bool written;		   /* by the model; not part of the prompt */
 	unsigned token;		   /* whose embedding goes in, unless ... */
 	const struct features *page; /* ... this is set: */
 	size_t place;		   /* then row `place` of it, and of its deepstack */
@@ -78,12 +79,15 @@ struct compute {
 	size_t rows_max;    /* in one forward() */
 	size_t block_size;  /* bytes */
 	bool sees;	    /* has a vision tower */
+	bool singly;	    /* tokens that the model has written come one a step, again as at first */
 };
 
 struct pool;
 
-/* Every tensor of the folder is used and every one needed is there, or RC_FATAL names it. */
-enum rc compute_open_cpu(struct compute **, const struct model_config *, struct weights *, enum number,
-			 struct pool *, struct err *);
+/* Takes the tensors it needs, or RC_FATAL names the one that is wrong, or what does not fit. */
+typedef enum rc compute_opener(struct compute **, const struct model_config *, struct weights *,
+			       enum number, struct pool *, struct err *);
+
+compute_opener compute_open_cpu, compute_open_cuda;
 
 #endif

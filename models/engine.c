@@ -294,6 +294,14 @@ static bool reserve(struct engine *e, struct sequence *s, size_t tokens)
 	return true;
 }
 
+/* Tokens that may be computed together now. */
+static size_t due(const struct engine *e, const struct sequence *s)
+{
+	if (!e->compute->singly || s->count == s->computed)
+		return s->count - s->computed;
+	return s->computed < s->request.prompt_count ? s->request.prompt_count - s->computed : 1;
+}
+
 /*
  * How many tokens of each sequence this step computes, and blocks for them: one for all that
  * generate, then prompts, oldest first, as far as there are rows.
@@ -303,12 +311,12 @@ static void plan(struct engine *e)
 	size_t left = e->compute->rows_max;
 
 	for (struct sequence *s = e->running.first; s; s = s->next) {
-		s->planned = s->count - s->computed == 1;
+		s->planned = due(e, s) == 1;
 		left -= s->planned;
 	}
 	for (struct sequence *s = e->running.first; s; s = s->next) {
 		if (!s->planned) {
-			s->planned = min_u64(s->count - s->computed, left);
+			s->planned = min_u64(due(e, s), left);
 			left -= s->planned;
 		}
 		if (!reserve(e, s, s->computed + s->planned))
@@ -323,6 +331,7 @@ static void fill_row(struct sequence *s, struct text_row *row, size_t i)
 
 	*row = (struct text_row){.sequence = &s->blocks, .index = i, .token = s->tokens[i]};
 	if (i >= n) {
+		row->written = true;
 		for (unsigned axis = 0; axis < 3; axis++)
 			row->position[axis] = s->base + (unsigned)(i - n);
 		return;

@@ -215,7 +215,7 @@ static enum rc load(struct server *s, const struct options *o, struct model_iden
 	if (rc == RC_OK)
 		rc = identify(s, o, id, err);
 	if (rc == RC_OK)
-		rc = model_open(&s->model, s->folder, o->weights, s->pool, err);
+		rc = model_open(&s->model, s->folder, compute_open_cpu, o->weights, s->pool, err);
 	if (rc == RC_OK)
 		rc = tokenizer_open(&s->tokenizer, s->folder, err);
 	if (rc == RC_OK)

@@ -30,7 +30,7 @@ static int setup(void **state)
 	size_t n;
 
 	if (pool_open(&f->pool, 0, &err) != RC_OK ||
-	    model_open(&f->model, "tests/golden/models/qwen3-vl", NUMBER_BF16, f->pool, &err) !=
+	    model_open(&f->model, "tests/golden/models/qwen3-vl", compute_open_cpu, NUMBER_BF16, f->pool, &err) !=
 		    RC_OK) {
 		fprintf(stderr, "%s\n", err.text);
 		return -1;

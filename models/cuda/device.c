@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The GPU as a device: weights go over as bf16, each projection [out][in] with both sides padded by zeros
+ * to multiples of 8, which products and 16-byte copies want.
+ *
+ * Invariant: what a row gives does not depend on what is beside it. Products and attention of tokens of a
+ * prompt are other kernels than those of tokens that the model has written, so which of the two a row is
+ * must not depend on how a prompt was cut up: text_row says it, and written tokens that have lost their
+ * keys are computed again one a step (compute->singly).
+ */
+#include "cuda/device.h"
+
+#include "base/num.h"
+#include "vision.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct cuda *cuda_of(struct compute *c)
+{
+	return (struct cuda *)c;
+}
+
+void *cuda_room(struct cuda *c, struct cuda_buffer *b, size_t size)
+{
+	if (size > b->size) {
+		gpu_free(c->gpu, b->data);
+		b->data = gpu_alloc(c->gpu, size);
+		b->size = size;
+		if (!b->data)
+			die(EX_WORK_REMAINS, "no %zu bytes on the GPU, %zu are free", size,
+			    gpu_room(c->gpu));
+	}
+	return b->data;
+}
+
+void cuda_drop(struct cuda *c, struct cuda_buffer *b)
+{
+	gpu_free(c->gpu, b->data);
+	*b = (struct cuda_buffer){0};
+}
+
+void cuda_multiply(struct cuda *c, enum gpu_rows kind, const struct linear *l, const uint16_t *x,
+		   size_t n, void *y, bool wide)
+{
+	if (n)
+		gpu_product(c->gpu, kind, l->weight, l->out, l->in, x, n, y, wide);
+}
+
+/* ---- weights ---- */
+
+static void to_bf16(const float *from, uint16_t *to, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] = bf16_from_f32(from[i]);
+}
+
+/* Rows of one part, some at a time, each padded. */
+static void write_part(struct gpu *gpu, uint16_t *to, const struct matrix *m, size_t width)
+{
+	size_t chunk = max_u64((4u << 20) / m->columns, 1);
+	float *values = xmalloc(chunk * m->columns * sizeof(*values));
+	uint16_t *rows = xcalloc(chunk * width, sizeof(*rows));
+
+	for (size_t first = 0, n; first < m->rows; first += n) {
+		n = min_u64(chunk, m->rows - first);
+		matrix_to_f32(m, first, n, values);
+		for (size_t i = 0; i < n; i++)
+			to_bf16(values + i * m->columns, rows + i * width, m->columns);
+		gpu_write(gpu, to + first * width, rows, n * width * sizeof(*rows));
+	}
+	free(values);
+	free(rows);
+}
+
+static enum rc full(const struct gpu *gpu, size_t size, struct err *err)
+{
+	return err_set(err, RC_FATAL, "memory",
+		       "the weights do not fit into the GPU's memory: %zu MiB more are needed, %zu are free",
+		       size >> 20, gpu_room(gpu) >> 20);
+}
+
+/* Rows that pad parts are zeros, which products turn into zeros. */
+static void *alloc_zeros(struct gpu *gpu, size_t size)
+{
+	void *p = gpu_alloc(gpu, size), *zeros;
+
+	if (!p)
+		return NULL;
+	zeros = xcalloc(size, 1);
+	gpu_write(gpu, p, zeros, size);
+	free(zeros);
+	return p;
+}
+
+static enum rc pack_linear(const struct packer *base, struct linear *l, const struct matrix *parts,
+			   const float *const *biases, size_t count, struct err *err)
+{
+	struct gpu *gpu = ((const struct cuda_packer *)base)->gpu;
+	size_t row = 0;
+
+	*l = (struct linear){.in = cuda_round(parts->columns), .number = NUMBER_BF16};
+	for (size_t i = 0; i < count; i++)
+		l->out += cuda_round(parts[i].rows);
+	l->weight_size = l->out * l->in * sizeof(uint16_t);
+	l->weight = alloc_zeros(gpu, l->weight_size);
+	l->bias = l->weight && biases ? alloc_zeros(gpu, l->out * sizeof(uint16_t)) : NULL;
+	if (!l->weight || (biases && !l->bias))
+		return full(gpu, l->weight_size, err);
+	for (size_t i = 0; i < count; i++) {
+		write_part(gpu, (uint16_t *)l->weight + row * l->in, &parts[i], l->in);
+		if (biases && biases[i]) {
+			uint16_t *bias = xmalloc(parts[i].rows * sizeof(*bias));
+
+			to_bf16(biases[i], bias, parts[i].rows);
+			gpu_write(gpu, (uint16_t *)(void *)l->bias + row, bias,
+				  parts[i].rows * sizeof(*bias));
+			free(bias);
+		}
+		row += cuda_round(parts[i].rows);
+	}
+	return RC_OK;
+}
+
+static void free_linear(const struct packer *base, struct linear *l)
+{
+	struct gpu *gpu = ((const struct cuda_packer *)base)->gpu;
+
+	gpu_free(gpu, l->weight);
+	gpu_free(gpu, l->bias);
+	*l = (struct linear){0};
+}
+
+static enum rc pack_vector(const struct packer *base, float *values, size_t n, vector **out,
+			   struct err *err)
+{
+	struct gpu *gpu = ((const struct cuda_packer *)base)->gpu;
+	uint16_t *numbers = xmalloc(n * sizeof(*numbers));
+
+	to_bf16(values, numbers, n);
+	free(values);
+	*out = gpu_alloc(gpu, cuda_round(n) * sizeof(*numbers));
+	if (*out)
+		gpu_write(gpu, *out, numbers, n * sizeof(*numbers));
+	free(numbers);
+	return *out ? RC_OK : full(gpu, n * sizeof(*numbers), err);
+}
+
+static void free_vector(const struct packer *base, vector *v)
+{
+	gpu_free(((const struct cuda_packer *)base)->gpu, v);
+}
+
+/* ---- the device ---- */
+
+static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
+{
+	struct cuda *c = cuda_of(base);
+	size_t size;
+
+	gpu_free(c->gpu, c->blocks);
+	c->blocks = checked_mul(base->block_size, count, &size) && size ? gpu_alloc(c->gpu, size) : NULL;
+	c->kv.pages = c->blocks;
+	if (!c->blocks)
+		return err_set(err, RC_FATAL, "memory",
+			       "a cache of %zu MiB does not fit into the GPU's memory: %zu MiB are free "
+			       "beside the weights",
+			       base->block_size * count >> 20, gpu_room(c->gpu) >> 20);
+	return RC_OK;
+}
+
+/* What lies beyond a sequence's tokens is never looked at. */
+static void clear(struct compute *base, uint32_t block)
+{
+	(void)base, (void)block;
+}
+
+static void forward(struct compute *base, const struct text_row *rows, size_t count)
+{
+	language_forward(cuda_of(base), rows, count);
+}
+
+static enum rc see(struct compute *base, const float *patches, unsigned rows, unsigned columns,
+		   struct features *out, struct err *err)
+{
+	return tower_see(cuda_of(base), patches, rows, columns, out, err);
+}
+
+static void forget(struct compute *base, struct features *f)
+{
+	(void)base;
+	free(f->embeddings);
+	*f = (struct features){0};
+}
+
+static void close_cuda(struct compute *base)
+{
+	struct cuda *c = cuda_of(base);
+
+	tower_close(c);
+	language_close(c);
+	text_weights_free(&c->text, &c->packer.packer);
+	vision_free(c->vision);
+	gpu_free(c->gpu, c->blocks);
+	gpu_close(c->gpu);
+	free(c);
+}
+
+static const struct compute_calls calls = {reserve, clear, forward, see, forget, close_cuda};
+
+static enum rc load(struct cuda *c, struct weights *w, struct err *err)
+{
+	const struct text_config *t = &c->config.text;
+	enum rc rc;
+
+	if (t->head_dim % 16 || t->head_dim > CUDA_DIM_MAX)
+		return err_set(err, RC_FATAL, "model-config",
+			       "heads of %u numbers are not computed on a GPU", t->head_dim);
+	rc = text_weights_load(&c->text, t, w, &c->packer.packer, err);
+	if (rc == RC_OK && c->config.vision.depth)
+		rc = vision_load(&c->vision, &c->config, w, NUMBER_BF16, &c->packer.packer, err);
+	if (rc == RC_OK)
+		rc = language_open(c, err);
+	return rc;
+}
+
+enum rc compute_open_cuda(struct compute **out, const struct model_config *config, struct weights *w,
+			  enum number number, struct pool *pool, struct err *err)
+{
+	struct cuda *c = xcalloc(1, sizeof(*c));
+	enum rc rc;
+
+	(void)pool;
+	*out = NULL;
+	rc = number == NUMBER_BF16 ? gpu_open(&c->gpu, err)
+				   : err_set(err, RC_FATAL, "model",
+					     "a GPU computes with bf16 weights, not %s", number_name(number));
+	if (rc != RC_OK) {
+		free(c);
+		return rc;
+	}
+	c->compute.calls = &calls;
+	c->packer = (struct cuda_packer){{pack_linear, free_linear, pack_vector, free_vector}, c->gpu};
+	c->config = *config;
+	c->page_size = cuda_kv_page_size(config->text.kv_heads, config->text.head_dim, CUDA_KV_BF16);
+	c->compute.name = gpu_name(c->gpu);
+	c->compute.rows_max = CUDA_ROWS;
+	c->compute.block_size = c->page_size * config->text.layers;
+	c->compute.singly = true;
+	c->kv = (struct cuda_kv){.stride = c->compute.block_size,
+				 .heads = config->text.kv_heads,
+				 .dim = config->text.head_dim,
+				 .number = CUDA_KV_BF16};
+	rc = load(c, w, err);
+	if (rc != RC_OK) {
+		close_cuda(&c->compute);
+		return rc;
+	}
+	if (c->vision)
+		tower_open(c);
+	c->compute.sees = c->vision;
+	*out = &c->compute;
+	return RC_OK;
+}

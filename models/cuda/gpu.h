@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cuda/gpu: one GPU: its memory, its stream, matrix products. gpu.c does it with the CUDA toolkit; the
+ * tests have another one that computes on the CPU (tests/models/cuda-gpu.c).
+ *
+ * Everything is done in the order in which it was asked for. What fails on the way (a fallen GPU, a
+ * memory error) ends the process: its pages are read again by the next one.
+ */
+#ifndef MODELS_CUDA_GPU_H
+#define MODELS_CUDA_GPU_H
+
+#include "base/err.h"
+#include "cuda/kernels.h"
+
+#include <stdbool.h>
+
+struct gpu;
+
+/* The first one that can be seen (CUDA_VISIBLE_DEVICES). RC_FATAL says why there is none. */
+enum rc gpu_open(struct gpu **, struct err *);
+void gpu_close(struct gpu *);
+const char *gpu_name(const struct gpu *);
+cudaStream_t gpu_stream(const struct gpu *);
+
+size_t gpu_room(const struct gpu *); /* bytes that are free now */
+void *gpu_alloc(struct gpu *, size_t size); /* NULL: it does not fit; aligned to 256 bytes */
+void gpu_free(struct gpu *, const void *);
+
+/* `from` may be changed when it returns. */
+void gpu_write(struct gpu *, void *to, const void *from, size_t size);
+/* Waits until it is there. */
+void gpu_read(struct gpu *, void *to, const void *from, size_t size);
+
+/* What a function of kernels.h returned. */
+void gpu_check(const struct gpu *, int code, const char *what);
+
+/*
+ * y [n][out] = x [n][in] w', all bf16 but y where `wide`, fp32; w [out][in]; in and out multiples of 8.
+ * Sums are fp32, and their order depends on in, out and the kind alone, not on n: a row gives the same
+ * bits whatever is beside it. GPU_FEW suits few rows, GPU_MANY many.
+ */
+enum gpu_rows { GPU_FEW, GPU_MANY };
+
+void gpu_product(struct gpu *, enum gpu_rows, const uint16_t *w, size_t out, size_t in,
+		 const uint16_t *x, size_t n, void *y, bool wide);
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The vision towers on the GPU: vision.c and vision_*.c, with the kernels of this folder. The families
+ * differ in the norm (with a bias: Qwen3's LayerNorm, without: Qwen2.5's RMSNorm), in the gate of their
+ * feed-forward part, in windows, and in what is learned about positions.
+ *
+ * Qwen2.5's patches go over in window order already, and its tokens are put back in order on the host.
+ */
+#include "cuda/device.h"
+
+#include "base/num.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EPS 1e-6f
+
+struct tower {
+	float *inverse;
+	struct cuda_buffer patches, places, whole, windows;
+	struct cuda_buffer x, y, delta, qkv, wide, inner, cosine, sine, merged, out;
+};
+
+/* A page on its way. */
+struct sheet {
+	unsigned rows, columns;
+	size_t n, tokens;
+	size_t *order; /* Qwen2.5: which token comes k-th; else NULL */
+	size_t whole, windows; /* tiles of attention */
+	bool pending; /* delta is still to be added to x */
+};
+
+void tower_open(struct cuda *c)
+{
+	struct tower *t = c->tower = xcalloc(1, sizeof(*t));
+	size_t quarter = c->config.vision.hidden / c->config.vision.heads / 4;
+
+	t->inverse = gpu_alloc(c->gpu, quarter * sizeof(float));
+	if (!t->inverse)
+		die(EX_CONFIGURATION, "the weights fill the GPU's memory");
+	gpu_write(c->gpu, t->inverse, c->vision->inverse, quarter * sizeof(float));
+}
+
+void tower_close(struct cuda *c)
+{
+	struct tower *t = c->tower;
+	struct cuda_buffer *const all[] = {&t->patches, &t->places, &t->whole, &t->windows, &t->x,
+					   &t->y,	&t->delta,  &t->qkv,   &t->wide,    &t->inner,
+					   &t->cosine,	&t->sine,   &t->merged, &t->out};
+
+	if (!t)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		cuda_drop(c, all[i]);
+	gpu_free(c->gpu, t->inverse);
+	free(t);
+}
+
+/* Tiles of attention within segments, which end at these patches. */
+static size_t send_tiles(struct cuda *c, struct cuda_buffer *b, const size_t *segments, size_t count,
+			 unsigned tile_rows)
+{
+	uint32_t *ends = xcalloc(count + 1, sizeof(*ends));
+	struct cuda_tile *tiles;
+	size_t n;
+
+	for (size_t i = 0; i <= count; i++)
+		ends[i] = (uint32_t)segments[i];
+	tiles = xcalloc(ends[count] / tile_rows + count, sizeof(*tiles));
+	n = cuda_segment_tiles(ends, count, tile_rows, tiles);
+	gpu_write(c->gpu, cuda_room(c, b, n * sizeof(*tiles)), tiles, n * sizeof(*tiles));
+	free(tiles);
+	free(ends);
+	return n;
+}
+
+/* Patches, where they lie, and what attends to what, to the GPU. */
+static void send_page(struct cuda *c, struct sheet *s, const float *patches)
+{
+	const struct vision_config *v = &c->config.vision;
+	struct tower *t = c->tower;
+	size_t merge = v->merge, side = merge * merge, width = 3 * (size_t)v->temporal * v->patch * v->patch;
+	uint16_t *numbers = xcalloc(s->n, c->vision->embed.in * sizeof(*numbers));
+	struct cuda_patch *places = xcalloc(s->n, sizeof(*places));
+	size_t *segments = xcalloc(s->tokens + 1, sizeof(*segments)), whole[] = {0, s->n};
+
+	if (c->vision->family == FAMILY_QWEN2_5_VL) {
+		size_t count;
+
+		s->order = xcalloc(s->tokens, sizeof(*s->order));
+		count = vision_window_order(v, s->rows, s->columns, s->order, segments);
+		s->windows = send_tiles(c, &t->windows, segments, count, CUDA_SEGMENT_TILE_SHORT);
+	}
+	s->whole = send_tiles(c, &t->whole, whole, 1, CUDA_SEGMENT_TILE);
+	for (size_t i = 0; i < s->n; i++) {
+		size_t token = s->order ? s->order[i / side] : i / side, inner = i % side;
+		const float *from = patches + (token * side + inner) * width;
+
+		for (size_t k = 0; k < width; k++)
+			numbers[i * c->vision->embed.in + k] = bf16_from_f32(from[k]);
+		places[i] = (struct cuda_patch){
+			.row = (uint16_t)(token / (s->columns / merge) * merge + inner / merge),
+			.column = (uint16_t)(token % (s->columns / merge) * merge + inner % merge),
+			.rows = (uint16_t)s->rows,
+			.columns = (uint16_t)s->columns};
+	}
+	gpu_write(c->gpu, t->patches.data, numbers, s->n * c->vision->embed.in * sizeof(*numbers));
+	gpu_write(c->gpu, t->places.data, places, s->n * sizeof(*places));
+	free(numbers);
+	free(places);
+	free(segments);
+}
+
+static void prepare(struct cuda *c, const struct sheet *s)
+{
+	const struct vision_config *v = &c->config.vision;
+	const struct vision_block *b = c->vision->blocks;
+	struct tower *t = c->tower;
+	size_t n = s->n, h = v->hidden, half = h / v->heads / 2, tokens = s->tokens,
+	       number = sizeof(uint16_t);
+
+	cuda_room(c, &t->patches, n * c->vision->embed.in * number);
+	cuda_room(c, &t->places, n * sizeof(struct cuda_patch));
+	cuda_room(c, &t->x, n * h * sizeof(float));
+	cuda_room(c, &t->y, n * h * number);
+	cuda_room(c, &t->delta, n * h * number);
+	cuda_room(c, &t->qkv, n * b->qkv.out * number);
+	cuda_room(c, &t->wide, n * b->up.out * number);
+	cuda_room(c, &t->inner, n * b->down.in * number);
+	cuda_room(c, &t->cosine, n * half * sizeof(float));
+	cuda_room(c, &t->sine, n * half * sizeof(float));
+	cuda_room(c, &t->merged, tokens * c->vision->merger.fc1.out * number);
+	cuda_room(c, &t->out, tokens * c->vision->merger.fc2.out * number);
+}
+
+/* y = norm(x), after what is pending has been added to x. width: of the norm. */
+static void norm(struct cuda *c, struct sheet *s, const struct vision_norm *w)
+{
+	struct tower *t = c->tower;
+	cudaStream_t stream = gpu_stream(c->gpu);
+	size_t rows = s->n * c->config.vision.hidden / w->size;
+	const uint16_t *delta = s->pending ? t->delta.data : NULL;
+
+	gpu_check(c->gpu,
+		  w->bias ? cuda_add_layer_norm(stream, t->x.data, delta, w->weight, w->bias, EPS,
+						t->y.data, rows, w->size)
+			  : cuda_add_rms_norm(stream, t->x.data, delta, NULL, NULL, w->weight, EPS,
+					      t->y.data, rows, w->size),
+		  "norm of patches");
+	s->pending = false;
+}
+
+static void bias(struct cuda *c, uint16_t *y, const struct linear *w, size_t n)
+{
+	if (w->bias)
+		gpu_check(c->gpu, cuda_bias(gpu_stream(c->gpu), y, cuda_bias_of(w), n, w->out), "bias");
+}
+
+static void attend(struct cuda *c, struct sheet *s, const struct vision_block *b, bool whole)
+{
+	const struct vision_config *v = &c->config.vision;
+	struct tower *t = c->tower;
+	cudaStream_t stream = gpu_stream(c->gpu);
+	unsigned dim = v->hidden / v->heads;
+
+	norm(c, s, &b->norm1);
+	cuda_multiply(c, GPU_MANY, &b->qkv, t->y.data, s->n, t->qkv.data, false);
+	gpu_check(c->gpu,
+		  cuda_vision_rotate(stream, t->qkv.data, cuda_bias_of(&b->qkv), t->cosine.data,
+				     t->sine.data, s->n, v->heads, dim),
+		  "rotation of patches");
+	gpu_check(c->gpu,
+		  cuda_attention_segments(stream, t->qkv.data, t->y.data, v->heads, dim,
+					  1.0f / sqrtf((float)dim),
+					  whole ? t->whole.data : t->windows.data,
+					  whole ? s->whole : s->windows,
+					  whole ? CUDA_SEGMENT_TILE : CUDA_SEGMENT_TILE_SHORT),
+		  "attention of patches");
+	cuda_multiply(c, GPU_MANY, &b->proj, t->y.data, s->n, t->delta.data, false);
+	bias(c, t->delta.data, &b->proj, s->n);
+	s->pending = true;
+}
+
+static void feed_forward(struct cuda *c, struct sheet *s, const struct vision_block *b)
+{
+	struct tower *t = c->tower;
+	cudaStream_t stream = gpu_stream(c->gpu);
+	bool gated = b->up.out == 2 * b->down.in;
+
+	norm(c, s, &b->norm2);
+	cuda_multiply(c, GPU_MANY, &b->up, t->y.data, s->n, t->wide.data, false);
+	gpu_check(c->gpu,
+		  gated ? cuda_silu_gate(stream, t->wide.data, cuda_bias_of(&b->up), t->inner.data,
+					 s->n, b->down.in)
+			: cuda_gelu_tanh(stream, t->wide.data, cuda_bias_of(&b->up), s->n, b->up.out),
+		  "feed-forward of patches");
+	cuda_multiply(c, GPU_MANY, &b->down, gated ? t->inner.data : t->wide.data, s->n, t->delta.data,
+		      false);
+	bias(c, t->delta.data, &b->down, s->n);
+	s->pending = true;
+}
+
+/* Tokens for the language model, [tokens][out], to the host. */
+static void merge(struct cuda *c, struct sheet *s, const struct vision_merger *m, uint16_t *to)
+{
+	struct tower *t = c->tower;
+	size_t out = c->config.vision.out;
+	uint16_t *tokens = s->order ? xmalloc(s->tokens * out * sizeof(*tokens)) : to;
+
+	norm(c, s, &m->norm);
+	cuda_multiply(c, GPU_MANY, &m->fc1, t->y.data, s->tokens, t->merged.data, false);
+	gpu_check(c->gpu,
+		  cuda_gelu_erf(gpu_stream(c->gpu), t->merged.data, cuda_bias_of(&m->fc1), s->tokens,
+				m->fc1.out),
+		  "merging of patches");
+	cuda_multiply(c, GPU_MANY, &m->fc2, t->merged.data, s->tokens, t->out.data, false);
+	bias(c, t->out.data, &m->fc2, s->tokens);
+	gpu_read(c->gpu, tokens, t->out.data, s->tokens * out * sizeof(*tokens));
+	if (!s->order)
+		return;
+	for (size_t k = 0; k < s->tokens; k++)
+		memcpy(to + s->order[k] * out, tokens + k * out, out * sizeof(*to));
+	free(tokens);
+}
+
+static void run(struct cuda *c, struct sheet *s, struct features *out)
+{
+	const struct vision_config *v = &c->config.vision;
+	const struct vision *w = c->vision;
+	struct tower *t = c->tower;
+	cudaStream_t stream = gpu_stream(c->gpu);
+
+	cuda_multiply(c, GPU_MANY, &w->embed, t->patches.data, s->n, t->y.data, false);
+	gpu_check(c->gpu,
+		  cuda_patches(stream, t->y.data, cuda_bias_of(&w->embed), w->positions, v->positions,
+			       t->places.data, t->x.data, s->n, v->hidden),
+		  "patches");
+	gpu_check(c->gpu,
+		  cuda_vision_angles(stream, t->places.data, s->n, t->inverse,
+				     v->hidden / v->heads / 4, t->cosine.data, t->sine.data),
+		  "angles of patches");
+	for (unsigned i = 0; i < v->depth; i++) {
+		attend(c, s, &w->blocks[i], !s->order || v->full[i]);
+		feed_forward(c, s, &w->blocks[i]);
+		for (unsigned k = 0; k < v->deepstacks; k++)
+			if (v->deepstack[k] == i)
+				merge(c, s, &w->deepstack[k], (uint16_t *)(void *)out->deepstack[k]);
+	}
+	merge(c, s, &w->merger, (uint16_t *)(void *)out->embeddings);
+}
+
+enum rc tower_see(struct cuda *c, const float *patches, unsigned rows, unsigned columns,
+		  struct features *out, struct err *err)
+{
+	const struct vision_config *v = &c->config.vision;
+	struct sheet s = {.rows = rows, .columns = columns, .n = (size_t)rows * columns};
+	size_t side = (size_t)v->merge * v->merge, size;
+	uint16_t *memory;
+
+	if (rows % v->merge || columns % v->merge || !s.n || rows > UINT16_MAX || columns > UINT16_MAX)
+		BUG("a page of %u x %u patches", rows, columns);
+	s.tokens = s.n / side;
+	size = s.tokens * v->out;
+	memory = malloc((1 + v->deepstacks) * size * sizeof(*memory));
+	if (!memory)
+		return err_set(err, RC_FAILED, "memory", "no memory for a page of %zu tokens", s.tokens);
+	*out = (struct features){.embeddings = (float *)(void *)memory};
+	for (unsigned d = 0; d < v->deepstacks; d++)
+		out->deepstack[d] = (float *)(void *)(memory + (1 + d) * size);
+	prepare(c, &s);
+	send_page(c, &s, patches);
+	run(c, &s, out);
+	free(s.order);
+	return RC_OK;
+}

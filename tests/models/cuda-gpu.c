@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cuda-gpu: models/cuda/gpu.h without a GPU, for tests: memory is the host's, products are sums taken one
+ * after the other, in another order for the two kinds, as on a GPU.
+ */
+#include "cuda/gpu.h"
+
+#include "kernels/linear.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct gpu {
+	size_t used; /* allocations that are there */
+};
+
+enum rc gpu_open(struct gpu **out, struct err *err)
+{
+	(void)err;
+	*out = xcalloc(1, sizeof(**out));
+	return RC_OK;
+}
+
+void gpu_close(struct gpu *g)
+{
+	if (g->used)
+		BUG("%zu pieces of the GPU's memory were not freed", g->used);
+	free(g);
+}
+
+const char *gpu_name(const struct gpu *g)
+{
+	(void)g;
+	return "cuda, emulated";
+}
+
+cudaStream_t gpu_stream(const struct gpu *g)
+{
+	(void)g;
+	return NULL;
+}
+
+size_t gpu_room(const struct gpu *g)
+{
+	(void)g;
+	return (size_t)1 << 30;
+}
+
+/* What nobody has written is NaN. */
+void *gpu_alloc(struct gpu *g, size_t size)
+{
+	void *p = NULL;
+
+	if (posix_memalign(&p, 256, size ? size : 1))
+		return NULL;
+	g->used++;
+	return memset(p, 0xff, size);
+}
+
+void gpu_free(struct gpu *g, const void *p)
+{
+	g->used -= p != NULL;
+	free((void *)p);
+}
+
+void gpu_write(struct gpu *g, void *to, const void *from, size_t size)
+{
+	(void)g;
+	if (size)
+		memcpy(to, from, size);
+}
+
+void gpu_read(struct gpu *g, void *to, const void *from, size_t size)
+{
+	(void)g;
+	memcpy(to, from, size);
+}
+
+void gpu_check(const struct gpu *g, int code, const char *what)
+{
+	(void)g;
+	if (code)
+		BUG("%s: error %d", what, code);
+}
+
+static float dot(enum gpu_rows kind, const float *a, const float *b, size_t n)
+{
+	size_t chains = kind == GPU_FEW ? 4 : 8;
+	float sum[8] = {0}, all = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum[i % chains] += a[i] * b[i];
+	for (size_t i = 0; i < chains; i++)
+		all += sum[i];
+	return all;
+}
+
+static float *widen(const uint16_t *from, size_t n)
+{
+	float *to = xmalloc(n * sizeof(*to));
+
+	for (size_t i = 0; i < n; i++)
+		to[i] = bf16_to_f32(from[i]);
+	return to;
+}
+
+void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
+		 const uint16_t *x, size_t n, void *y, bool wide)
+{
+	float *a = widen(w, out * in), *b = widen(x, n * in);
+
+	(void)g;
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < out; k++) {
+			float sum = dot(kind, a + k * in, b + i * in, in);
+
+			if (wide)
+				((float *)y)[i * out + k] = sum;
+			else
+				((uint16_t *)y)[i * out + k] = bf16_from_f32(sum);
+		}
+	}
+	free(a);
+	free(b);
+}
