@@ -76,12 +76,13 @@ TESSERACT_SRC := $(wildcard pipelines/tesseract/*.c)
 WRITE_SRC := $(wildcard pipelines/write/*.c)
 SERVE_SRC := models/main.c $(wildcard models/serve/*.c)
 FOLDERS_SRC := $(wildcard models/folders/*.c)
-MODELS_SRC := $(filter-out $(SERVE_SRC) $(FOLDERS_SRC) $(COMMON_SRC),$(wildcard models/*.c models/*/*.c))
-UNIT_SRC := $(wildcard tests/unit/*.c)
 CUDA_SRC := $(wildcard models/cuda/*.cu)
+CUDA_HOST_SRC := $(wildcard models/cuda/*.c)
+MODELS_SRC := $(filter-out $(SERVE_SRC) $(FOLDERS_SRC) $(COMMON_SRC) $(CUDA_HOST_SRC),$(wildcard models/*.c models/*/*.c))
+UNIT_SRC := $(wildcard tests/unit/*.c)
 CUDA_UNIT_SRC := $(wildcard tests/models/test-cuda-*.c)
 CUDA_BENCH_SRC := tests/models/bench-cuda.c
-MODELS_UNIT_SRC := $(filter-out $(CUDA_UNIT_SRC) $(CUDA_BENCH_SRC),$(wildcard tests/models/*.c))
+MODELS_UNIT_SRC := $(filter-out $(CUDA_UNIT_SRC) $(CUDA_BENCH_SRC) tests/models/cuda-gpu.c,$(wildcard tests/models/*.c))
 TOOL_SRC := $(wildcard tests/tools/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
 PARTS_SRC := $(filter-out %/main.c,$(DECODE_SRC) $(WRITE_SRC) $(TESSERACT_SRC) $(RUNNER_SRC))
@@ -104,8 +105,10 @@ NVCC :=
 endif
 CUDA_LIB := $(if $(NVCC),$(BUILD)/libcuda-kernels.a)
 EMULATED_LIB := $(BUILD)/libcuda-emulated.a
-CUDA_UNIT = $(if $(HAVE_CXX),$(patsubst tests/models/%.c,$(BUILD)/tests/models/%,$(CUDA_UNIT_SRC))) \
-	$(if $(NVCC),$(patsubst tests/models/%.c,$(BUILD)/tests/models/gpu/%,$(CUDA_UNIT_SRC)))
+# Two of them are the CPU's tests of the whole engine, on that device.
+CUDA_UNIT_NAMES := $(patsubst tests/models/%.c,%,$(CUDA_UNIT_SRC)) test-cuda-golden test-cuda-engine
+CUDA_UNIT = $(if $(HAVE_CXX),$(addprefix $(BUILD)/tests/models/,$(CUDA_UNIT_NAMES))) \
+	$(if $(NVCC),$(addprefix $(BUILD)/tests/models/gpu/,$(CUDA_UNIT_NAMES)))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC)) \
 	$(patsubst tests/tools/preload/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRC))
@@ -121,7 +124,7 @@ all: programs
 help:
 	@sed -n 's/^## //p' $(firstword $(MAKEFILE_LIST))
 
-programs: $(PROGRAMS) $(CUDA_LIB) $(PIPELINES) $(BUILD)/cloister.1 $(BUILD)/cloister.bash
+programs: $(PROGRAMS) $(if $(NVCC),$(BUILD)/cloister-model-cuda) $(PIPELINES) $(BUILD)/cloister.1 $(BUILD)/cloister.bash
 
 $(LIB): $(call objects,$(COMMON_SRC))
 	@rm -f $@
@@ -147,6 +150,14 @@ $(MODELS_LIB): $(call objects,$(MODELS_SRC))
 $(BUILD)/cloister-model: $(call objects,$(SERVE_SRC)) $(MODELS_LIB) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
+# The same with a GPU instead of the CPU, where the toolkit is.
+$(BUILD)/obj/cuda/main.o: models/main.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DCLOISTER_CUDA $(call pkg,cflags,$(PACKAGES_common) $(PACKAGES_runner)) -c -o $@ $<
+
+$(BUILD)/cloister-model-cuda: $(BUILD)/obj/cuda/main.o $(call objects,$(filter-out models/main.c,$(SERVE_SRC))) $(CUDA_LIB) $(MODELS_LIB) $(LIB)
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_models) $(PACKAGES_common)) $(CUDA_LINK) -lm
+
 $(BUILD)/cloister-models: $(call objects,$(FOLDERS_SRC)) $(MODELS_LIB) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_folders) $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
@@ -164,7 +175,8 @@ CUDA_ARCHS ?= 80 90a 100 120
 CUDA_HOME = $(patsubst %/bin/,%,$(dir $(NVCC)))
 CUDA_CODES = $(eval CUDA_CODES := $(shell $(NVCC) --list-gpu-code))$(CUDA_CODES)
 CUDA_KNOWN = $(foreach arch,$(CUDA_ARCHS),$(if $(filter sm_$(arch:a=),$(CUDA_CODES)),$(arch)))
-CUDA_LINK = -L$(CUDA_HOME)/lib64 -lcudart_static -lstdc++ -ldl -lrt -pthread
+$(BUILD)/obj/models/cuda/gpu.o: CFLAGS += -isystem $(CUDA_HOME)/include
+CUDA_LINK = -L$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -lstdc++ -ldl -lrt -pthread
 
 $(BUILD)/obj/models/cuda/%.o: models/cuda/%.cu
 	@mkdir -p $(@D)
@@ -173,7 +185,7 @@ $(BUILD)/obj/models/cuda/%.o: models/cuda/%.cu
 		$(foreach arch,$(CUDA_KNOWN),-gencode arch=compute_$(arch),code=sm_$(arch)) \
 		-gencode arch=compute_$(lastword $(CUDA_KNOWN)),code=compute_$(lastword $(CUDA_KNOWN)) -c -o $@ $<
 
-$(BUILD)/libcuda-kernels.a: $(patsubst %.cu,$(BUILD)/obj/%.o,$(CUDA_SRC))
+$(BUILD)/libcuda-kernels.a: $(patsubst %.cu,$(BUILD)/obj/%.o,$(CUDA_SRC)) $(call objects,$(CUDA_HOST_SRC))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
@@ -195,13 +207,27 @@ $(BUILD)/obj/emulated/%.o: tests/models/%.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATED_CXXFLAGS) -c -o $@ $<
 
-$(EMULATED_LIB): $(patsubst models/cuda/%.cu,$(BUILD)/obj/emulated/%.o,$(CUDA_SRC)) $(BUILD)/obj/emulated/cuda-emulation.o
+$(EMULATED_LIB): $(patsubst models/cuda/%.cu,$(BUILD)/obj/emulated/%.o,$(CUDA_SRC)) $(BUILD)/obj/emulated/cuda-emulation.o \
+		$(call objects,$(filter-out models/cuda/gpu.c,$(CUDA_HOST_SRC)) tests/models/cuda-gpu.c)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
 $(BUILD)/tests/models/test-cuda-%: tests/models/test-cuda-%.c $(EMULATED_LIB) $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< \
+		$(EMULATED_LIB) $(MODELS_LIB) $(LIB) $(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
+
+# The CPU's tests of the whole engine, on the GPU and on the emulated one.
+$(BUILD)/tests/models/gpu/test-cuda-golden $(BUILD)/tests/models/gpu/test-cuda-engine: $(BUILD)/tests/models/gpu/test-cuda-%: \
+		tests/models/test-%.c $(CUDA_LIB) $(MODELS_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DON_CUDA $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< \
+		$(CUDA_LIB) $(MODELS_LIB) $(LIB) $(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) $(CUDA_LINK) -lm
+
+$(BUILD)/tests/models/test-cuda-golden $(BUILD)/tests/models/test-cuda-engine: $(BUILD)/tests/models/test-cuda-%: \
+		tests/models/test-%.c $(EMULATED_LIB) $(MODELS_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DON_CUDA $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< \
 		$(EMULATED_LIB) $(MODELS_LIB) $(LIB) $(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
 $(BUILD)/obj/pipelines/%.o: pipelines/%.c

@@ -250,9 +250,9 @@ static void bench_page(const struct options *o, const struct model *m, struct po
 		c->calls->forget(c, &features);
 	}
 	s = median(seconds, o->rounds);
-	printf("{\"bench\":\"page\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\","
+	printf("{\"bench\":\"page\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":\"%s\","
 	       "\"threads\":%u,\"patches\":%zu,\"tokens\":%zu,\"tokens_per_s\":%.1f}\n",
-	       m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()),
+	       m->config.architecture, number_name(o->weights), m->compute->name,
 	       pool_threads(pool), patches, tokens, (double)tokens / s);
 	free(pixels);
 }
@@ -286,25 +286,25 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 			tokens[b][r] = time_tokens(e, m, o->batches[b], o->tokens);
 	}
 	s = median(prompt, o->rounds);
-	printf("{\"bench\":\"prompt\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":\"%s\","
+	printf("{\"bench\":\"prompt\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":\"%s\","
 	       "\"threads\":%u,\"tokens\":%u,"
 	       "\"tokens_per_s\":%.1f,\"gflops\":%.1f}\n",
-	       m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()),
+	       m->config.architecture, number_name(o->weights), m->compute->name,
 	       pool_threads(pool), o->prompt, o->prompt / s,
 	       (2 * body * o->prompt + 2 * head) / s / 1e9);
 	for (unsigned b = 0; b < o->batch_count; b++) {
 		s = median(tokens[b], o->rounds);
-		printf("{\"bench\":\"output\",\"architecture\":\"%s\",\"weights\":\"%s\",\"cpu\":"
+		printf("{\"bench\":\"output\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":"
 		       "\"%s\",\"threads\":%u,"
 		       "\"batch\":%u,\"tokens_per_s\":%.2f,\"weights_gb_per_s\":%.2f}\n",
-		       m->config.architecture, number_name(o->weights), cpu_level_name(cpu_level()),
+		       m->config.architecture, number_name(o->weights), m->compute->name,
 		       pool_threads(pool), o->batches[b], o->batches[b] / s,
 		       (body + head) * (double)number / s / 1e9);
 	}
 	engine_close(e);
 }
 
-int bench_main(int argc, char **argv)
+int bench_main(int argc, char **argv, compute_opener *open)
 {
 	struct options o;
 	struct model model;
@@ -318,8 +318,8 @@ int bench_main(int argc, char **argv)
 	if (o.kernels) {
 		rc = kernels_bench(pool, o.rounds, stdout, &err);
 	} else {
-		rc = o.model ? model_open(&model, o.model, compute_open_cpu, o.weights, pool, &err)
-			     : model_open_random(&model, o.config, compute_open_cpu, o.weights, pool, &err);
+		rc = o.model ? model_open(&model, o.model, open, o.weights, pool, &err)
+			     : model_open_random(&model, o.config, open, o.weights, pool, &err);
 		if (rc == RC_OK) {
 			if (model.compute->sees)
 				bench_page(&o, &model, pool);

@@ -5,7 +5,9 @@
 #ifndef MODELS_BENCH_H
 #define MODELS_BENCH_H
 
-/* cloister-model bench: argv[0] is "bench". JSON lines on standard output; returns an exit code. */
-int bench_main(int argc, char **argv);
+#include "compute.h"
+
+/* cloister-model bench: argv[0] is "bench"; where models are opened. JSON lines on standard output; returns an exit code. */
+int bench_main(int argc, char **argv, compute_opener *);
 
 #endif

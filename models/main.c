@@ -25,6 +25,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef CLOISTER_CUDA
+#define COMPUTE_OPEN compute_open_cuda
+#else
+#define COMPUTE_OPEN compute_open_cpu
+#endif
+
 #define SEQUENCES_MAX 256
 
 static const char usage[] =
@@ -215,7 +221,7 @@ static enum rc load(struct server *s, const struct options *o, struct model_iden
 	if (rc == RC_OK)
 		rc = identify(s, o, id, err);
 	if (rc == RC_OK)
-		rc = model_open(&s->model, s->folder, compute_open_cpu, o->weights, s->pool, err);
+		rc = model_open(&s->model, s->folder, COMPUTE_OPEN, o->weights, s->pool, err);
 	if (rc == RC_OK)
 		rc = tokenizer_open(&s->tokenizer, s->folder, err);
 	if (rc == RC_OK)
@@ -269,7 +275,7 @@ int main(int argc, char **argv)
 
 	log_init("cloister-model", LOG_INFO);
 	if (argc > 1 && !strcmp(argv[1], "bench"))
-		return bench_main(argc - 1, argv + 1);
+		return bench_main(argc - 1, argv + 1, COMPUTE_OPEN);
 	options_parse(&o, argc, argv);
 	if (!o.identify && (s.pages = open(o.pages, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		die(EX_CONFIGURATION, "open page folder %s: %s", o.pages, strerror(errno));

@@ -164,8 +164,12 @@ static void send_pages(struct cuda *c, const struct step *s)
 			if (!f)
 				continue;
 			from = (const void *)(part ? f->deepstack[part - 1] : f->embeddings);
-			memcpy(l->embedded + k++ * h, from + l->source[i]->place * h,
-			       h * sizeof(uint16_t));
+			if (from)
+				memcpy(l->embedded + k * h, from + l->source[i]->place * h,
+				       h * sizeof(uint16_t));
+			else
+				memset(l->embedded + k * h, 0, h * sizeof(uint16_t));
+			k++;
 		}
 		gpu_write(c->gpu, part ? l->deepstack[part - 1].data : l->pages.data, l->embedded,
 			  size);

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One GPU with the CUDA toolkit: a stream, and products by cuBLASLt.
+ *
+ * cuBLASLt has many kernels for a shape, and which is best depends on the number of rows; they add up in
+ * different orders. Here one is picked for each shape and kind, at a number of rows typical of the kind,
+ * and used for any number: what a row gives stays the same. Source: cuBLASLt in the toolkit's manual.
+ */
+#include "cuda/gpu.h"
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { WORKSPACE = 32 << 20, PLANS_MAX = 64, FEW_ROWS = 64, MANY_ROWS = 2048 };
+
+/* y' [out, n] = w' [in, out] transposed by x' [in, n], all of them column-major. */
+struct plan {
+	enum gpu_rows kind;
+	size_t out, in;
+	bool wide;
+	cublasLtMatmulDesc_t product;
+	cublasLtMatrixLayout_t w, x, y;
+	cublasLtMatmulAlgo_t algorithm;
+};
+
+struct gpu {
+	cudaStream_t stream;
+	cublasLtHandle_t products;
+	void *workspace;
+	struct plan plans[PLANS_MAX];
+	size_t count;
+	char name[300];
+};
+
+void gpu_check(const struct gpu *g, int code, const char *what)
+{
+	if (code)
+		die(EX_WORK_REMAINS, "%s: %s: %s", g->name, what, cudaGetErrorString((cudaError_t)code));
+}
+
+static void check_product(const struct gpu *g, cublasStatus_t status, const char *what)
+{
+	if (status != CUBLAS_STATUS_SUCCESS)
+		die(EX_WORK_REMAINS, "%s: %s: %s", g->name, what, cublasLtGetStatusString(status));
+}
+
+enum rc gpu_open(struct gpu **out, struct err *err)
+{
+	struct gpu *g = xcalloc(1, sizeof(*g));
+	struct cudaDeviceProp about;
+	cudaError_t error = cudaSetDevice(0);
+
+	*out = NULL;
+	if (!error)
+		error = cudaGetDeviceProperties(&about, 0);
+	if (error) {
+		free(g);
+		return err_set(err, RC_FATAL, "gpu", "no GPU can be used: %s", cudaGetErrorString(error));
+	}
+	snprintf(g->name, sizeof(g->name), "cuda %s", about.name);
+	if (about.major < 8) {
+		err_set(err, RC_FATAL, "gpu", "%s is too old: compute capability 8.0 is the least", g->name);
+		free(g);
+		return RC_FATAL;
+	}
+	gpu_check(g, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking), "make a stream");
+	gpu_check(g, cudaMalloc(&g->workspace, WORKSPACE), "room for products");
+	check_product(g, cublasLtCreate(&g->products), "cuBLASLt");
+	*out = g;
+	return RC_OK;
+}
+
+void gpu_close(struct gpu *g)
+{
+	for (size_t i = 0; i < g->count; i++) {
+		struct plan *p = &g->plans[i];
+
+		cublasLtMatmulDescDestroy(p->product);
+		cublasLtMatrixLayoutDestroy(p->w);
+		cublasLtMatrixLayoutDestroy(p->x);
+		cublasLtMatrixLayoutDestroy(p->y);
+	}
+	cublasLtDestroy(g->products);
+	cudaFree(g->workspace);
+	cudaStreamDestroy(g->stream);
+	free(g);
+}
+
+const char *gpu_name(const struct gpu *g)
+{
+	return g->name;
+}
+
+cudaStream_t gpu_stream(const struct gpu *g)
+{
+	return g->stream;
+}
+
+size_t gpu_room(const struct gpu *g)
+{
+	size_t room = 0, all;
+
+	gpu_check(g, cudaMemGetInfo(&room, &all), "ask for free memory");
+	return room;
+}
+
+void *gpu_alloc(struct gpu *g, size_t size)
+{
+	void *p = NULL;
+
+	(void)g;
+	if (cudaMalloc(&p, size ? size : 1) != cudaSuccess) {
+		cudaGetLastError(); /* it is not for the next call */
+		return NULL;
+	}
+	return p;
+}
+
+void gpu_free(struct gpu *g, const void *p)
+{
+	gpu_check(g, cudaStreamSynchronize(g->stream), "wait");
+	gpu_check(g, cudaFree((void *)p), "free memory");
+}
+
+/* From memory that may be swapped out, the copy is taken before this returns. */
+void gpu_write(struct gpu *g, void *to, const void *from, size_t size)
+{
+	if (size)
+		gpu_check(g, cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, g->stream),
+			  "copy to the GPU");
+}
+
+void gpu_read(struct gpu *g, void *to, const void *from, size_t size)
+{
+	gpu_check(g, cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, g->stream),
+		  "copy from the GPU");
+	gpu_check(g, cudaStreamSynchronize(g->stream), "compute");
+}
+
+static void set_rows(const struct gpu *g, struct plan *p, size_t n)
+{
+	uint64_t columns = n;
+
+	check_product(g, cublasLtMatrixLayoutSetAttribute(p->x, CUBLASLT_MATRIX_LAYOUT_COLS, &columns,
+							  sizeof(columns)), "rows of a product");
+	check_product(g, cublasLtMatrixLayoutSetAttribute(p->y, CUBLASLT_MATRIX_LAYOUT_COLS, &columns,
+							  sizeof(columns)), "rows of a product");
+}
+
+static void pick(struct gpu *g, struct plan *p)
+{
+	size_t room = WORKSPACE, n = p->kind == GPU_FEW ? FEW_ROWS : MANY_ROWS;
+	cublasOperation_t turned = CUBLAS_OP_T;
+	cublasLtMatmulPreference_t preference;
+	cublasLtMatmulHeuristicResult_t found;
+	int count = 0;
+
+	check_product(g, cublasLtMatmulDescCreate(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product");
+	check_product(g, cublasLtMatmulDescSetAttribute(p->product, CUBLASLT_MATMUL_DESC_TRANSA, &turned,
+							sizeof(turned)), "a product");
+	check_product(g, cublasLtMatrixLayoutCreate(&p->w, CUDA_R_16BF, p->in, p->out, (int64_t)p->in),
+		      "weights of a product");
+	check_product(g, cublasLtMatrixLayoutCreate(&p->x, CUDA_R_16BF, p->in, n, (int64_t)p->in),
+		      "rows of a product");
+	check_product(g, cublasLtMatrixLayoutCreate(&p->y, p->wide ? CUDA_R_32F : CUDA_R_16BF, p->out, n,
+						    (int64_t)p->out), "rows of a product");
+	check_product(g, cublasLtMatmulPreferenceCreate(&preference), "a product");
+	check_product(g, cublasLtMatmulPreferenceSetAttribute(preference,
+							      CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+							      &room, sizeof(room)), "a product");
+	check_product(g, cublasLtMatmulAlgoGetHeuristic(g->products, p->product, p->w, p->x, p->y, p->y,
+							preference, 1, &found, &count), "pick a kernel");
+	cublasLtMatmulPreferenceDestroy(preference);
+	if (!count)
+		die(EX_CONFIGURATION, "%s: no kernel for products of %zu by %zu", g->name, p->out, p->in);
+	p->algorithm = found.algo;
+}
+
+static struct plan *plan_for(struct gpu *g, enum gpu_rows kind, size_t out, size_t in, bool wide)
+{
+	struct plan *p;
+
+	for (size_t i = 0; i < g->count; i++) {
+		p = &g->plans[i];
+		if (p->kind == kind && p->out == out && p->in == in && p->wide == wide)
+			return p;
+	}
+	if (g->count == PLANS_MAX)
+		BUG("a model with more than %d shapes of products", PLANS_MAX);
+	p = &g->plans[g->count++];
+	*p = (struct plan){.kind = kind, .out = out, .in = in, .wide = wide};
+	pick(g, p);
+	return p;
+}
+
+void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
+		 const uint16_t *x, size_t n, void *y, bool wide)
+{
+	struct plan *p = plan_for(g, kind, out, in, wide);
+	const float one = 1, zero = 0;
+
+	set_rows(g, p, n);
+	check_product(g, cublasLtMatmul(g->products, p->product, &one, w, p->w, x, p->x, &zero, y, p->y, y,
+					p->y, &p->algorithm, g->workspace, WORKSPACE, g->stream),
+		      "a product");
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * on-compute: tests that are the same wherever a model is computed: on the CPU, or with ON_CUDA on a GPU, or
+ * in its emulation.
+ */
+#ifndef TESTS_ON_COMPUTE_H
+#define TESTS_ON_COMPUTE_H
+
+#include "compute.h"
+
+#include <stdlib.h>
+
+/* The device's numbers of features, in the host's memory on both. */
+#ifdef ON_CUDA
+#include "cuda/gpu.h"
+
+#define COMPUTE_OPEN compute_open_cuda
+#define ONLY_ON_CPU(...)
+typedef uint16_t feature;
+
+static inline float feature_value(feature x)
+{
+	return bf16_to_f32(x);
+}
+
+static inline feature feature_of(float x)
+{
+	return bf16_from_f32(x);
+}
+#else
+#define COMPUTE_OPEN compute_open_cpu
+#define ONLY_ON_CPU(...) __VA_ARGS__
+typedef float feature;
+
+static inline float feature_value(feature x)
+{
+	return x;
+}
+
+static inline feature feature_of(float x)
+{
+	return x;
+}
+#endif
+
+/* Why there is no such device here, or NULL. */
+static inline const char *compute_missing(void)
+{
+#ifdef ON_CUDA
+	static struct err err;
+	struct gpu *gpu;
+
+	if (gpu_open(&gpu, &err) != RC_OK)
+		return err.text;
+	gpu_close(gpu);
+#endif
+	return NULL;
+}
+
+/* n numbers, freed by the caller. */
+static inline float *features_read(const float *features, size_t n)
+{
+	const feature *from = (const void *)features;
+	float *to = xmalloc(n * sizeof(*to));
+
+	for (size_t i = 0; i < n; i++)
+		to[i] = feature_value(from[i]);
+	return to;
+}
+
+static inline void features_write(float *features, size_t i, float x)
+{
+	((feature *)(void *)features)[i] = feature_of(x);
+}
+
+#endif
