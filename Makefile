@@ -33,7 +33,7 @@ VERSION := 0.1.0
 
 PACKAGES_decode := poppler-glib cairo fontconfig libpng libjpeg libtiff-4 libopenjp2 libwebp libarchive libcyaml libqpdf
 PACKAGES_tesseract := tesseract lept
-PACKAGES_write := gumbo md4c-html
+PACKAGES_web := gumbo md4c-html
 PACKAGES_common := jansson nettle libseccomp
 PACKAGES_runner := libcyaml
 PACKAGES_models := libpcre2-8 libutf8proc gumbo
@@ -134,13 +134,13 @@ $(BUILD)/cloister: $(call objects,$(RUNNER_SRC)) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_runner) $(PACKAGES_common)) -lm
 
 $(BUILD)/cloister-decode: $(call objects,$(DECODE_SRC)) $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_decode) $(PACKAGES_common)) -lm
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_decode) $(PACKAGES_web) $(PACKAGES_common)) -lm
 
 $(BUILD)/cloister-tesseract: $(call objects,$(TESSERACT_SRC)) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_tesseract) $(PACKAGES_common)) -lm
 
 $(BUILD)/cloister-write: $(call objects,$(WRITE_SRC)) $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_write) $(PACKAGES_common)) -lm
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_common)) -lm
 
 # The engine needs no decoder, no Tesseract and nothing of the runner but runner/base.
 $(MODELS_LIB): $(call objects,$(MODELS_SRC))
@@ -232,7 +232,7 @@ $(BUILD)/tests/models/test-cuda-golden $(BUILD)/tests/models/test-cuda-engine: $
 
 $(BUILD)/obj/pipelines/%.o: pipelines/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_write) $(PACKAGES_common)) -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) $(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_web) $(PACKAGES_common)) -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -242,15 +242,15 @@ $(BUILD)/obj/%.o: %.c
 $(BUILD)/tests/unit/%: tests/unit/%.c $(call objects,$(PARTS_SRC)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/write -Ipipelines/tesseract $(LINK_HARDENING) \
-		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_write) $(PACKAGES_common) cmocka) -o $@ $^ \
-		$(call pkg,libs,cmocka $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_write) $(PACKAGES_common)) -lm
+		$(call pkg,cflags,$(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_web) $(PACKAGES_common) cmocka) -o $@ $^ \
+		$(call pkg,libs,cmocka $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_web) $(PACKAGES_common)) -lm
 
 # A fuzz harness may include the source it is about: the other parts come out of an archive.
 $(BUILD)/libparts.a: $(call objects,$(PARTS_SRC) $(COMMON_SRC))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-FUZZ_PACKAGES := zlib $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_write) $(PACKAGES_models) $(PACKAGES_common)
+FUZZ_PACKAGES := zlib $(PACKAGES_decode) $(PACKAGES_tesseract) $(PACKAGES_web) $(PACKAGES_models) $(PACKAGES_common)
 $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(if $(FUZZ),,$(BUILD)/obj/tests/fuzz/replay.o) $(MODELS_LIB) $(BUILD)/libparts.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Ipipelines/decode -Ipipelines/write -Ipipelines/tesseract $(LINK_HARDENING) $(if $(FUZZ),-fsanitize=fuzzer) \

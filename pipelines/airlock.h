@@ -70,6 +70,13 @@
  *             "boxes":[[x0,y0,x1,y1],...]}}
  *   figures  {"figures":[BASE64 or null,...]}  or  {"error":{"reason":..,"text":..}}
  *
+ * cloister-decode --html turns Markdown or HTML into HTML that is safe for a browser. Images are
+ * shown where their address is "#block-N" and N is one of `figures`:
+ *
+ *   html     {"html":{"format":"markdown|html","text":...,"figures":[N,...],"bytes":MOST}}
+ *            bytes: of the answer
+ *   html     {"html":TEXT}  or  {"error":{"reason":..,"text":..}}
+ *
  * cloister-decode --ticket NAME reads a ticket on descriptor 3 and writes {"ticket":{...}} or
  * {"error":{...}}.
  */

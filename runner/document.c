@@ -3,8 +3,8 @@
  * Beginning and ending an attempt (document.h).
  */
 #include "document.h"
+#include "aside.h"
 #include "durable.h"
-#include "figures.h"
 #include "kept.h"
 #include "publish.h"
 #include "base/log.h"
@@ -105,7 +105,7 @@ void document_release(struct document *d)
 	for (size_t i = 0; i < d->n_slots; i++) {
 		if (d->slots[i].use == SLOT_READING)
 			engine_forget(&d->slots[i].reading);
-		figures_release(d->slots[i].figures);
+		aside_release(d->slots[i].aside);
 		json_decref(d->slots[i].decoded);
 		json_decref(d->slots[i].record);
 		json_decref(d->slots[i].reading.params);
@@ -491,8 +491,8 @@ double document_turn(struct document *d, double now)
 		if (d->slots[i].needs && !decoder_grant(d, &d->slots[i]))
 			next = fmin(next, now + 0.05);
 	for (size_t i = 0; i < d->n_slots && !d->closed; i++)
-		if (d->slots[i].figures)
-			next = fmin(next, figures_turn(d->slots[i].figures, now));
+		if (d->slots[i].aside)
+			next = fmin(next, aside_turn(d->slots[i].aside, now));
 	if (d->closed || d->phase == DOC_WRITTEN)
 		return next;
 	if (d->phase == DOC_PAGES && readers_state(&d->readers) == ENGINE_BROKEN)

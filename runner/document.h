@@ -34,7 +34,7 @@
 
 enum document_phase { DOC_OPENING, DOC_PAGES, DOC_UNPACKING, DOC_WRITING, DOC_WRITTEN };
 enum page_progress { PAGE_PENDING, PAGE_BUSY, PAGE_DONE };
-enum slot_use { SLOT_FREE, SLOT_DECODING, SLOT_READING, SLOT_CUTTING };
+enum slot_use { SLOT_FREE, SLOT_DECODING, SLOT_READING, SLOT_ASIDE };
 
 struct document {
 	struct run *run;
@@ -78,7 +78,7 @@ struct document {
 		double began, decode_seconds;
 		struct reading reading;
 		json_t *record;      /* of the page, while its text is worked on; or NULL */
-		struct figures *figures; /* SLOT_CUTTING */
+		struct aside *aside; /* SLOT_ASIDE */
 		struct document *document;
 	} slots[DECODE_SLOTS_MAX];
 	size_t n_slots;
@@ -135,8 +135,10 @@ void document_set_outcome(json_t *record, const char *status, const char *reason
 void document_flag(json_t *record, const struct err *why);
 /* What stands on the slot's page is known: on to the text step, where one follows. record: consumed. */
 void document_page_read(struct document_slot *slot, json_t *record);
-/* All is known of the slot's page (record: consumed), or nothing: its recogniser broke. */
+/* What the page is to say is known: on to its HTML, where that is asked for. record: consumed. */
 void document_page_final(struct document_slot *slot, json_t *record);
+/* All is made of the slot's page (record: consumed); or nothing: its recogniser broke. */
+void document_page_keep(struct document_slot *slot, json_t *record);
 void document_page_unread(struct document_slot *slot);
 void document_free_slot(struct document_slot *slot);
 void document_after_page(struct document *d);

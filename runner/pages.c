@@ -3,8 +3,8 @@
  * The pages of a document: which are asked for next, what becomes of each, its record in the
  * journal.  A page is recorded exactly once; when the last one is, the writer starts.
  */
+#include "aside.h"
 #include "document.h"
-#include "figures.h"
 #include "base/log.h"
 #include "base/name.h"
 
@@ -36,6 +36,14 @@ static void count_page(struct document *d, const char *status, const char *reaso
 	counts->pages_pending -= counts->pages_pending > 0;
 }
 
+/* What was made of a page beside its text. false: there was nothing. */
+static bool drop_additions(json_t *record)
+{
+	bool figures = !json_object_del(record, "figures"), html = !json_object_del(record, "html");
+
+	return figures || html;
+}
+
 /* Make a page final. record: consumed. */
 static void record_page(struct document *d, uint32_t page, json_t *record)
 {
@@ -49,7 +57,7 @@ static void record_page(struct document *d, uint32_t page, json_t *record)
 		return;
 	}
 	rc = journal_append(&d->journal, record, &err);
-	if (rc == RC_FAILED && !json_object_del(record, "figures")) {
+	if (rc == RC_FAILED && drop_additions(record)) {
 		document_flag(record, &err);
 		status = json_string_value(json_object_get(record, "status"));
 		reason = json_string_value(json_object_get(record, "reason"));
@@ -173,13 +181,19 @@ void document_flag(json_t *record, const struct err *why)
 		document_set_outcome(record, "flagged", why->reason, why->text);
 }
 
-void document_page_final(struct document_slot *slot, json_t *record)
+void document_page_keep(struct document_slot *slot, json_t *record)
 {
 	struct document *d = slot->document;
 
 	record_page(d, slot->page, record);
 	document_free_slot(slot);
 	document_after_page(d);
+}
+
+void document_page_final(struct document_slot *slot, json_t *record)
+{
+	if (!web_begin(slot, record))
+		document_page_keep(slot, record);
 }
 
 void document_page_read(struct document_slot *slot, json_t *record)
@@ -311,7 +325,7 @@ static void adopt_journal(struct document *d, int fd)
 		if (d->progress[page - 1] == PAGE_DONE || !index.pages[page - 1].offset)
 			continue;
 		record = journal_page(fd, &index, page, &err);
-		if (!json_is_string(json_object_get(record, "status"))) {
+		if (!json_is_string(json_object_get(record, "status")) || web_wanted(d, record)) {
 			json_decref(record);
 			continue;
 		}

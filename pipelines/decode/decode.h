@@ -103,11 +103,12 @@ void row_over_white_ga(const uint8_t *src, uint8_t *dst_grey, uint32_t width);
 /* blank.c: share of ink, 0..1: pixels clearly darker than the paper that are not lone specks. */
 double raster_ink(const struct raster *r);
 
-/* unpack.c, ticket.c, figures.c: the other modes of the program, from inside the sandbox; the exit code.
+/* unpack.c, ticket.c, figures.c, web.c: the other modes of the program, from inside the sandbox; the exit code.
  * name is the document's display name, which a member of a plain .gz takes. */
 int unpack_main(const char *name, const struct pipeline *p);
 int ticket_main(const char *name);
 int figures_main(void);
+int web_main(void);
 
 /* figures.c: what lies in a box of the page, turned clockwise by rotation, as PNG. The box must not be
  * empty and lie on the page. false: it takes more than `out` holds. */
@@ -115,5 +116,10 @@ struct buf;
 struct picture;
 bool figure_write(struct buf *out, const struct picture *page, const uint32_t box[4],
 		  unsigned rotation, double dpi);
+
+/* web.c: Markdown or HTML as HTML that is safe for a browser. An image is shown where its address is
+ * "#block-N" and `blocks` has N; the writer puts the file there. false: too much for the readers, or
+ * for `out`. */
+bool web_render(struct buf *out, const char *format, const char *text, json_t *blocks);
 
 #endif

@@ -5,7 +5,7 @@
  * Everything here serves one invariant: no byte of the document is parsed before the sandbox is
  * closed, and nothing is opened lazily after it.  Hence the order: arguments, the open line (from
  * the supervisor, trusted; it brings the limits), what libraries load on first use, the sandbox,
- * and only then the work of serve.c, unpack.c, figures.c or ticket.c.
+ * and only then the work of serve.c, unpack.c, figures.c, web.c or ticket.c.
  */
 #include "airlock.h"
 #include "base/log.h"
@@ -27,12 +27,13 @@
 
 #define TICKET_MEMORY (256ull << 20)
 #define FIGURES_MEMORY (512ull << 20) /* beside the page: the pictures, three times */
+#define HTML_MEMORY    (512ull << 20)
 #define PDF_WITHIN    2048 /* sniff() looks no further for a PDF's first line */
 #define OPEN_FILES    (DECODE_SLOT_FD + DECODE_SLOTS_MAX + 32)
 
 struct options {
 	unsigned slots;
-	bool unpack, figures;
+	bool unpack, figures, html;
 	const char *ticket, *probe;
 	enum sandbox_mode sandbox;
 };
@@ -41,12 +42,14 @@ static const char help[] =
 	"Usage: cloister-decode [--slots N] [--sandbox on|try|off]\n"
 	"       cloister-decode --unpack [--sandbox on|try|off]\n"
 	"       cloister-decode --figures [--sandbox on|try|off]\n"
+	"       cloister-decode --html [--sandbox on|try|off]\n"
 	"       cloister-decode --ticket NAME [--sandbox on|try|off]\n"
 	"Decode the document on descriptor 3 for `cloister`, which starts this program.\n"
 	"\n"
 	"  --slots N       page slots on descriptors 4 and up, 1 to 64 (default 1)\n"
 	"  --unpack        write the members of an archive to standard output\n"
 	"  --figures       cut pictures out of a page\n"
+	"  --html          turn a page's text into HTML that is safe for a browser\n"
 	"  --ticket NAME   check a document's ticket; NAME stands in messages\n"
 	"  --probe DIR     try what the sandbox refuses, as `cloister verify` wants it\n"
 	"  --sandbox MODE  on: refuse to work without every layer (default); try: use what the\n"
@@ -59,7 +62,8 @@ static void parse_options(struct options *o, int argc, char **argv)
 		{ "slots", required_argument, NULL, 's' },   { "unpack", no_argument, NULL, 'u' },
 		{ "ticket", required_argument, NULL, 't' },  { "sandbox", required_argument, NULL, 'x' },
 		{ "probe", required_argument, NULL, 'p' },   { "figures", no_argument, NULL, 'f' },
-		{ "help", no_argument, NULL, 'h' },          { "version", no_argument, NULL, 'v' },
+		{ "html", no_argument, NULL, 'w' },          { "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t slots;
@@ -80,6 +84,9 @@ static void parse_options(struct options *o, int argc, char **argv)
 		case 'f':
 			o->figures = true;
 			break;
+		case 'w':
+			o->html = true;
+			break;
 		case 't':
 			o->ticket = optarg;
 			break;
@@ -99,7 +106,7 @@ static void parse_options(struct options *o, int argc, char **argv)
 			exit(EX_USAGE_ERROR);
 		}
 	}
-	if (optind < argc || o->unpack + o->figures + !!o->ticket > 1)
+	if (optind < argc || o->unpack + o->figures + o->html + !!o->ticket > 1)
 		die(EX_USAGE_ERROR, "see cloister-decode --help");
 }
 
@@ -169,7 +176,8 @@ static void enter_for_probe(const void *options)
 {
 	const struct options *o = options;
 
-	enter_sandbox(o->unpack || o->figures ? SANDBOX_UNPACK : SANDBOX_DECODE, o->sandbox, TICKET_MEMORY);
+	enter_sandbox(o->unpack || o->figures || o->html ? SANDBOX_UNPACK : SANDBOX_DECODE,
+		      o->sandbox, TICKET_MEMORY);
 }
 
 /* The same on every machine: one arena, so that the memory limit is about memory and not about
@@ -196,7 +204,7 @@ int main(int argc, char **argv)
 
 	log_init("cloister-decode", LOG_INFO);
 	parse_options(&o, argc, argv);
-	sandbox_close_from(DECODE_SLOT_FD + (o.unpack || o.ticket || o.figures ? 0 : (int)o.slots),
+	sandbox_close_from(DECODE_SLOT_FD + (o.unpack || o.ticket || o.figures || o.html ? 0 : (int)o.slots),
 			   NULL, 0);
 	settle();
 	if (o.probe)
@@ -208,6 +216,10 @@ int main(int argc, char **argv)
 	if (o.figures) {
 		enter_sandbox(SANDBOX_UNPACK, o.sandbox, FIGURES_MEMORY + bytes_of_document());
 		return figures_main();
+	}
+	if (o.html) {
+		enter_sandbox(SANDBOX_UNPACK, o.sandbox, HTML_MEMORY);
+		return web_main();
 	}
 	lines_init(&in, STDIN_FILENO, REQUEST_MAX);
 	if (!read_open_line(&in, &name, &p))

@@ -3,7 +3,7 @@
  * figures: the pictures of a page, out of its record and into files.
  *
  * A recogniser writes its text before anybody knows what will be cut, so its links name blocks:
- * "](#block-3)" in Markdown, src="#block-3" in HTML.  Here they get the picture's file, or nothing
+ * "](#block-3)" in Markdown, src="#block-3" in HTML, also in that of document.html.  Here they get the picture's file, or nothing
  * where there is none.
  */
 #include "write.h"
@@ -139,22 +139,25 @@ static bool resolve(struct buf *out, const char *text, const json_t *figures)
 	return any;
 }
 
-/* A text of the result with the right links, which the result has from now on; `none` without one. */
-static const char *resolved(struct leaf *leaf, const char *key, const char *format, const char *none)
+/* Give a text of the object the right links. */
+static void set_links(json_t *object, const char *key, const json_t *figures)
 {
-	const char *text = json_string_value(json_object_get(leaf->result, key));
-	const char *kind = json_string_value(json_object_get(leaf->result, format));
+	const char *text = json_string_value(json_object_get(object, key));
 	struct buf right;
 
 	if (!text)
-		return none;
+		return;
 	buf_init(&right, TEXT_MAX);
-	if (kind && strcmp(kind, "text") && resolve(&right, text, leaf->figures)) {
-		json_object_set_new(leaf->result, key, json_stringn(right.data, right.len));
-		text = json_string_value(json_object_get(leaf->result, key));
-	}
+	if (resolve(&right, text, figures))
+		json_object_set_new(object, key, json_stringn(right.data, right.len));
 	buf_release(&right);
-	return text;
+}
+
+static bool is_markup(const json_t *result, const char *format)
+{
+	const char *name = json_string_value(json_object_get(result, format));
+
+	return name && strcmp(name, "text");
 }
 
 enum rc figures_write(struct figures *figures, int dirfd, struct leaf *leaf, struct err *err)
@@ -170,11 +173,14 @@ enum rc figures_write(struct figures *figures, int dirfd, struct leaf *leaf, str
 		if (rc == RC_OK)
 			rc = write_one(figures, figure, leaf->page, i + 1, err);
 	}
-	if (rc == RC_OK) {
-		leaf->text = resolved(leaf, "text", "format", leaf->text);
-		leaf->read = resolved(leaf, "source_text", "source_format", leaf->text);
-	}
-	return rc;
+	if (rc != RC_OK)
+		return rc;
+	if (is_markup(leaf->result, "format"))
+		set_links(leaf->result, "text", leaf->figures);
+	if (is_markup(leaf->result, "source_format"))
+		set_links(leaf->result, "source_text", leaf->figures);
+	set_links(leaf->record, "html", leaf->figures);
+	return leaf_read(leaf, leaf->record, leaf->page, err);
 }
 
 void figures_close(struct figures *figures)

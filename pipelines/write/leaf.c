@@ -76,6 +76,7 @@ enum rc leaf_read(struct leaf *leaf, json_t *record, uint32_t page, struct err *
 	leaf->confidence = number_of(leaf->result, "confidence", -1);
 	leaf->worst = number_of(leaf->result, "confidence_worst", -1);
 	leaf->figures = json_object_get(record, "figures");
+	leaf->html = text_of(record, "html", NULL);
 	leaf->words = count_words(leaf->result, leaf->text);
 	return RC_OK;
 }

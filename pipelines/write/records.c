@@ -9,10 +9,13 @@
 
 static void page(struct sink *sink, const struct leaf *leaf, struct buf *kept)
 {
-	char *line = json_dumps(leaf->record,
-				JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
+	json_t *record = json_copy(leaf->record);
+	char *line;
 
 	(void)kept;
+	json_object_del(record, "html"); /* document.html has it */
+	line = json_dumps(record, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
+	json_decref(record);
 	if (!line)
 		BUG("page %u cannot be dumped", leaf->page);
 	sink_adds(sink, line);

@@ -48,6 +48,7 @@ struct leaf {
 	unsigned rotation;
 	uint64_t words;
 	json_t *figures; /* NULL: none */
+	const char *html; /* of the text, for document.html; NULL: none */
 };
 /* RC_FAILED, reason "journal", when the record is not that of a page. */
 enum rc leaf_read(struct leaf *leaf, json_t *record, uint32_t page, struct err *err);
@@ -108,8 +109,6 @@ extern const struct output output_text_md, output_text_txt, output_document_json
 
 /* text.c: plain text as Markdown that shows it as written; for its test. */
 void markdown_escape(struct buf *out, const char *text);
-/* web.c: a page's text as safe HTML; for its tests. */
-void web_text(struct buf *out, const struct leaf *leaf);
 /* hocr.c: text as XML character data or attribute value; what XML 1.0 cannot hold is left out. */
 void xml_escape(struct buf *out, const char *text);
 

@@ -6,25 +6,26 @@
 #include "fuzz.h"
 
 #include "../unit/safe-html.h"
-#include "write.h"
+#include "decode.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *const formats[] = {"markdown", "html", "text"};
-	struct leaf leaf = {.format = formats[size ? data[0] % 3 : 0]};
+	static const char *const formats[] = {"markdown", "html"};
+	const char *format = formats[size ? data[0] % 2 : 0];
+	json_t *blocks = json_pack("[i]", 1);
 	struct buf text, out;
 
 	buf_init(&text, size + 1);
 	buf_init(&out, 256 << 20);
 	buf_add(&text, data + (size > 0), size - (size > 0));
 	if (text.data && strlen(text.data) == text.len && utf8_valid(text.data, text.len)) {
-		leaf.text = text.data;
-		leaf.figures = json_pack("[{s:s}]", "file", SAFE_PICTURE);
-		web_text(&out, &leaf);
+		bool rendered = web_render(&out, format, text.data, blocks);
+
 		CHECK(!out.overflow);
 		CHECK(!unsafe_html(out.data ? out.data : ""));
-		json_decref(leaf.figures);
+		CHECK(!rendered || !out.len || utf8_valid(out.data, out.len));
 	}
+	json_decref(blocks);
 	buf_release(&text);
 	buf_release(&out);
 	return 0;

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define SAFE_PICTURE "figures/0001-1.png"
+#define SAFE_PICTURE "#block-1"
 
 static inline bool safe_name(const char *const *list, const char *name, size_t n)
 {

@@ -5,23 +5,24 @@
  */
 #include "written.h"
 
+#include "decode.h"
 #include "html.h"
 #include "safe-html.h"
 
-static void web_of(struct buf *out, const char *format, const char *text, json_t *figures)
+static void web_of(struct buf *out, const char *format, const char *text)
 {
-	struct leaf leaf = {.format = format, .text = text, .figures = figures};
+	json_t *blocks = json_pack("[i]", 1);
 
 	buf_init(out, 64 << 20);
-	web_text(out, &leaf);
-	assert_false(out->overflow);
+	assert_true(web_render(out, format, text, blocks));
+	json_decref(blocks);
 }
 
 static void expect(const char *format, const char *text, const char *want)
 {
 	struct buf out;
 
-	web_of(&out, format, text, NULL);
+	web_of(&out, format, text);
 	assert_string_equal(out.data ? out.data : "", want);
 	buf_release(&out);
 }
@@ -47,15 +48,12 @@ static void test_markdown(void **state)
 	       "[link](http://example.org/) <page_number>3</page_number> <img>A boat</img> "
 	       "https://example.org\n",
 	       "<p>link 3 A boat https://example.org</p>\n");
-	expect("text", "a <b>\n  c & d", "<div class=\"plain\">a &lt;b&gt;\n  c &amp; d</div>");
+	expect("markdown", "![a](#block-1) ![b](#block-2) ![c](#block-01)",
+	       "<p><img src=\"#block-1\" alt=\"a\"> <span class=\"picture\">b</span> <img "
+	       "src=\"#block-01\" alt=\"c\"></p>\n");
 	expect("html", "<p>one<p title=x>two", "<p>one</p><p>two</p>");
 	expect("html", "<title>T</title><body onload=x()>B<frameset><frame src=x></frameset>C",
 	       "TBC");
-}
-
-static json_t *one_figure(void)
-{
-	return json_pack("[{s:s}]", "file", SAFE_PICTURE);
 }
 
 static void test_hostile(void **state)
@@ -71,7 +69,7 @@ static void test_hostile(void **state)
 		"<style>@import 'http://x'</style>",
 		"<link rel=stylesheet href=http://x>",
 		"<meta http-equiv=refresh content='0;url=http://x'>",
-		"<base href=http://x><img src=figures/0001-1.png>",
+		"<base href=http://x><img src=#block-1>",
 		"<form action=http://x><input type=image src=x></form>",
 		"<object data=x></object><embed src=x>",
 		"<table background=http://x><td style='a:url(x)'>",
@@ -81,10 +79,10 @@ static void test_hostile(void **state)
 		"<!--><script>alert(1)</script>-->",
 		"<svg></p><style><a id=\"</style><img src=1 onerror=alert(1)>\">",
 		"<template><script>x</script></template>",
-		"![x](javascript:alert(1)) ![y](figures/0001-1.png) ![z](figures/../../etc/passwd) "
-		"![w](figures/0001-2.png)",
-		"![x](\"onerror=alert(1)) ![\"><script>](figures/0001-1.png)",
-		"<img src=\"figures/0001-1.png\" srcset=\"http://x 2x\">",
+		"![x](javascript:alert(1)) ![y](#block-1) ![z](figures/../../etc/passwd) "
+		"![w](#block-2)",
+		"![x](\"onerror=alert(1)) ![\"><script>](#block-1)",
+		"<img src=\"#block-1\" srcset=\"http://x 2x\">",
 		"<img src=\"data:image/svg+xml,<svg onload=alert(1)>\">",
 		"<plaintext><script>x",
 		"<xmp><script>x</script></xmp>",
@@ -100,22 +98,20 @@ static void test_hostile(void **state)
 		"<",
 		"",
 	};
-	json_t *figures = one_figure();
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(hostile) / sizeof(*hostile); i++) {
-		static const char *const formats[] = {"markdown", "html", "text"};
+		static const char *const formats[] = {"markdown", "html"};
 
-		for (size_t k = 0; k < 3; k++) {
+		for (size_t k = 0; k < 2; k++) {
 			struct buf out;
 
-			web_of(&out, formats[k], hostile[i], figures);
+			web_of(&out, formats[k], hostile[i]);
 			if (out.data && unsafe_html(out.data))
 				fail_msg("%s: %.80s", hostile[i], unsafe_html(out.data));
 			buf_release(&out);
 		}
 	}
-	json_decref(figures);
 }
 
 static bool none(void *arg, const char *address)
@@ -125,7 +121,7 @@ static bool none(void *arg, const char *address)
 	return false;
 }
 
-/* What is too much stands there as text; what is not takes no more stack than there is. */
+/* What is too much is refused; what is not takes no more stack than there is. */
 static void test_large(void **state)
 {
 	static const char *const units[] = {
@@ -154,9 +150,12 @@ static void test_large(void **state)
 	buf_init(&html, 8 << 20);
 	while (html.len < 5 << 20)
 		buf_adds(&html, "words ");
-	web_of(&out, "html", html.data, NULL);
-	assert_memory_equal(out.data, "<div class=\"plain\">words ", 25);
-	assert_true(out.len > html.len);
+	buf_init(&out, 64 << 20);
+	assert_false(web_render(&out, "html", html.data, NULL));
+	buf_release(&out);
+	buf_init(&out, 100);
+	assert_false(web_render(&out, "markdown", "*too* *long* *for* *what* *it* *goes* *into*\n\n"
+						  "*too* *long* *for* *what* *it* *goes* *into*", NULL));
 	buf_release(&out);
 	buf_release(&html);
 }
@@ -173,22 +172,29 @@ static void test_document(void **state)
 		"20,"
 		"\"figures\":[{\"block\":0,\"box\":[0,0,5,5],\"label\":\"Image\",\"png\":\"aGVsbG8="
 		"\"},"
-		"{\"block\":4,\"box\":[0,0,5,5],\"png\":\"\"}],"
+		"{\"block\":4,\"box\":[0,0,5,5],\"png\":\"\"},"
+		"{\"block\":5,\"box\":[0,0,5,5],\"png\":\"\"}],\"html\":\"<p><img src=\\\"#block-0\\\" "
+		"alt=\\\"a\\\"> <img src=\\\"#block-4\\\"></p>\","
 		"\"result\":{\"status\":\"ok\",\"format\":\"markdown\",\"text\":\"![a](#block-0) "
 		"![b](#block-4)"
 		" ![c](#block-9) (#block-0) ![d](#block-00) src=\\\"#block-4\\\" ![e](#block-)\","
 		"\"blocks\":[{\"label\":\"Image\",\"box\":[0,0,5,5],\"figure\":true}]}}");
 	written_add(w, "{\"page\":2,\"status\":\"failed\",\"reason\":\"r\",\"detail\":\"<b>\"}");
-	written_add(w, "{\"end\":2}");
-	assert_int_equal(written_write(w, 2, "\"document.html\",\"pages.jsonl\",\"text.md\""),
+	written_add(w, "{\"page\":3,\"status\":\"flagged\",\"reason\":\"html\",\"html\":null,\"result\":"
+		       "{\"format\":\"markdown\",\"text\":\"*a* <b>\"}}");
+	written_add(w, "{\"page\":4,\"status\":\"ok\",\"result\":{\"format\":\"text\",\"text\":\"a <b>\"}}");
+	written_add(w, "{\"end\":4}");
+	assert_int_equal(written_write(w, 4, "\"document.html\",\"pages.jsonl\",\"text.md\""),
 			 RC_OK);
 	text = written_file(w, "document.html");
 	assert_non_null(strstr(text, "<title>a &lt;b&gt; &amp; &quot;c&quot;.pdf</title>"));
 	assert_non_null(strstr(text, "default-src 'none'"));
 	assert_non_null(strstr(text, "<section id=\"page-1\">\n<p class=\"page\">Page 1</p>\n<p>"
 				     "<img src=\"figures/0001-1.png\" alt=\"a\"> <img "
-				     "src=\"figures/0001-2.png\" alt=\"b\"> "
-				     "<span class=\"picture\">c</span>"));
+				     "src=\"figures/0001-2.png\"></p>\n<p><img "
+				     "src=\"figures/0001-3.png\" alt=\"\"></p>\n</section>"));
+	assert_non_null(strstr(text, "<div class=\"plain\">*a* &lt;b&gt;</div>"));
+	assert_non_null(strstr(text, "<div class=\"plain\">a &lt;b&gt;</div>"));
 	assert_non_null(strstr(text, "<p class=\"state\">failed, r: &lt;b&gt;</p>\n\n</section>"));
 	free(text);
 	text = written_file(w, "text.md");
@@ -201,6 +207,7 @@ static void test_document(void **state)
 	free(text);
 	text = written_file(w, "pages.jsonl");
 	assert_null(strstr(text, "aGVsbG8"));
+	assert_null(strstr(text, "\"html\":"));
 	assert_non_null(strstr(
 		text, "{\"block\":0,\"box\":[0,0,5,5],\"bytes\":5,\"file\":\"figures/"
 		      "0001-1.png\",\"label\":\"Image\","

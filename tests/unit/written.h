@@ -53,7 +53,8 @@ static inline int written_tear_down(void **state)
 {
 	static const char *const names[] = { "text.md",	      "text.txt",	    "document.json",
 					     "pages.jsonl",   "document.hocr",	    "document.html",
-					     "figures/0001-1.png", "figures/0001-2.png" };
+					     "figures/0001-1.png", "figures/0001-2.png",
+					     "figures/0001-3.png" };
 	struct written *w = *state;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
