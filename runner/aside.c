@@ -141,7 +141,7 @@ static void on_end(void *arg)
 	buf_init(&text, ERR_TEXT_MAX);
 	child_describe(&a->child, status, &text);
 	if (again)
-		err_set(&why, RC_FAILED, a->kind->name, "%s failed: the program %s", a->kind->doing,
+		err_set(&why, RC_FAILED, a->kind->name, "%s failed: %s", a->kind->doing,
 			text.data);
 	else
 		err_set(&why, RC_FAILED, "limit:page-cpu-seconds",

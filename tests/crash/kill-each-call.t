@@ -30,7 +30,7 @@ CALLS = {"all": "all",
          "move": "renameat2"}
 CHILDREN = ("fork", "cloister-decode+--slots", "cloister-decode+--unpack", "cloister-tesseract",
             "cloister-write")
-CUTTERS = ("cloister-decode+--figures", "cloister-write", "self")  # where a page has a picture
+ASIDES = ("cloister-decode+--figures", "cloister-decode+--html", "cloister-write", "self")  # where a page has a picture
 FIGURE = '<div data-bbox="[0,0,512,512]" data-label="Figure"></div>'
 SAMPLE = 4  # of each child, in the fast set
 SUPERVISOR_SAMPLE = 25
@@ -63,7 +63,7 @@ def new_spool(scenario, target):
     if scenario == "all":
         spool.drop(b"priority: 7\n", "null/bad.pdf.cloister.yaml")
     if scenario == "figures":
-        spool.null_pipeline("null", "--layout", FIGURE, more="dpi: 72\n")
+        spool.null_pipeline("null", "--layout", FIGURE, more="dpi: 72\noutputs: [text.md, pages.jsonl, document.html]\n")
     if target == "cloister-tesseract":
         spool.pipeline("null", "dpi: 72\nrotate: none\n")
         drops = {name: Drop(drop.data, drop.pages, members=drop.members and {
@@ -129,9 +129,9 @@ def every_step():
         return []
     if FULL:
         return [name for target in ("self", *CHILDREN) for name in names("all", target, "all")] + \
-            [name for target in CUTTERS for name in names("figures", target, "all")]
+            [name for target in ASIDES for name in names("figures", target, "all")]
     sampled = [name for target in CHILDREN for name in names("all", target, "all", SAMPLE)] + \
-        [name for target in CUTTERS for name in names("figures", target, "all", SAMPLE)]
+        [name for target in ASIDES for name in names("figures", target, "all", SAMPLE)]
     return sampled + names("page", "self", "commit") + names("all", "self", "all", SUPERVISOR_SAMPLE)
 
 

@@ -237,27 +237,28 @@ def killed_spool(documents):
     return spool
 
 
-def cutters(run):
+def asides(run, mode):
     def arguments(pid):
         try:
             return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return b""
-    return [pid for pid in children(run.pid, "cloister-decode") if b"--figures" in arguments(pid)]
+    return [pid for pid in children(run.pid, "cloister-decode") if mode in arguments(pid)]
 
 
 whole = killed_spool(3)
 whole.run()
 want = stable(whole)
 same(len(want), 3, "documents with large pictures are read")
-for what in ("supervisor", "cutter", "writer"):
+for what in ("supervisor", "cutter", "renderer", "writer"):
     spool, hits = killed_spool(3), 0
     for attempt in range(3):
         run = spool.start("--once", "-j", "1")
         if what == "writer":
             hit = wait_for(lambda: children(run.pid, "cloister-write") or run.poll() is not None, 20, 0.002)
         else:
-            hit = wait_for(lambda: cutters(run) or run.poll() is not None, 20, 0.002)
+            mode = b"--html" if what == "renderer" else b"--figures"
+            hit = wait_for(lambda: asides(run, mode) or run.poll() is not None, 20, 0.002)
         if isinstance(hit, list):
             hits += kill(run.pid if what == "supervisor" else hit[0])
         run.wait()
@@ -273,7 +274,7 @@ spool = killed_spool(1)
 run = spool.start("--once", "-j", "1")
 hits = 0
 while run.poll() is None:
-    hits += sum(kill(pid) for pid in cutters(run))
+    hits += sum(kill(pid) for pid in asides(run, b"--figures"))
     time.sleep(0.002)
 page = spool.result("null/0.ppm").pages[0]
 same((page["status"], page["reason"], page.get("figures")), ("flagged", "figures", None),

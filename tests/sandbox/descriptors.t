@@ -28,6 +28,7 @@ EXPECTED = {
     "ticket": (range(4), ()),
     "unpack": (range(4), ()),
     "figures": (range(4), ()),
+    "html": (range(3), ()),
     "tesseract": (range(4), ("/dev/shm/cloister-pages-", "/dev/null")),  # its debug file
     "model": (range(4), ("/dev/shm/cloister-pages-", f"{tempfile.gettempdir()}/cloister-test-")),  # the model
     "command": (range(3), ()),
@@ -41,7 +42,7 @@ def kind_of(pid):
     if name != "cloister-decode":
         return KINDS.get(name)
     arguments = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    modes = [mode for mode in ("unpack", "ticket", "figures") if f"--{mode}".encode() in arguments]
+    modes = [mode for mode in ("unpack", "ticket", "figures", "html") if f"--{mode}".encode() in arguments]
     return (modes or ["decode"])[0]
 
 
@@ -74,7 +75,7 @@ def look(pid, own, seen):
 
 spool = Spool()
 FIGURE = '<div data-bbox="[0,0,1024,1024]" data-label="Figure"></div>'
-spool.null_pipeline("null", "--delay-ms", "20", "--layout", FIGURE)
+spool.null_pipeline("null", "--delay-ms", "20", "--layout", FIGURE, more="outputs: [text.md, document.html]\n")
 spool.model_pipeline("model", modelfolder.make(spool.path / "random"), "tokens: 100")
 run = spool.start("-j", "2")
 ok(wait_for(lambda: (spool.root / "state" / "status.json").exists()), "a run has begun")

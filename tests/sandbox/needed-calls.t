@@ -83,7 +83,7 @@ def calls_of(trace):
             if name in ("execve", "execveat") and " = 0" in rest:
                 program = re.match(r'"(?:[^"]*/)?([^"/]+)"', arguments)
                 kind[pid] = PROGRAMS.get(program[1]) if program else None
-                if kind[pid] == "decode" and re.search('"--(unpack|figures)"', arguments):
+                if kind[pid] == "decode" and re.search('"--(unpack|figures|html)"', arguments):
                     kind[pid] = "unpack"
                 locked.discard(pid)
             elif pid in locked:

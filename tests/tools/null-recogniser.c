@@ -8,7 +8,7 @@
  * Each page is answered with the text "page WxH", after the delay, without a look at its pixels;
  * with --serial, "page WxH, request N of PID", so that results tell what was asked of whom; with
  * --hash, "page WxH, SHA-256 of the page file", so that results tell the pixels; with --result, what
- * stands in that object takes the place of what each result would say; with --layout, what cloister-model
+ * stands in that object takes the place of what each result would say, its text --times over; with --layout, what cloister-model
  * makes of a model's reply for each page.  A text is answered with "PROMPT<TEXT>", and the same with --serial.
  */
 #include "airlock.h"
@@ -56,6 +56,7 @@ static void say_hello(uint64_t window)
 }
 
 static json_t *given; /* --result */
+static uint64_t times = 1;
 static const char *layout;
 static bool heads;
 
@@ -72,6 +73,18 @@ static void lay_out(json_t *result, const json_t *request)
 	json_object_set_new(result, "text", json_stringn(output.text.data, output.text.len));
 	json_object_set(result, "blocks", output.blocks);
 	output_release(&output);
+}
+
+static void repeat(json_t *result)
+{
+	const char *text = json_string_value(json_object_get(result, "text"));
+	struct buf all;
+
+	buf_init(&all, 64 << 20);
+	for (uint64_t i = 0; i < times; i++)
+		buf_adds(&all, text);
+	json_object_set_new(result, "text", json_stringn(all.data, all.len));
+	buf_release(&all);
 }
 
 static void hash_of(const char *page, char hex[SHA256_HEX_SIZE])
@@ -123,6 +136,8 @@ static void answer(const char *line, size_t len, unsigned long serial, bool hash
 	if (layout && !asked)
 		lay_out(result, request);
 	json_object_update(result, given);
+	if (times > 1)
+		repeat(result);
 	send(result);
 	buf_release(&text);
 	json_decref(request);
@@ -136,6 +151,7 @@ int main(int argc, char **argv)
 		{ "serial", no_argument, NULL, 's' },
 		{ "hash", no_argument, NULL, 'h' },
 		{ "result", required_argument, NULL, 'r' },
+		{ "times", required_argument, NULL, 't' },
 		{ "layout", required_argument, NULL, 'l' },
 		{ "heads", no_argument, NULL, 'k' },
 		{ NULL, 0, NULL, 0 },
@@ -159,6 +175,8 @@ int main(int argc, char **argv)
 			serial = true;
 		else if (c == 'h')
 			hash = true;
+		else if (c == 't')
+			times = number(optarg, 1 << 20);
 		else if (c == 'l')
 			layout = optarg;
 		else if (c == 'k')
