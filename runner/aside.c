@@ -141,8 +141,7 @@ static void on_end(void *arg)
 	buf_init(&text, ERR_TEXT_MAX);
 	child_describe(&a->child, status, &text);
 	if (again)
-		err_set(&why, RC_FAILED, a->kind->name, "%s failed: %s", a->kind->doing,
-			text.data);
+		err_set(&why, RC_FAILED, a->kind->name, "%s failed: %s", a->kind->doing, text.data);
 	else
 		err_set(&why, RC_FAILED, "limit:page-cpu-seconds",
 			"%s took more processor time than the limit allows", a->kind->doing);
@@ -170,7 +169,8 @@ double aside_turn(struct aside *a, double now)
 	if (now < a->deadline)
 		return a->deadline;
 	err_set(&why, RC_FAILED, "limit:page-seconds", "%s took more than %llu seconds",
-		a->kind->doing, (unsigned long long)a->slot->document->pipeline.limits.page_seconds);
+		a->kind->doing,
+		(unsigned long long)a->slot->document->pipeline.limits.page_seconds);
 	lose(a, &why, false);
 	return now;
 }

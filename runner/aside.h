@@ -19,7 +19,7 @@ struct aside {
 	unsigned tries;
 	double deadline;
 	json_t *record; /* of the page */
-	json_t *draft;  /* the kind's own */
+	json_t *draft;	/* the kind's own */
 };
 
 struct aside_kind {

@@ -9,7 +9,8 @@
 #include "aside.h"
 #include "base/num.h"
 
-/* Blocks with a box that are marked, no more than the limit allows. Returns how many more there are. */
+/* Blocks with a box that are marked, no more than the limit allows. Returns how many more there
+ * are. */
 static size_t find(const json_t *record, uint64_t most, json_t *figures)
 {
 	json_t *result = json_object_get(record, "result");
@@ -68,8 +69,7 @@ static void say_missing(const struct aside *a, size_t too_large, struct err *mis
 		err_set(missing, RC_FAILED, "limit:figures-mebibytes",
 			"%zu of its pictures are not cut out: they take more than %llu MiB "
 			"together",
-			too_large + left_out,
-			(unsigned long long)limits_of(a)->figures_mebibytes);
+			too_large + left_out, (unsigned long long)limits_of(a)->figures_mebibytes);
 	else if (left_out)
 		err_set(missing, RC_FAILED, "limit:page-figures",
 			"%zu of its pictures are not cut out: there are more than %llu", left_out,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * What document.html says of a page: Markdown and HTML that a recogniser wrote go through
- * `cloister-decode --html`, which reads both and writes HTML that is safe for a browser.  Plain text
- * needs no reader: the writer escapes it.
+ * `cloister-decode --html`, which reads both and writes HTML that is safe for a browser.  Plain
+ * text needs no reader: the writer escapes it.
  *
- * Whoever writes results only stores what comes back.  Where nothing does, the page's text stands in
- * document.html as the text that it is, and the page is flagged.
+ * Whoever writes results only stores what comes back.  Where nothing does, the page's text stands
+ * in document.html as the text that it is, and the page is flagged.
  */
 #include "aside.h"
 

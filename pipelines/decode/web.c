@@ -37,8 +37,10 @@ static bool is_own_picture(void *arg, const char *address)
 	    !parse_u64(address + strlen(name), INT64_MAX, &number))
 		return false;
 	json_array_foreach(blocks, i, block)
+	{
 		if (json_integer_value(block) == (json_int_t)number)
 			return true;
+	}
 	return false;
 }
 

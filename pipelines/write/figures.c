@@ -3,8 +3,8 @@
  * figures: the pictures of a page, out of its record and into files.
  *
  * A recogniser writes its text before anybody knows what will be cut, so its links name blocks:
- * "](#block-3)" in Markdown, src="#block-3" in HTML, also in that of document.html.  Here they get the picture's file, or nothing
- * where there is none.
+ * "](#block-3)" in Markdown, src="#block-3" in HTML, also in that of document.html.  Here they get
+ * the picture's file, or nothing where there is none.
  */
 #include "write.h"
 #include "durable.h"
@@ -90,11 +90,11 @@ static const char *file_of_block(const json_t *figures, uint64_t block)
 	json_t *figure;
 	size_t i;
 
-	json_array_foreach(
-		figures, i,
-		figure) if (json_integer_value(json_object_get(figure, "block")) ==
-			    (json_int_t)block) return json_string_value(json_object_get(figure,
-											"file"));
+	json_array_foreach(figures, i, figure)
+	{
+		if (json_integer_value(json_object_get(figure, "block")) == (json_int_t)block)
+			return json_string_value(json_object_get(figure, "file"));
+	}
 	return "";
 }
 
