@@ -13,11 +13,11 @@
 #include "airlock.h"
 #include "base/lines.h"
 #include "base/log.h"
-#include "base/num.h"
 #include "decode.h"
 #include "html.h"
 
 #include <md4c-html.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -28,17 +28,14 @@
 /* "#block-N" of a block that was cut out; the writer puts the file in its place. */
 static bool is_own_picture(void *arg, const char *address)
 {
-	static const char name[] = "#block-";
 	const json_t *blocks = arg, *block;
-	uint64_t number;
+	char own[40];
 	size_t i;
 
-	if (strncmp(address, name, strlen(name)) ||
-	    !parse_u64(address + strlen(name), INT64_MAX, &number))
-		return false;
 	json_array_foreach(blocks, i, block)
 	{
-		if (json_integer_value(block) == (json_int_t)number)
+		snprintf(own, sizeof(own), "#block-%" JSON_INTEGER_FORMAT, json_integer_value(block));
+		if (!strcmp(address, own))
 			return true;
 	}
 	return false;

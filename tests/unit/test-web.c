@@ -49,8 +49,8 @@ static void test_markdown(void **state)
 	       "https://example.org\n",
 	       "<p>link 3 A boat https://example.org</p>\n");
 	expect("markdown", "![a](#block-1) ![b](#block-2) ![c](#block-01)",
-	       "<p><img src=\"#block-1\" alt=\"a\"> <span class=\"picture\">b</span> <img "
-	       "src=\"#block-01\" alt=\"c\"></p>\n");
+	       "<p><img src=\"#block-1\" alt=\"a\"> <span class=\"picture\">b</span> <span "
+	       "class=\"picture\">c</span></p>\n");
 	expect("html", "<p>one<p title=x>two", "<p>one</p><p>two</p>");
 	expect("html", "<title>T</title><body onload=x()>B<frameset><frame src=x></frameset>C",
 	       "TBC");
