@@ -25,17 +25,12 @@ static bool syncing(void)
 	return on;
 }
 
-/* More often in a row than signals come: it fails for another reason, and would hold up our own end. */
-#define INTERRUPTED_MAX 100
-
 void durable_sync(int fd, const char *name)
 {
-	unsigned interrupted = 0;
-
 	if (!syncing())
 		return;
 	while (fsync(fd)) {
-		if (errno == EINTR && interrupted++ < INTERRUPTED_MAX)
+		if (errno == EINTR)
 			continue;
 		/* A file system without fsync on folders (some FUSE ones) says EINVAL: there is no
 		 * dirty state to lose. */
@@ -190,10 +185,11 @@ int durable_mkdirs(int dirfd, const char *path, struct err *err)
 /* Never emptied under the name it has (durable.h). Where it cannot be renamed it has just been taken. */
 static void remove_folder(int dirfd, const char *name)
 {
-	char taken[NAME_MAX + 1];
+	size_t length = strlen(name);
+	char taken[NAME_MAX + 1] = ".";
 
-	if (name[0] != '.' && strlen(name) < NAME_MAX) {
-		snprintf(taken, sizeof(taken), ".%s", name);
+	if (name[0] != '.' && length < NAME_MAX) {
+		memcpy(taken + 1, name, length + 1);
 		if (renameat(dirfd, name, dirfd, taken))
 			return;
 		name = taken;
