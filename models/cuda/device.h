@@ -14,7 +14,6 @@
 enum {
 	CUDA_ROWS = 4096,   /* of a step */
 	CUDA_LOGITS = 128,  /* rows of logits at a time */
-	CUDA_BUFFERS = 32,
 };
 
 /* Memory of the GPU that grows when it has to. */

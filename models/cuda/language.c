@@ -114,9 +114,8 @@ enum rc language_open(struct cuda *c, struct err *err)
 	return rc;
 }
 
-void language_close(struct cuda *c)
+static void drop_all(struct cuda *c, struct language *l)
 {
-	struct language *l = c->language;
 	struct cuda_buffer *const all[] = {
 		&l->rows, &l->tables, &l->tiles, &l->picks,  &l->pages,	    &l->x,
 		&l->y,	  &l->delta,  &l->qkv,	 &l->q,	     &l->attended,  &l->wide,
@@ -124,12 +123,19 @@ void language_close(struct cuda *c)
 		&l->attention, &l->choosing,
 	};
 
-	if (!l)
-		return;
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		cuda_drop(c, all[i]);
 	for (size_t i = 0; i < DEEPSTACKS_MAX; i++)
 		cuda_drop(c, &l->deepstack[i]);
+}
+
+void language_close(struct cuda *c)
+{
+	struct language *l = c->language;
+
+	if (!l)
+		return;
+	drop_all(c, l);
 	if (l->own_embed)
 		gpu_free(c->gpu, l->embed);
 	gpu_free(c->gpu, l->inverse);

@@ -42,19 +42,23 @@ void tower_open(struct cuda *c)
 	gpu_write(c->gpu, t->inverse, c->vision->inverse, quarter * sizeof(float));
 }
 
-void tower_close(struct cuda *c)
+static void drop_all(struct cuda *c, struct tower *t)
 {
-	struct tower *t = c->tower;
 	struct cuda_buffer *const all[] = {&t->patches, &t->places, &t->whole, &t->windows, &t->x,
 					   &t->y,	&t->delta,  &t->qkv,   &t->wide,    &t->inner,
 					   &t->cosine,	&t->sine,   &t->merged, &t->out};
 
-	if (!t)
-		return;
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		cuda_drop(c, all[i]);
-	gpu_free(c->gpu, t->inverse);
-	free(t);
+}
+
+void tower_close(struct cuda *c)
+{
+	if (!c->tower)
+		return;
+	drop_all(c, c->tower);
+	gpu_free(c->gpu, c->tower->inverse);
+	free(c->tower);
 }
 
 /* Tiles of attention within segments, which end at these patches. */
