@@ -94,6 +94,7 @@ const struct known_model known_models[] = {
 		.weights = 8044936192,
 		.weights_how = COMPUTED,
 		.token_bytes = 147456,
+		.pipeline = "qwen3-text",
 		.licence = "said to be Apache-2.0",
 		.files = text_files,
 	},
