@@ -268,6 +268,8 @@ static enum rc seccomp_enter(unsigned kind, int abi, struct err *err)
 		r = refuse_unknown_calls();
 	if (!r)
 		r = seccomp_load(ctx);
+	if (r == -ENOMEM)
+		out_of_memory("making the system call filter");
 	if (ctx)
 		seccomp_release(ctx);
 	errno = -r;

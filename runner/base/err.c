@@ -54,16 +54,25 @@ bool errno_passes(int error)
 	return false;
 }
 
+/* die() would ask for memory to say so. */
+void out_of_memory(const char *what)
+{
+	static const char begin[] = "error cloister: out of memory ";
+
+	(void)!write(STDERR_FILENO, begin, sizeof(begin) - 1);
+	(void)!write(STDERR_FILENO, what, strlen(what));
+	(void)!write(STDERR_FILENO, "\n", 1);
+	_exit(EX_BUG);
+}
+
 static void *checked(void *p, unsigned long size)
 {
-	char line[96];
+	char what[48];
 
 	if (p || !size)
 		return p;
-	/* die() would ask for memory to say so. */
-	snprintf(line, sizeof(line), "error cloister: out of memory asking for %lu bytes\n", size);
-	(void)!write(STDERR_FILENO, line, strlen(line));
-	_exit(EX_BUG);
+	snprintf(what, sizeof(what), "asking for %lu bytes", size);
+	out_of_memory(what);
 }
 
 void *xmalloc(unsigned long size)

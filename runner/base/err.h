@@ -57,7 +57,10 @@ void bug(const char *file, int line, const char *format, ...)
 	__attribute__((noreturn, format(printf, 3, 4)));
 #define BUG(...) bug(__FILE__, __LINE__, __VA_ARGS__)
 
-/* Allocation that ends the process (exit 70, "out of memory") instead of returning NULL. */
+/* Ends the process: exit 70 and a line. What: "asking for 24 bytes". */
+void out_of_memory(const char *what) __attribute__((noreturn));
+
+/* Allocation that ends the process so instead of returning NULL. */
 void *xmalloc(unsigned long size);
 void *xcalloc(unsigned long count, unsigned long size);
 void *xrealloc(void *p, unsigned long size);

@@ -87,6 +87,8 @@ static bool complain_syntax(struct scan *s, const char *text, size_t len)
 	const char *problem = y->problem ? y->problem : "cannot be read";
 	size_t line = 1;
 
+	if (y->error == YAML_MEMORY_ERROR)
+		out_of_memory("reading YAML");
 	if (y->error == YAML_READER_ERROR) {
 		for (size_t i = 0; i < len && i < y->problem_offset; i++)
 			line += text[i] == '\n';
@@ -198,7 +200,7 @@ static bool scan_text(struct yaml_marks *marks, const char *text, size_t len,
 	bool good;
 
 	if (!yaml_parser_initialize(&s.parser))
-		BUG("libyaml did not start");
+		out_of_memory("starting libyaml");
 	yaml_parser_set_input_string(&s.parser, (const unsigned char *)text, len);
 	good = scan_stream(&s);
 	if (!good && !*problem->text)
@@ -416,6 +418,10 @@ json_t *yaml_load(const char *text, size_t len, const struct yaml_key *keys, siz
 	top.mapping.fields = fields;
 	failed = cyaml_load_data((const uint8_t *)text, len, &config, &top,
 				 (cyaml_data_t **)&slots, NULL);
+	/* The text has been parsed once: what is wrong with it is known. */
+	if (failed == CYAML_ERR_OOM || failed == CYAML_ERR_LIBYAML_PARSER_INIT ||
+	    failed == CYAML_ERR_LIBYAML_PARSER)
+		out_of_memory("reading YAML");
 	if (failed) {
 		if (marks_fit(marks, keys, n_keys, problem))
 			complain(problem, 0, "%s", cyaml_strerror(failed));
