@@ -10,7 +10,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, "tests/lib")
 sys.path.insert(0, "tests/fixtures")
 from e2e import *
-from harness import Steps, figure
+from harness import FULL, Steps, figure
 import faults
 import promises
 
@@ -47,7 +47,7 @@ def try_point(program, k, plus):
         problems += promises.recover(spool, timeout=60)
     problems += promises.settled(spool, faults.DROPS).problems
     if problems:
-        problems += run.err.splitlines()[-6:]
+        problems += run.err.splitlines()[-24:]
     shutil.rmtree(spool.path, ignore_errors=True)
     return problems, struck
 
@@ -61,18 +61,24 @@ for name in PROGRAMS:
     same((run.returncode, promises.settled(spool, faults.DROPS).problems), (1, []),
          f"{name}: an undisturbed run has {counts[name]} allocations")
 
+# The long way each of them is struck, about half of them with all that follow.
 steps = Steps(fast=16, full=sum(counts.values()))
 points = []
 for step in steps:
-    program = PROGRAMS[step.random.random() < 0.3]
-    points.append((step, (program, step.random.randint(1, counts[program]), step.random.choice(["", "+"]))))
+    if FULL:
+        program = PROGRAMS[step.number >= counts[PROGRAMS[0]]]
+        k = step.number % counts[PROGRAMS[0]] + 1
+    else:
+        program = PROGRAMS[step.random.random() < 0.3]
+        k = step.random.randint(1, counts[program])
+    points.append((step, (program, k, step.random.choice(["", "+"]))))
 wrong, struck = 0, dict.fromkeys(PROGRAMS, 0)
 with concurrent.futures.ThreadPoolExecutor(3) as pool:
     for (step, point), (problems, hit) in zip(points, pool.map(lambda p: try_point(*p[1]), points)):
         struck[point[0]] += hit
         wrong += bool(problems)
         if problems:
-            ok(False, "allocation " + " ".join(map(str, point)), *problems[:20], step.replay())
+            ok(False, "allocation " + " ".join(map(str, point)), *problems[:40], step.replay())
 ok(any(struck.values()) and not wrong, f"{sum(struck.values())} failing allocations")
 figure("failing allocations", ", ".join(f"{n} in {name}" for name, n in struck.items()) +
        f" (of {sum(counts.values())}), {wrong} with a crash or something lost")

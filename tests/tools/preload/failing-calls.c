@@ -15,7 +15,9 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -33,6 +35,15 @@ static unsigned long own_counts[CALLS], *counts = own_counts;
 static int failing = -1, error;
 static unsigned long when;
 static bool from_then_on, ready;
+
+/* A crash that depends on how threads and processes met is not seen twice: it says where it was. */
+static void say_where(int signal)
+{
+	void *frames[32];
+
+	backtrace_symbols_fd(frames, backtrace(frames, 32), 2);
+	raise(signal);
+}
 
 static void __attribute__((constructor)) set_up(void)
 {
@@ -52,6 +63,14 @@ static void __attribute__((constructor)) set_up(void)
 			if (!strcmp(names[i], name))
 				failing = i;
 	from_then_on = plus == '+';
+	if (failing == MALLOC) {
+		const struct sigaction once = { .sa_handler = say_where, .sa_flags = SA_RESETHAND };
+		void *frame;
+
+		backtrace(&frame, 1); /* it loads a library, and must not when it is needed */
+		sigaction(SIGSEGV, &once, NULL);
+		sigaction(SIGABRT, &once, NULL);
+	}
 	ready = true;
 }
 
