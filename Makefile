@@ -105,10 +105,12 @@ NVCC :=
 endif
 CUDA_LIB := $(if $(NVCC),$(BUILD)/libcuda-kernels.a)
 EMULATED_LIB := $(BUILD)/libcuda-emulated.a
+# What asks the emulation itself how much memory was taken.
+EMULATED_ONLY := test-cuda-memory
 # Two of them are the CPU's tests of the whole engine, on that device.
 CUDA_UNIT_NAMES := $(patsubst tests/models/%.c,%,$(CUDA_UNIT_SRC)) test-cuda-golden test-cuda-engine
 CUDA_UNIT = $(if $(HAVE_CXX),$(addprefix $(BUILD)/tests/models/,$(CUDA_UNIT_NAMES))) \
-	$(if $(NVCC),$(addprefix $(BUILD)/tests/models/gpu/,$(CUDA_UNIT_NAMES)))
+	$(if $(NVCC),$(addprefix $(BUILD)/tests/models/gpu/,$(filter-out $(EMULATED_ONLY),$(CUDA_UNIT_NAMES))))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC)) \
 	$(patsubst tests/tools/preload/%.c,$(BUILD)/tests/tools/%.so,$(wildcard tests/tools/preload/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRC))

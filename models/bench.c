@@ -28,6 +28,8 @@ static const char usage[] =
 
 enum { BATCHES_MAX = 16, ROUNDS_MAX = 99 };
 
+#define CACHE_SIZE ((size_t)1 << 30)
+
 struct options {
 	const char *config, *model;
 	enum number weights;
@@ -138,6 +140,15 @@ static void parse(struct options *o, int argc, char **argv)
 		fputs(usage, stderr);
 		exit(EX_USAGE_ERROR);
 	}
+}
+
+static unsigned largest_batch(const struct options *o)
+{
+	unsigned most = 1;
+
+	for (unsigned b = 0; b < o->batch_count; b++)
+		most = (unsigned)max_u64(most, o->batches[b]);
+	return most;
 }
 
 static int by_value(const void *a, const void *b)
@@ -269,15 +280,13 @@ static double parameters(const struct text_config *c, double *head)
 
 static void bench_model(const struct options *o, struct model *m, struct pool *pool)
 {
-	struct engine_options options = {.cache_size = (size_t)1 << 30, .sequences = 1};
+	struct engine_options options = {.sequences = largest_batch(o)};
 	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head,
 		body = parameters(&m->config.text, &head), s;
 	size_t number = o->weights == NUMBER_BF16 ? 2 : o->weights == NUMBER_INT8 ? 1 : 4;
 	struct engine *e;
 	struct err err;
 
-	for (unsigned b = 0; b < o->batch_count; b++)
-		options.sequences = (unsigned)max_u64(options.sequences, o->batches[b]);
 	if (engine_open(&e, m, &options, &err) != RC_OK)
 		die(EX_CONFIGURATION, "%s", err.text);
 	for (unsigned r = 0; r < o->rounds; r++) {
@@ -318,8 +327,12 @@ int bench_main(int argc, char **argv, compute_opener *open)
 	if (o.kernels) {
 		rc = kernels_bench(pool, o.rounds, stdout, &err);
 	} else {
-		rc = o.model ? model_open(&model, o.model, open, o.weights, pool, &err)
-			     : model_open_random(&model, o.config, open, o.weights, pool, &err);
+		struct compute_options options = {.weights = o.weights,
+						  .sequences = largest_batch(&o),
+						  .cache_size = CACHE_SIZE};
+
+		rc = o.model ? model_open(&model, o.model, open, &options, pool, &err)
+			     : model_open_random(&model, o.config, open, &options, pool, &err);
 		if (rc == RC_OK) {
 			if (model.compute->sees)
 				bench_page(&o, &model, pool);

@@ -77,16 +77,31 @@ struct compute {
 	const struct compute_calls *calls;
 	const char *name;   /* "cpu avx512-bf16", "cuda NVIDIA H100" */
 	size_t rows_max;    /* in one forward() */
+	unsigned sequences; /* side by side at most */
 	size_t block_size;  /* bytes */
+	size_t cache_size;  /* bytes that blocks may take, unless somebody asked for less */
 	bool sees;	    /* has a vision tower */
 	bool singly;	    /* tokens that the model has written come one a step, again as at first */
+};
+
+/* What keys and values are kept in. */
+enum compute_keys {
+	COMPUTE_KEYS_AS_WEIGHTS, /* bf16; fp32 in a model opened so */
+	COMPUTE_KEYS_FP8,	 /* e4m3 with a scale for each token and head: on a GPU */
+};
+
+struct compute_options {
+	enum number weights;
+	enum compute_keys keys;
+	unsigned sequences; /* side by side at most; 0: as many as the device likes */
+	size_t cache_size;  /* bytes for keys and values; 0: what the device has left */
 };
 
 struct pool;
 
 /* Takes the tensors it needs, or RC_FATAL names the one that is wrong, or what does not fit. */
 typedef enum rc compute_opener(struct compute **, const struct model_config *, struct weights *,
-			       enum number, struct pool *, struct err *);
+			       const struct compute_options *, struct pool *, struct err *);
 
 compute_opener compute_open_cpu, compute_open_cuda;
 

@@ -22,6 +22,8 @@ struct cpu_packer {
 	struct pool *pool;
 };
 
+#define CACHE_SIZE ((size_t)4 << 30) /* unless somebody says another */
+
 struct cpu {
 	struct compute compute;
 	struct cpu_packer text_packer, vision_packer;
@@ -183,15 +185,20 @@ static void close_cpu(struct compute *base)
 static const struct compute_calls calls = {reserve, clear, forward, see, forget, close_cpu};
 
 enum rc compute_open_cpu(struct compute **out, const struct model_config *config, struct weights *w,
-			 enum number number, struct pool *pool, struct err *err)
+			 const struct compute_options *options, struct pool *pool, struct err *err)
 {
 	/* The tower is small beside the language model, and pages are lost in it: 8 bits do not pay
 	 * there, nor in keys and values. */
-	enum number eyes = number == NUMBER_INT8 ? NUMBER_BF16 : number;
-	struct cpu *c = xcalloc(1, sizeof(*c));
+	enum number number = options->weights,
+		    eyes = number == NUMBER_INT8 ? NUMBER_BF16 : number;
+	struct cpu *c;
 	enum rc rc;
 
 	*out = NULL;
+	if (options->keys == COMPUTE_KEYS_FP8)
+		return err_set(err, RC_FATAL, "model",
+			       "keys and values are kept in fp8 on a GPU alone");
+	c = xcalloc(1, sizeof(*c));
 	c->text_packer = packer_for(number, pool);
 	c->vision_packer = packer_for(eyes, pool);
 	rc = text_load(&c->text, &config->text, w, eyes, &c->text_packer.packer, err);
@@ -210,6 +217,9 @@ enum rc compute_open_cpu(struct compute **out, const struct model_config *config
 		c->samplers[i] = sampler_new(c->vocab);
 	c->compute.name = cpu_level_name(cpu_level());
 	c->compute.rows_max = TEXT_ROWS_MAX;
+	/* Whoever generates has a row in every step, and one is left for a prompt. */
+	c->compute.sequences = TEXT_ROWS_MAX - 1;
+	c->compute.cache_size = options->cache_size ? options->cache_size : CACHE_SIZE;
 	c->compute.block_size = text_block_size(c->text);
 	c->compute.sees = c->vision;
 	*out = &c->compute;

@@ -106,7 +106,8 @@ enum rc engine_open(struct engine **out, struct model *model, const struct engin
 		    struct err *err)
 {
 	struct compute *compute = model->compute;
-	uint32_t blocks = (uint32_t)min_u64(options->cache_size / compute->block_size, CACHE_NONE - 1);
+	size_t size = options->cache_size ? options->cache_size : compute->cache_size;
+	uint32_t blocks = (uint32_t)min_u64(size / compute->block_size, CACHE_NONE - 1);
 	size_t vocab = model->config.text.vocab;
 	struct engine *e;
 
@@ -117,9 +118,8 @@ enum rc engine_open(struct engine **out, struct model *model, const struct engin
 	e->model = model;
 	e->compute = compute;
 	e->options = *options;
-	/* Whoever generates has a row in every step, and one is left for a prompt. */
 	e->options.sequences =
-		(unsigned)min_u64(max_u64(options->sequences, 1), compute->rows_max - 1);
+		(unsigned)min_u64(max_u64(options->sequences, 1), compute->sequences);
 	if (!options->vocab || options->vocab > vocab)
 		e->options.vocab = (unsigned)vocab;
 	e->cache = cache_new(blocks);

@@ -47,7 +47,9 @@ static const char usage[] =
 	"  --weights KIND   bf16 (default), int8 or f32\n"
 	"  --threads N      0 (default): one for each CPU\n"
 	"  --sequences N    pages read side by side (default 8)\n"
-	"  --cache SIZE     for their keys and values, such as 512M or 4G (default)\n"
+	"  --cache SIZE     for their keys and values, such as 512M; 0 (default): 4G, on a GPU what "
+	"is left\n"
+	"  --kv KIND        what those are kept in: bf16 (default), on a GPU fp8 as well\n"
 	"  --sandbox MODE   on: refuse to run without (default); try: what the kernel has; off\n"
 	"  --require-lock   refuse a model that is not as its cloister.lock says, or has none\n"
 	"  --identify       say who this is, with the hash of the model, and exit\n"
@@ -57,6 +59,7 @@ static const char usage[] =
 struct options {
 	const char *model, *pages, *probe;
 	enum number weights;
+	enum compute_keys keys;
 	uint64_t threads, sequences, cache;
 	enum sandbox_mode sandbox;
 	bool identify, require_lock;
@@ -69,6 +72,15 @@ static enum number weights_of(const char *word)
 	if (!number_of_weights(word, &number))
 		die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32, not \"%s\"", word);
 	return number;
+}
+
+static enum compute_keys keys_of(const char *word)
+{
+	if (!strcmp(word, "fp8"))
+		return COMPUTE_KEYS_FP8;
+	if (strcmp(word, "bf16"))
+		die(EX_USAGE_ERROR, "--kv is bf16 or fp8, not \"%s\"", word);
+	return COMPUTE_KEYS_AS_WEIGHTS;
 }
 
 static uint64_t number_of(const char *option, const char *word, uint64_t max)
@@ -104,6 +116,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{"threads", required_argument, NULL, 't'},
 		{"sequences", required_argument, NULL, 'n'},
 		{"cache", required_argument, NULL, 'c'},
+		{"kv", required_argument, NULL, 'k'},
 		{"sandbox", required_argument, NULL, 's'},
 		{"probe", required_argument, NULL, 'P'},
 		{"identify", no_argument, NULL, 'i'},
@@ -115,7 +128,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 	int c;
 
 	*o = (struct options){
-		.weights = NUMBER_BF16, .sequences = 8, .cache = 4ull << 30, .sandbox = SANDBOX_ON};
+		.weights = NUMBER_BF16, .sequences = 8, .sandbox = SANDBOX_ON};
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case 'm':
@@ -135,6 +148,9 @@ static void options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'c':
 			o->cache = size_of(optarg);
+			break;
+		case 'k':
+			o->keys = keys_of(optarg);
 			break;
 		case 's':
 			o->sandbox = sandbox_mode_parse(optarg);
@@ -214,6 +230,10 @@ static enum rc identify(struct server *s, const struct options *o, struct model_
 static enum rc load(struct server *s, const struct options *o, struct model_identity *id,
 		    struct err *err)
 {
+	struct compute_options device = {.weights = o->weights,
+					 .keys = o->keys,
+					 .sequences = (unsigned)o->sequences,
+					 .cache_size = o->cache};
 	struct engine_options options = {.cache_size = o->cache,
 					 .sequences = (unsigned)o->sequences};
 	enum rc rc = pool_open(&s->pool, (unsigned)o->threads, err);
@@ -221,7 +241,7 @@ static enum rc load(struct server *s, const struct options *o, struct model_iden
 	if (rc == RC_OK)
 		rc = identify(s, o, id, err);
 	if (rc == RC_OK)
-		rc = model_open(&s->model, s->folder, COMPUTE_OPEN, o->weights, s->pool, err);
+		rc = model_open(&s->model, s->folder, COMPUTE_OPEN, &device, s->pool, err);
 	if (rc == RC_OK)
 		rc = tokenizer_open(&s->tokenizer, s->folder, err);
 	if (rc == RC_OK)

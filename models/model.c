@@ -6,18 +6,18 @@
 
 #include <string.h>
 
-static enum rc load(struct model *m, compute_opener *open, enum number number, struct pool *pool, struct err *err)
+static enum rc load(struct model *m, compute_opener *open, const struct compute_options *options,
+		    struct pool *pool, struct err *err)
 {
-	enum rc rc = open(&m->compute, &m->config, m->weights, number, pool, err);
+	enum rc rc = open(&m->compute, &m->config, m->weights, options, pool, err);
 
 	if (rc == RC_OK)
 		rc = weights_all_taken(m->weights, err);
 	return rc;
 }
 
-enum rc model_open(struct model *m, const char *folder, compute_opener *open, enum number number,
-		   struct pool *pool,
-		   struct err *err)
+enum rc model_open(struct model *m, const char *folder, compute_opener *open,
+		   const struct compute_options *options, struct pool *pool, struct err *err)
 {
 	enum rc rc;
 
@@ -26,14 +26,14 @@ enum rc model_open(struct model *m, const char *folder, compute_opener *open, en
 	if (rc == RC_OK)
 		rc = weights_open(&m->weights, folder, err);
 	if (rc == RC_OK)
-		rc = load(m, open, number, pool, err);
+		rc = load(m, open, options, pool, err);
 	if (rc != RC_OK)
 		model_close(m);
 	return rc;
 }
 
-enum rc model_open_random(struct model *m, const char *config, compute_opener *open, enum number number,
-			  struct pool *pool, struct err *err)
+enum rc model_open_random(struct model *m, const char *config, compute_opener *open,
+			  const struct compute_options *options, struct pool *pool, struct err *err)
 {
 	enum rc rc;
 
@@ -41,7 +41,7 @@ enum rc model_open_random(struct model *m, const char *config, compute_opener *o
 	rc = model_config_load_file(&m->config, config, err);
 	if (rc == RC_OK) {
 		m->weights = weights_random();
-		rc = load(m, open, number, pool, err);
+		rc = load(m, open, options, pool, err);
 	}
 	if (rc != RC_OK)
 		model_close(m);

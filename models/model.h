@@ -15,11 +15,11 @@ struct model {
 };
 
 /* Every tensor of the folder is used and every one needed is there, or RC_FATAL names it. */
-enum rc model_open(struct model *, const char *folder, compute_opener *, enum number, struct pool *,
-		   struct err *);
+enum rc model_open(struct model *, const char *folder, compute_opener *, const struct compute_options *,
+		   struct pool *, struct err *);
 /* The configuration in a file, with random weights: for measuring. */
-enum rc model_open_random(struct model *, const char *config, compute_opener *, enum number, struct pool *,
-			  struct err *);
+enum rc model_open_random(struct model *, const char *config, compute_opener *,
+			  const struct compute_options *, struct pool *, struct err *);
 void model_close(struct model *);
 
 /* A page in a prompt: where its tokens begin, and how many rows and columns of them there are. */

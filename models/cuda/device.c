@@ -7,6 +7,9 @@
  * prompt are other kernels than those of tokens that the model has written, so which of the two a row is
  * must not depend on how a prompt was cut up: text_row says it, and written tokens that have lost their
  * keys are computed again one a step (compute->singly).
+ *
+ * Memory is counted before anything is loaded: the families' loaders run twice, first with a packer that
+ * only says how much each projection would take.
  */
 #include "cuda/device.h"
 
@@ -21,23 +24,35 @@ static struct cuda *cuda_of(struct compute *c)
 	return (struct cuda *)c;
 }
 
-void *cuda_room(struct cuda *c, struct cuda_buffer *b, size_t size)
+void cuda_need(struct cuda *c, struct cuda_buffer *b, enum memory_part part, size_t count, size_t size)
 {
-	if (size > b->size) {
-		gpu_free(c->gpu, b->data);
-		b->data = gpu_alloc(c->gpu, size);
-		b->size = size;
-		if (!b->data)
-			die(EX_WORK_REMAINS, "no %zu bytes on the GPU, %zu are free", size,
-			    gpu_room(c->gpu));
-	}
+	if (c->buffer_count == CUDA_BUFFERS_MAX)
+		BUG("more than %d buffers", CUDA_BUFFERS_MAX);
+	memory_add(&c->plan, part, count, size);
+	b->size = count * size;
+	c->buffers[c->buffer_count++] = b;
+}
+
+void *cuda_room(const struct cuda_buffer *b, size_t size)
+{
+	if (size > b->size)
+		BUG("a buffer of %zu bytes was announced, %zu are used", b->size, size);
 	return b->data;
 }
 
-void cuda_drop(struct cuda *c, struct cuda_buffer *b)
+static enum rc take_buffers(struct cuda *c, struct err *err)
 {
-	gpu_free(c->gpu, b->data);
-	*b = (struct cuda_buffer){0};
+	for (size_t i = 0; i < c->buffer_count; i++) {
+		struct cuda_buffer *b = c->buffers[i];
+
+		b->data = gpu_alloc(c->gpu, b->size);
+		if (!b->data)
+			return err_set(err, RC_FATAL, "memory",
+				       "somebody else took the GPU's memory: %zu MiB more are needed, "
+				       "%zu are free",
+				       b->size >> 20, gpu_room(c->gpu) >> 20);
+	}
+	return RC_OK;
 }
 
 void cuda_multiply(struct cuda *c, enum gpu_rows kind, const struct linear *l, const uint16_t *x,
@@ -55,8 +70,8 @@ static void to_bf16(const float *from, uint16_t *to, size_t n)
 		to[i] = bf16_from_f32(from[i]);
 }
 
-/* Rows of one part, some at a time, each padded. */
-static void write_part(struct gpu *gpu, uint16_t *to, const struct matrix *m, size_t width)
+/* Some at a time. */
+void cuda_write_rows(struct gpu *gpu, uint16_t *to, const struct matrix *m, size_t width)
 {
 	size_t chunk = max_u64((4u << 20) / m->columns, 1);
 	float *values = xmalloc(chunk * m->columns * sizeof(*values));
@@ -96,19 +111,26 @@ static void *alloc_zeros(struct gpu *gpu, size_t size)
 static enum rc pack_linear(const struct packer *base, struct linear *l, const struct matrix *parts,
 			   const float *const *biases, size_t count, struct err *err)
 {
-	struct gpu *gpu = ((const struct cuda_packer *)base)->gpu;
+	const struct cuda_packer *p = (const struct cuda_packer *)base;
+	struct gpu *gpu = p->gpu;
 	size_t row = 0;
 
 	*l = (struct linear){.in = cuda_round(parts->columns), .number = NUMBER_BF16};
 	for (size_t i = 0; i < count; i++)
 		l->out += cuda_round(parts[i].rows);
 	l->weight_size = l->out * l->in * sizeof(uint16_t);
+	if (p->plan) {
+		memory_add(p->plan, p->part, l->weight_size, 1);
+		if (biases)
+			memory_add(p->plan, p->part, l->out, sizeof(uint16_t));
+		return RC_OK;
+	}
 	l->weight = alloc_zeros(gpu, l->weight_size);
 	l->bias = l->weight && biases ? alloc_zeros(gpu, l->out * sizeof(uint16_t)) : NULL;
 	if (!l->weight || (biases && !l->bias))
 		return full(gpu, l->weight_size, err);
 	for (size_t i = 0; i < count; i++) {
-		write_part(gpu, (uint16_t *)l->weight + row * l->in, &parts[i], l->in);
+		cuda_write_rows(gpu, (uint16_t *)l->weight + row * l->in, &parts[i], l->in);
 		if (biases && biases[i]) {
 			uint16_t *bias = xmalloc(parts[i].rows * sizeof(*bias));
 
@@ -134,9 +156,17 @@ static void free_linear(const struct packer *base, struct linear *l)
 static enum rc pack_vector(const struct packer *base, float *values, size_t n, vector **out,
 			   struct err *err)
 {
-	struct gpu *gpu = ((const struct cuda_packer *)base)->gpu;
-	uint16_t *numbers = xmalloc(n * sizeof(*numbers));
+	const struct cuda_packer *p = (const struct cuda_packer *)base;
+	struct gpu *gpu = p->gpu;
+	uint16_t *numbers;
 
+	if (p->plan) {
+		memory_add(p->plan, p->part, cuda_round(n), sizeof(*numbers));
+		free(values);
+		*out = NULL;
+		return RC_OK;
+	}
+	numbers = xmalloc(n * sizeof(*numbers));
 	to_bf16(values, numbers, n);
 	free(values);
 	*out = gpu_alloc(gpu, cuda_round(n) * sizeof(*numbers));
@@ -159,13 +189,17 @@ static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
 	size_t size;
 
 	gpu_free(c->gpu, c->blocks);
-	c->blocks = checked_mul(base->block_size, count, &size) && size ? gpu_alloc(c->gpu, size) : NULL;
-	c->kv.pages = c->blocks;
+	c->blocks = c->kv.pages = NULL;
+	if (!checked_mul(base->block_size, count, &size) || !size || size > base->cache_size)
+		return err_set(err, RC_FATAL, "memory",
+			       "a cache of %u blocks of %zu bytes: there is room for %zu MiB", count,
+			       base->block_size, base->cache_size >> 20);
+	c->blocks = c->kv.pages = gpu_alloc(c->gpu, size);
 	if (!c->blocks)
 		return err_set(err, RC_FATAL, "memory",
-			       "a cache of %zu MiB does not fit into the GPU's memory: %zu MiB are free "
-			       "beside the weights",
-			       base->block_size * count >> 20, gpu_room(c->gpu) >> 20);
+			       "somebody else took the GPU's memory: a cache of %zu MiB is needed, %zu are "
+			       "free",
+			       size >> 20, gpu_room(c->gpu) >> 20);
 	return RC_OK;
 }
 
@@ -197,6 +231,8 @@ static void close_cuda(struct compute *base)
 {
 	struct cuda *c = cuda_of(base);
 
+	for (size_t i = 0; i < c->buffer_count; i++)
+		gpu_free(c->gpu, c->buffers[i]->data);
 	tower_close(c);
 	language_close(c);
 	text_weights_free(&c->text, &c->packer.packer);
@@ -208,56 +244,107 @@ static void close_cuda(struct compute *base)
 
 static const struct compute_calls calls = {reserve, clear, forward, see, forget, close_cuda};
 
-static enum rc load(struct cuda *c, struct weights *w, struct err *err)
+/* Shapes of all weights; what they and everything else will take; and what is left for keys and values. */
+static enum rc plan(struct cuda *c, struct weights *w, const struct compute_options *o, struct err *err)
 {
 	const struct text_config *t = &c->config.text;
+	struct cuda_packer counter = {c->packer.packer, NULL, &c->plan, MEMORY_WEIGHTS};
+	struct memory_cache cache = {.block = c->compute.block_size, .asked = o->cache_size};
+	uint32_t blocks = 0;
 	enum rc rc;
 
-	if (t->head_dim % 16 || t->head_dim > CUDA_DIM_MAX)
-		return err_set(err, RC_FATAL, "model-config",
-			       "heads of %u numbers are not computed on a GPU", t->head_dim);
-	rc = text_weights_load(&c->text, t, w, &c->packer.packer, err);
-	if (rc == RC_OK && c->config.vision.depth)
-		rc = vision_load(&c->vision, &c->config, w, NUMBER_BF16, &c->packer.packer, err);
-	if (rc == RC_OK)
-		rc = language_open(c, err);
+	rc = text_weights_load(&c->text, t, w, &counter.packer, err);
+	if (rc != RC_OK)
+		return rc;
+	counter.part = MEMORY_TOWER;
+	if (c->config.vision.depth)
+		rc = vision_load(&c->vision, &c->config, w, NUMBER_BF16, &counter.packer, err);
+	if (rc == RC_OK) {
+		language_plan(c);
+		if (c->vision)
+			tower_plan(c);
+		/* A step's rows and as many again, to be of any use; no more than all sequences can fill. */
+		cache.least = (uint32_t)(min_u64(t->max_positions, 2 * CUDA_ROWS) / KV_PAGE + 1);
+		cache.most = (uint32_t)min_u64((t->max_positions / KV_PAGE + 1) *
+						       (uint64_t)c->compute.sequences,
+					       UINT32_MAX / 2);
+		rc = memory_settle(&c->plan, &cache, gpu_room(c->gpu), &blocks, err);
+	}
+	c->compute.cache_size = blocks * c->compute.block_size;
+	text_weights_free(&c->text, &counter.packer);
+	vision_free(c->vision);
+	c->vision = NULL;
 	return rc;
 }
 
-enum rc compute_open_cuda(struct compute **out, const struct model_config *config, struct weights *w,
-			  enum number number, struct pool *pool, struct err *err)
+static enum rc load(struct cuda *c, struct weights *w, struct err *err)
 {
-	struct cuda *c = xcalloc(1, sizeof(*c));
-	enum rc rc;
+	enum rc rc = text_weights_load(&c->text, &c->config.text, w, &c->packer.packer, err);
+
+	if (rc == RC_OK && c->config.vision.depth)
+		rc = vision_load(&c->vision, &c->config, w, NUMBER_BF16, &c->packer.packer, err);
+	if (rc == RC_OK)
+		rc = take_buffers(c, err);
+	if (rc != RC_OK)
+		return rc;
+	language_open(c);
+	if (c->vision)
+		tower_open(c);
+	return RC_OK;
+}
+
+static enum rc check(const struct model_config *config, const struct compute_options *o, struct err *err)
+{
+	const struct text_config *t = &config->text;
+
+	if (o->weights != NUMBER_BF16)
+		return err_set(err, RC_FATAL, "model", "a GPU computes with bf16 weights, not %s",
+			       number_name(o->weights));
+	if (t->head_dim % 16 || t->head_dim > CUDA_DIM_MAX)
+		return err_set(err, RC_FATAL, "model-config",
+			       "heads of %u numbers are not computed on a GPU", t->head_dim);
+	return RC_OK;
+}
+
+enum rc compute_open_cuda(struct compute **out, const struct model_config *config, struct weights *w,
+			  const struct compute_options *options, struct pool *pool, struct err *err)
+{
+	enum cuda_kv_number number =
+		options->keys == COMPUTE_KEYS_FP8 ? CUDA_KV_E4M3 : CUDA_KV_BF16;
+	struct cuda *c;
+	enum rc rc = check(config, options, err);
 
 	(void)pool;
 	*out = NULL;
-	rc = number == NUMBER_BF16 ? gpu_open(&c->gpu, err)
-				   : err_set(err, RC_FATAL, "model",
-					     "a GPU computes with bf16 weights, not %s", number_name(number));
+	if (rc != RC_OK)
+		return rc;
+	c = xcalloc(1, sizeof(*c));
+	rc = gpu_open(&c->gpu, err);
 	if (rc != RC_OK) {
 		free(c);
 		return rc;
 	}
 	c->compute.calls = &calls;
-	c->packer = (struct cuda_packer){{pack_linear, free_linear, pack_vector, free_vector}, c->gpu};
+	c->packer = (struct cuda_packer){
+		{pack_linear, free_linear, pack_vector, free_vector}, c->gpu, NULL, 0};
 	c->config = *config;
-	c->page_size = cuda_kv_page_size(config->text.kv_heads, config->text.head_dim, CUDA_KV_BF16);
+	c->page_size = cuda_kv_page_size(config->text.kv_heads, config->text.head_dim, number);
 	c->compute.name = gpu_name(c->gpu);
 	c->compute.rows_max = CUDA_ROWS;
+	c->compute.sequences = options->sequences ? options->sequences : CUDA_SEQUENCES;
 	c->compute.block_size = c->page_size * config->text.layers;
 	c->compute.singly = true;
 	c->kv = (struct cuda_kv){.stride = c->compute.block_size,
 				 .heads = config->text.kv_heads,
 				 .dim = config->text.head_dim,
-				 .number = CUDA_KV_BF16};
-	rc = load(c, w, err);
+				 .number = number};
+	rc = plan(c, w, options, err);
+	if (rc == RC_OK)
+		rc = load(c, w, err);
 	if (rc != RC_OK) {
 		close_cuda(&c->compute);
 		return rc;
 	}
-	if (c->vision)
-		tower_open(c);
 	c->compute.sees = c->vision;
 	*out = &c->compute;
 	return RC_OK;

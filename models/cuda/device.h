@@ -8,15 +8,19 @@
 
 #include "compute.h"
 #include "cuda/gpu.h"
+#include "cuda/memory.h"
 #include "text_weights.h"
 #include "vision_tower.h"
 
 enum {
-	CUDA_ROWS = 4096,   /* of a step */
-	CUDA_LOGITS = 128,  /* rows of logits at a time */
+	CUDA_ROWS = 4096,     /* of a step */
+	CUDA_LOGITS = 128,    /* rows of logits at a time */
+	CUDA_SEQUENCES = 64,  /* unless somebody says another number */
+	CUDA_BUFFERS_MAX = 64,
 };
 
-/* Memory of the GPU that grows when it has to. */
+/* Memory of the GPU for steps or pages: announced (cuda_need()) before weights are loaded, taken behind
+ * them, and never again. */
 struct cuda_buffer {
 	void *data;
 	size_t size;
@@ -25,6 +29,8 @@ struct cuda_buffer {
 struct cuda_packer {
 	struct packer packer;
 	struct gpu *gpu;
+	struct memory_plan *plan; /* not NULL: nothing is loaded, it is only said how much it would be, */
+	enum memory_part part;	  /* here */
 };
 
 struct language;
@@ -39,15 +45,22 @@ struct cuda {
 	struct vision *vision; /* weights alone; NULL: text alone */
 	struct language *language;
 	struct tower *tower;
+	struct memory_plan plan;
+	struct cuda_buffer *buffers[CUDA_BUFFERS_MAX];
+	size_t buffer_count;
 	struct cuda_kv kv; /* of layer 0; the others follow, each a page's size further */
 	size_t page_size;
 	char *blocks;
 };
 
-/* Room for `size` bytes; what was in it is gone. Ends the process when there is none: what steps need
- * was there when the model was opened. */
-void *cuda_room(struct cuda *, struct cuda_buffer *, size_t size);
-void cuda_drop(struct cuda *, struct cuda_buffer *);
+/* `count` pieces of `size` bytes will be needed in the buffer. */
+void cuda_need(struct cuda *, struct cuda_buffer *, enum memory_part, size_t count, size_t size);
+
+/* What is in the buffer, to be used up to `size` bytes: no more than was announced. */
+void *cuda_room(const struct cuda_buffer *, size_t size);
+
+/* Rows of a matrix as bf16, each padded to `width`. */
+void cuda_write_rows(struct gpu *, uint16_t *to, const struct matrix *, size_t width);
 
 /* A product with packed weights, without its bias. */
 void cuda_multiply(struct cuda *, enum gpu_rows, const struct linear *, const uint16_t *x, size_t n,
@@ -64,12 +77,15 @@ static inline size_t cuda_round(size_t n)
 	return (n + 7) / 8 * 8;
 }
 
-/* language.c. RC_FATAL when it does not fit. */
-enum rc language_open(struct cuda *, struct err *);
+/* language.c. plan: announces what it needs, from the shapes of the weights and the options; open: when
+ * all that is there. */
+void language_plan(struct cuda *);
+void language_open(struct cuda *);
 void language_close(struct cuda *);
 void language_forward(struct cuda *, const struct text_row *, size_t count);
 
-/* tower.c. Features lie in the host's memory, as bf16. */
+/* tower.c, the same. Features lie in the host's memory, as bf16. */
+void tower_plan(struct cuda *);
 void tower_open(struct cuda *);
 void tower_close(struct cuda *);
 enum rc tower_see(struct cuda *, const float *patches, unsigned rows, unsigned columns,

@@ -24,9 +24,6 @@ struct step {
 
 struct language {
 	const uint16_t *embed; /* [vocab][hidden] */
-	bool own_embed;
-	float *inverse;
-	uint8_t *axis;
 	struct sampler *sampler; /* for what the GPU leaves to the host */
 	/* On the host, CUDA_ROWS of each. */
 	struct cuda_row *row;
@@ -37,73 +34,74 @@ struct language {
 	uint16_t *embedded; /* grows */
 	size_t embedded_max;
 	/* On the GPU. */
+	struct cuda_buffer table_of_tokens, inverse, axis;
 	struct cuda_buffer rows, tables, tiles, picks, pages, deepstack[DEEPSTACKS_MAX];
 	struct cuda_buffer x, y, delta, qkv, q, attended, wide, inner, cosine, sine;
 	struct cuda_buffer logits, how, choices, attention, choosing;
 };
 
 /* The table that tokens' embeddings are taken from: the head, where the two are tied. */
-static enum rc load_embed(struct cuda *c, struct language *l, struct err *err)
+static void load_embed(struct cuda *c, struct language *l)
 {
-	struct linear table;
+	const struct matrix *m = &c->text.embed;
 
-	if (c->config.text.tied) {
-		l->embed = c->text.head.weight;
-		return RC_OK;
-	}
-	l->own_embed = true;
-	if (c->packer.packer.linear(&c->packer.packer, &table, &c->text.embed, NULL, 1, err) != RC_OK)
-		return RC_FATAL;
-	l->embed = table.weight;
-	return RC_OK;
+	l->embed = c->text.head.weight;
+	if (c->config.text.tied)
+		return;
+	l->embed = l->table_of_tokens.data;
+	cuda_write_rows(c->gpu, l->table_of_tokens.data, m, cuda_round(m->columns));
 }
 
-/* What every step needs is there before the first, and what is left can be the cache's. */
-static void prepare(struct cuda *c, struct language *l)
+void language_plan(struct cuda *c)
 {
 	const struct text_config *t = &c->config.text;
-	size_t n = CUDA_ROWS, h = t->hidden, q = (size_t)t->heads * t->head_dim;
+	const struct text_layer *w = c->text.layer;
+	struct language *l = c->language = xcalloc(1, sizeof(*l));
+	size_t n = CUDA_ROWS, h = t->hidden, q = (size_t)t->heads * t->head_dim,
+	       half = t->head_dim / 2, number = sizeof(uint16_t), sequences = c->compute.sequences;
 
-	cuda_room(c, &l->rows, n * sizeof(struct cuda_row));
-	cuda_room(c, &l->tiles, n * sizeof(struct cuda_tile));
-	cuda_room(c, &l->picks, n * sizeof(uint32_t));
-	cuda_room(c, &l->x, n * h * sizeof(float));
-	cuda_room(c, &l->y, n * h * sizeof(uint16_t));
-	cuda_room(c, &l->delta, n * h * sizeof(uint16_t));
-	cuda_room(c, &l->qkv, n * c->text.layer[0].qkv.out * sizeof(uint16_t));
-	cuda_room(c, &l->q, n * q * sizeof(uint16_t));
-	cuda_room(c, &l->attended, n * q * sizeof(uint16_t));
-	cuda_room(c, &l->wide, n * c->text.layer[0].gate_up.out * sizeof(uint16_t));
-	cuda_room(c, &l->inner, n * c->text.layer[0].down.in * sizeof(uint16_t));
-	cuda_room(c, &l->cosine, n * t->head_dim / 2 * sizeof(float));
-	cuda_room(c, &l->sine, n * t->head_dim / 2 * sizeof(float));
-	cuda_room(c, &l->logits, CUDA_LOGITS * c->text.head.out * sizeof(float));
-	cuda_room(c, &l->how, CUDA_LOGITS * sizeof(struct cuda_sampling));
-	cuda_room(c, &l->choices, CUDA_LOGITS * sizeof(struct cuda_choice));
-	cuda_room(c, &l->choosing, cuda_choose_scratch(CUDA_LOGITS, t->vocab));
-	cuda_room(c, &l->pages, n * h * sizeof(uint16_t));
+	if (!t->tied)
+		cuda_need(c, &l->table_of_tokens, MEMORY_WEIGHTS, t->vocab * cuda_round(h), number);
+	cuda_need(c, &l->inverse, MEMORY_STEP, half, sizeof(float));
+	cuda_need(c, &l->axis, MEMORY_STEP, half, sizeof(uint8_t));
+	cuda_need(c, &l->rows, MEMORY_STEP, n, sizeof(struct cuda_row));
+	cuda_need(c, &l->tables, MEMORY_STEP, sequences * (t->max_positions / KV_PAGE + 1),
+		  sizeof(uint32_t));
+	cuda_need(c, &l->tiles, MEMORY_STEP, n, sizeof(struct cuda_tile));
+	cuda_need(c, &l->picks, MEMORY_STEP, n, sizeof(uint32_t));
+	cuda_need(c, &l->x, MEMORY_STEP, n * h, sizeof(float));
+	cuda_need(c, &l->y, MEMORY_STEP, n * h, number);
+	cuda_need(c, &l->delta, MEMORY_STEP, n * h, number);
+	cuda_need(c, &l->qkv, MEMORY_STEP, n * w->qkv.out, number);
+	cuda_need(c, &l->q, MEMORY_STEP, n * q, number);
+	cuda_need(c, &l->attended, MEMORY_STEP, n * q, number);
+	cuda_need(c, &l->wide, MEMORY_STEP, n * w->gate_up.out, number);
+	cuda_need(c, &l->inner, MEMORY_STEP, n * w->down.in, number);
+	cuda_need(c, &l->cosine, MEMORY_STEP, n * half, sizeof(float));
+	cuda_need(c, &l->sine, MEMORY_STEP, n * half, sizeof(float));
+	cuda_need(c, &l->attention, MEMORY_STEP,
+		  cuda_decode_scratch(sequences, t->heads, t->head_dim, t->max_positions), 1);
+	if (c->config.vision.depth)
+		cuda_need(c, &l->pages, MEMORY_STEP, n * h, number);
 	for (unsigned d = 0; d < c->config.vision.deepstacks; d++)
-		cuda_room(c, &l->deepstack[d], n * h * sizeof(uint16_t));
+		cuda_need(c, &l->deepstack[d], MEMORY_STEP, n * h, number);
+	cuda_need(c, &l->logits, MEMORY_LOGITS, CUDA_LOGITS * c->text.head.out, sizeof(float));
+	cuda_need(c, &l->how, MEMORY_SAMPLING, CUDA_LOGITS, sizeof(struct cuda_sampling));
+	cuda_need(c, &l->choices, MEMORY_SAMPLING, CUDA_LOGITS, sizeof(struct cuda_choice));
+	cuda_need(c, &l->choosing, MEMORY_SAMPLING, cuda_choose_scratch(CUDA_LOGITS, t->vocab), 1);
 }
 
-enum rc language_open(struct cuda *c, struct err *err)
+void language_open(struct cuda *c)
 {
-	struct language *l = c->language = xcalloc(1, sizeof(*l));
+	struct language *l = c->language;
 	unsigned half = c->config.text.head_dim / 2;
 	float *inverse = xmalloc(half * sizeof(*inverse));
 	uint8_t *axis = xmalloc(half);
-	enum rc rc = load_embed(c, l, err);
 
+	load_embed(c, l);
 	text_rope(&c->config.text, inverse, axis);
-	l->inverse = gpu_alloc(c->gpu, half * sizeof(*inverse));
-	l->axis = gpu_alloc(c->gpu, half);
-	if (rc == RC_OK && (!l->inverse || !l->axis))
-		rc = err_set(err, RC_FATAL, "memory", "the weights fill the GPU's memory");
-	if (rc == RC_OK) {
-		gpu_write(c->gpu, l->inverse, inverse, half * sizeof(*inverse));
-		gpu_write(c->gpu, l->axis, axis, half);
-		prepare(c, l);
-	}
+	gpu_write(c->gpu, l->inverse.data, inverse, half * sizeof(*inverse));
+	gpu_write(c->gpu, l->axis.data, axis, half);
 	free(inverse);
 	free(axis);
 	l->sampler = sampler_new(c->config.text.vocab);
@@ -111,22 +109,6 @@ enum rc language_open(struct cuda *c, struct err *err)
 	l->source = xcalloc(CUDA_ROWS, sizeof(*l->source));
 	l->tile = xcalloc(CUDA_ROWS, sizeof(*l->tile));
 	l->pick = xcalloc(CUDA_ROWS, sizeof(*l->pick));
-	return rc;
-}
-
-static void drop_all(struct cuda *c, struct language *l)
-{
-	struct cuda_buffer *const all[] = {
-		&l->rows, &l->tables, &l->tiles, &l->picks,  &l->pages,	    &l->x,
-		&l->y,	  &l->delta,  &l->qkv,	 &l->q,	     &l->attended,  &l->wide,
-		&l->inner, &l->cosine, &l->sine, &l->logits, &l->how,	    &l->choices,
-		&l->attention, &l->choosing,
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		cuda_drop(c, all[i]);
-	for (size_t i = 0; i < DEEPSTACKS_MAX; i++)
-		cuda_drop(c, &l->deepstack[i]);
 }
 
 void language_close(struct cuda *c)
@@ -135,11 +117,6 @@ void language_close(struct cuda *c)
 
 	if (!l)
 		return;
-	drop_all(c, l);
-	if (l->own_embed)
-		gpu_free(c->gpu, l->embed);
-	gpu_free(c->gpu, l->inverse);
-	gpu_free(c->gpu, l->axis);
 	sampler_free(l->sampler);
 	free(l->row);
 	free(l->source);
@@ -238,7 +215,7 @@ static struct step describe(struct cuda *c, const struct text_row *rows, size_t 
 	add_rows(l, &s, rows, count, true);
 	s.tiles = cuda_prefill_tiles(l->row, s.prompt, t->heads / t->kv_heads, l->tile);
 	gpu_write(c->gpu, l->rows.data, l->row, s.rows * sizeof(*l->row));
-	gpu_write(c->gpu, cuda_room(c, &l->tables, s.tables * sizeof(*l->table)), l->table,
+	gpu_write(c->gpu, cuda_room(&l->tables, s.tables * sizeof(*l->table)), l->table,
 		  s.tables * sizeof(*l->table));
 	gpu_write(c->gpu, l->tiles.data, l->tile, s.tiles * sizeof(*l->tile));
 	gpu_write(c->gpu, l->picks.data, l->pick, s.picked * sizeof(*l->pick));
@@ -325,14 +302,14 @@ static void run_layers(struct cuda *c, const struct step *s)
 	cudaStream_t stream = gpu_stream(c->gpu);
 	size_t h = t->hidden;
 
-	cuda_room(c, &l->attention,
+	cuda_room(&l->attention,
 		  cuda_decode_scratch(s->rows - s->prompt, t->heads, t->head_dim, s->max_keys));
 	gpu_check(c->gpu,
 		  cuda_embed(stream, l->rows.data, s->rows, h, l->embed,
 			     s->embedded ? l->pages.data : NULL, NULL, l->x.data),
 		  "embeddings");
 	gpu_check(c->gpu,
-		  cuda_text_angles(stream, l->rows.data, s->rows, l->inverse, l->axis,
+		  cuda_text_angles(stream, l->rows.data, s->rows, l->inverse.data, l->axis.data,
 				   t->head_dim / 2, l->cosine.data, l->sine.data),
 		  "angles");
 	for (unsigned i = 0; i < t->layers; i++) {

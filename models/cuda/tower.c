@@ -16,9 +16,11 @@
 
 #define EPS 1e-6f
 
+enum { WIDE_ROWS = 16384 }; /* of the feed-forward part at a time: bounds its scratch */
+
 struct tower {
-	float *inverse;
-	struct cuda_buffer patches, places, whole, windows;
+	size_t most; /* patches of a page */
+	struct cuda_buffer inverse, patches, places, whole, windows;
 	struct cuda_buffer x, y, delta, qkv, wide, inner, cosine, sine, merged, out;
 };
 
@@ -31,33 +33,54 @@ struct sheet {
 	bool pending; /* delta is still to be added to x */
 };
 
-void tower_open(struct cuda *c)
+/* Patches of the largest page that image_fit() makes: no more than fill the most pixels, or the least,
+ * where long thin pages are rounded up to whole tokens. */
+static size_t patches_most(const struct model_config *config)
 {
-	struct tower *t = c->tower = xcalloc(1, sizeof(*t));
-	size_t quarter = c->config.vision.hidden / c->config.vision.heads / 4;
+	const struct vision_config *v = &config->vision;
+	double token = (double)v->patch * v->merge, least = (double)config->image.min_pixels,
+	       most = fmax((double)config->image.max_pixels,
+			   least + 15 * token * sqrt(least) + token * token);
 
-	t->inverse = gpu_alloc(c->gpu, quarter * sizeof(float));
-	if (!t->inverse)
-		die(EX_CONFIGURATION, "the weights fill the GPU's memory");
-	gpu_write(c->gpu, t->inverse, c->vision->inverse, quarter * sizeof(float));
+	return (size_t)ceil(most / (token * token)) * v->merge * v->merge;
 }
 
-static void drop_all(struct cuda *c, struct tower *t)
+void tower_plan(struct cuda *c)
 {
-	struct cuda_buffer *const all[] = {&t->patches, &t->places, &t->whole, &t->windows, &t->x,
-					   &t->y,	&t->delta,  &t->qkv,   &t->wide,    &t->inner,
-					   &t->cosine,	&t->sine,   &t->merged, &t->out};
+	const struct vision_config *v = &c->config.vision;
+	const struct vision *w = c->vision;
+	const struct vision_block *b = w->blocks;
+	struct tower *t = c->tower = xcalloc(1, sizeof(*t));
+	size_t n = t->most = patches_most(&c->config), h = v->hidden, half = h / v->heads / 2,
+	       tokens = n / v->merge / v->merge, part = min_u64(n, WIDE_ROWS), number = sizeof(uint16_t);
 
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		cuda_drop(c, all[i]);
+	cuda_need(c, &t->inverse, MEMORY_PAGE, half / 2, sizeof(float));
+	cuda_need(c, &t->patches, MEMORY_PAGE, n * w->embed.in, number);
+	cuda_need(c, &t->places, MEMORY_PAGE, n, sizeof(struct cuda_patch));
+	cuda_need(c, &t->whole, MEMORY_PAGE, n / CUDA_SEGMENT_TILE + 1, sizeof(struct cuda_tile));
+	if (w->family == FAMILY_QWEN2_5_VL)
+		cuda_need(c, &t->windows, MEMORY_PAGE, n / CUDA_SEGMENT_TILE_SHORT + tokens,
+			  sizeof(struct cuda_tile));
+	cuda_need(c, &t->x, MEMORY_PAGE, n * h, sizeof(float));
+	cuda_need(c, &t->y, MEMORY_PAGE, n * h, number);
+	cuda_need(c, &t->delta, MEMORY_PAGE, n * h, number);
+	cuda_need(c, &t->qkv, MEMORY_PAGE, n * b->qkv.out, number);
+	cuda_need(c, &t->wide, MEMORY_PAGE, part * b->up.out, number);
+	cuda_need(c, &t->inner, MEMORY_PAGE, part * b->down.in, number);
+	cuda_need(c, &t->cosine, MEMORY_PAGE, n * half, sizeof(float));
+	cuda_need(c, &t->sine, MEMORY_PAGE, n * half, sizeof(float));
+	cuda_need(c, &t->merged, MEMORY_PAGE, tokens * w->merger.fc1.out, number);
+	cuda_need(c, &t->out, MEMORY_PAGE, tokens * w->merger.fc2.out, number);
+}
+
+void tower_open(struct cuda *c)
+{
+	gpu_write(c->gpu, c->tower->inverse.data, c->vision->inverse,
+		  c->config.vision.hidden / c->config.vision.heads / 4 * sizeof(float));
 }
 
 void tower_close(struct cuda *c)
 {
-	if (!c->tower)
-		return;
-	drop_all(c, c->tower);
-	gpu_free(c->gpu, c->tower->inverse);
 	free(c->tower);
 }
 
@@ -73,7 +96,7 @@ static size_t send_tiles(struct cuda *c, struct cuda_buffer *b, const size_t *se
 		ends[i] = (uint32_t)segments[i];
 	tiles = xcalloc(ends[count] / tile_rows + count, sizeof(*tiles));
 	n = cuda_segment_tiles(ends, count, tile_rows, tiles);
-	gpu_write(c->gpu, cuda_room(c, b, n * sizeof(*tiles)), tiles, n * sizeof(*tiles));
+	gpu_write(c->gpu, cuda_room(b, n * sizeof(*tiles)), tiles, n * sizeof(*tiles));
 	free(tiles);
 	free(ends);
 	return n;
@@ -114,28 +137,6 @@ static void send_page(struct cuda *c, struct sheet *s, const float *patches)
 	free(numbers);
 	free(places);
 	free(segments);
-}
-
-static void prepare(struct cuda *c, const struct sheet *s)
-{
-	const struct vision_config *v = &c->config.vision;
-	const struct vision_block *b = c->vision->blocks;
-	struct tower *t = c->tower;
-	size_t n = s->n, h = v->hidden, half = h / v->heads / 2, tokens = s->tokens,
-	       number = sizeof(uint16_t);
-
-	cuda_room(c, &t->patches, n * c->vision->embed.in * number);
-	cuda_room(c, &t->places, n * sizeof(struct cuda_patch));
-	cuda_room(c, &t->x, n * h * sizeof(float));
-	cuda_room(c, &t->y, n * h * number);
-	cuda_room(c, &t->delta, n * h * number);
-	cuda_room(c, &t->qkv, n * b->qkv.out * number);
-	cuda_room(c, &t->wide, n * b->up.out * number);
-	cuda_room(c, &t->inner, n * b->down.in * number);
-	cuda_room(c, &t->cosine, n * half * sizeof(float));
-	cuda_room(c, &t->sine, n * half * sizeof(float));
-	cuda_room(c, &t->merged, tokens * c->vision->merger.fc1.out * number);
-	cuda_room(c, &t->out, tokens * c->vision->merger.fc2.out * number);
 }
 
 /* y = norm(x), after what is pending has been added to x. width: of the norm. */
@@ -193,14 +194,21 @@ static void feed_forward(struct cuda *c, struct sheet *s, const struct vision_bl
 	bool gated = b->up.out == 2 * b->down.in;
 
 	norm(c, s, &b->norm2);
-	cuda_multiply(c, GPU_MANY, &b->up, t->y.data, s->n, t->wide.data, false);
-	gpu_check(c->gpu,
-		  gated ? cuda_silu_gate(stream, t->wide.data, cuda_bias_of(&b->up), t->inner.data,
-					 s->n, b->down.in)
-			: cuda_gelu_tanh(stream, t->wide.data, cuda_bias_of(&b->up), s->n, b->up.out),
-		  "feed-forward of patches");
-	cuda_multiply(c, GPU_MANY, &b->down, gated ? t->inner.data : t->wide.data, s->n, t->delta.data,
-		      false);
+	for (size_t first = 0, n; first < s->n; first += n) {
+		const uint16_t *y = (uint16_t *)t->y.data + first * b->up.in;
+		uint16_t *delta = (uint16_t *)t->delta.data + first * b->down.out;
+
+		n = min_u64(WIDE_ROWS, s->n - first);
+		cuda_multiply(c, GPU_MANY, &b->up, y, n, t->wide.data, false);
+		gpu_check(c->gpu,
+			  gated ? cuda_silu_gate(stream, t->wide.data, cuda_bias_of(&b->up),
+						 t->inner.data, n, b->down.in)
+				: cuda_gelu_tanh(stream, t->wide.data, cuda_bias_of(&b->up), n,
+						 b->up.out),
+			  "feed-forward of patches");
+		cuda_multiply(c, GPU_MANY, &b->down, gated ? t->inner.data : t->wide.data, n, delta,
+			      false);
+	}
 	bias(c, t->delta.data, &b->down, s->n);
 	s->pending = true;
 }
@@ -241,7 +249,7 @@ static void run(struct cuda *c, struct sheet *s, struct features *out)
 			       t->places.data, t->x.data, s->n, v->hidden),
 		  "patches");
 	gpu_check(c->gpu,
-		  cuda_vision_angles(stream, t->places.data, s->n, t->inverse,
+		  cuda_vision_angles(stream, t->places.data, s->n, t->inverse.data,
 				     v->hidden / v->heads / 4, t->cosine.data, t->sine.data),
 		  "angles of patches");
 	for (unsigned i = 0; i < v->depth; i++) {
@@ -264,6 +272,10 @@ enum rc tower_see(struct cuda *c, const float *patches, unsigned rows, unsigned 
 
 	if (rows % v->merge || columns % v->merge || !s.n || rows > UINT16_MAX || columns > UINT16_MAX)
 		BUG("a page of %u x %u patches", rows, columns);
+	if (s.n > c->tower->most)
+		return err_set(err, RC_FAILED, "memory",
+			       "a page of %zu patches: there is room for %zu on the GPU", s.n,
+			       c->tower->most);
 	s.tokens = s.n / side;
 	size = s.tokens * v->out;
 	memory = malloc((1 + v->deepstacks) * size * sizeof(*memory));
@@ -272,7 +284,6 @@ enum rc tower_see(struct cuda *c, const float *patches, unsigned rows, unsigned 
 	*out = (struct features){.embeddings = (float *)(void *)memory};
 	for (unsigned d = 0; d < v->deepstacks; d++)
 		out->deepstack[d] = (float *)(void *)(memory + (1 + d) * size);
-	prepare(c, &s);
 	send_page(c, &s, patches);
 	run(c, &s, out);
 	free(s.order);

@@ -3,16 +3,27 @@
  * cuda-gpu: models/cuda/gpu.h without a GPU, for tests: memory is the host's, products are sums taken one
  * after the other, in another order for the two kinds, as on a GPU.
  */
-#include "cuda/gpu.h"
+#include "cuda-gpu.h"
 
+#include "cuda/memory.h"
 #include "kernels/linear.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct gpu {
-	size_t used; /* allocations that are there */
+enum { PIECES_MAX = 4096 };
+
+struct piece {
+	const void *p;
+	size_t size;
 };
+
+struct gpu {
+	struct piece pieces[PIECES_MAX]; /* allocations that are there */
+	size_t count;
+};
+
+size_t emulated_room = (size_t)64 << 30, emulated_asked, emulated_peak;
 
 enum rc gpu_open(struct gpu **out, struct err *err)
 {
@@ -23,8 +34,8 @@ enum rc gpu_open(struct gpu **out, struct err *err)
 
 void gpu_close(struct gpu *g)
 {
-	if (g->used)
-		BUG("%zu pieces of the GPU's memory were not freed", g->used);
+	if (g->count)
+		BUG("%zu pieces of the GPU's memory were not freed", g->count);
 	free(g);
 }
 
@@ -43,23 +54,39 @@ cudaStream_t gpu_stream(const struct gpu *g)
 size_t gpu_room(const struct gpu *g)
 {
 	(void)g;
-	return (size_t)1 << 30;
+	return emulated_room - emulated_asked;
 }
 
-/* What nobody has written is NaN. */
+/* What nobody has written is NaN; of what is so large that it is there to be counted alone, as it comes. */
+#define NAN_MAX ((size_t)1 << 30)
+
 void *gpu_alloc(struct gpu *g, size_t size)
 {
 	void *p = NULL;
 
-	if (posix_memalign(&p, 256, size ? size : 1))
+	if (g->count == PIECES_MAX)
+		BUG("more than %d pieces of the GPU's memory", PIECES_MAX);
+	if (memory_round(size) > gpu_room(g) || posix_memalign(&p, 256, size ? size : 1))
 		return NULL;
-	g->used++;
-	return memset(p, 0xff, size);
+	g->pieces[g->count++] = (struct piece){p, size};
+	emulated_asked += memory_round(size);
+	if (emulated_asked > emulated_peak)
+		emulated_peak = emulated_asked;
+	return size > NAN_MAX ? p : memset(p, 0xff, size);
 }
 
 void gpu_free(struct gpu *g, const void *p)
 {
-	g->used -= p != NULL;
+	size_t i = 0;
+
+	if (!p)
+		return;
+	while (i < g->count && g->pieces[i].p != p)
+		i++;
+	if (i == g->count)
+		BUG("what is not the GPU's memory was freed");
+	emulated_asked -= memory_round(g->pieces[i].size);
+	g->pieces[i] = g->pieces[--g->count];
 	free((void *)p);
 }
 

@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+static const struct compute_options bf16 = {.weights = NUMBER_BF16};
+
 #define GOLDEN "tests/golden/models/"
 
 static char folder[] = "/tmp/cloister-folder-XXXXXX";
@@ -133,7 +135,7 @@ static void try_open(const char *what)
 	struct err err = { .text = "" };
 	struct model model;
 
-	if (model_open(&model, folder, compute_open_cpu, NUMBER_BF16, pool, &err) == RC_OK) {
+	if (model_open(&model, folder, compute_open_cpu, &bf16, pool, &err) == RC_OK) {
 		opened++;
 		model_close(&model);
 		return;
@@ -206,7 +208,7 @@ static void test_missing(void **state)
 
 		fill(GOLDEN "qwen2.5-vl");
 		assert_int_equal(unlink(path), 0);
-		assert_int_equal(model_open(&model, folder, compute_open_cpu, NUMBER_BF16, pool, &err), RC_FATAL);
+		assert_int_equal(model_open(&model, folder, compute_open_cpu, &bf16, pool, &err), RC_FATAL);
 		if (!strstr(err.text, files[i]))
 			fail_msg("without %s: %s", files[i], err.text);
 		free(path);
@@ -328,7 +330,7 @@ static void expect_refused(const char *file, const char *words, const char *what
 	struct model model;
 	struct err err;
 
-	if (model_open(&model, folder, compute_open_cpu, NUMBER_BF16, pool, &err) != RC_FATAL)
+	if (model_open(&model, folder, compute_open_cpu, &bf16, pool, &err) != RC_FATAL)
 		fail_msg("%s, %s: it was opened", file, what);
 	if (!strstr(err.text, file) || !strstr(err.text, words))
 		fail_msg("%s, %s: expected \"%s\" in: %s", file, what, words, err.text);

@@ -35,8 +35,8 @@ static int setup(void **state)
 	size_t n;
 
 	if (pool_open(&f->pool, 0, &err) != RC_OK ||
-	    model_open(&f->model, "tests/golden/models/qwen3-vl", COMPUTE_OPEN, NUMBER_BF16, f->pool, &err) !=
-		    RC_OK) {
+	    model_open(&f->model, "tests/golden/models/qwen3-vl", COMPUTE_OPEN,
+		       &(struct compute_options){.weights = NUMBER_BF16}, f->pool, &err) != RC_OK) {
 		fprintf(stderr, "%s\n", err.text);
 		return -1;
 	}

@@ -88,7 +88,8 @@ static void golden_open(struct golden *g, const char *name, enum number number)
 
 	*g = (struct golden){.folder = xasprintf("%s/%s", root(), name)};
 	if (pool_open(&g->pool, 0, &err) != RC_OK ||
-	    model_open(&g->model, g->folder, COMPUTE_OPEN, number, g->pool, &err) != RC_OK ||
+	    model_open(&g->model, g->folder, COMPUTE_OPEN,
+		       &(struct compute_options){.weights = number}, g->pool, &err) != RC_OK ||
 	    weights_open_file(&g->expected, g->folder, "expected.safetensors", &err) != RC_OK)
 		fail_msg("%s: %s", g->folder, err.text);
 }

@@ -115,7 +115,8 @@ static void reader_open(struct reader *r, enum number number)
 	struct err err;
 
 	*r = (struct reader){0};
-	if (pool_open(&r->pool, 0, &err) != RC_OK || model_open(&r->model, folder(), compute_open_cpu, number, r->pool, &err) != RC_OK ||
+	if (pool_open(&r->pool, 0, &err) != RC_OK || model_open(&r->model, folder(), compute_open_cpu,
+								     &(struct compute_options){.weights = number}, r->pool, &err) != RC_OK ||
 		tokenizer_open(&r->tokenizer, folder(), &err) != RC_OK)
 		fail_msg("%s", err.text);
 	assert_int_equal(r->model.config.vision.deepstacks, 1);

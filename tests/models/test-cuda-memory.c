@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The plan of a GPU's memory: its arithmetic, what it refuses and in which words, and that it is what the
+ * device then takes, for every family and both kinds of keys and values.
+ */
+#include "engine.h"
+
+#include "cuda-gpu.h"
+#include "cuda/memory.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MIB ((size_t)1 << 20)
+
+static void test_rounds(void **state)
+{
+	(void)state;
+	assert_int_equal(memory_round(0), 512);
+	assert_int_equal(memory_round(512), 512);
+	assert_int_equal(memory_round(513), 1024);
+	assert_int_equal(memory_round(MIB), 2 * MIB);
+	assert_int_equal(memory_round(2 * MIB + 1), 4 * MIB);
+	assert_true(memory_round(SIZE_MAX) == SIZE_MAX);
+}
+
+/* 100 MiB of weights, 10 of a step: with the reserve, 622. */
+static struct memory_plan example(void)
+{
+	struct memory_plan p = {{0}};
+
+	memory_add(&p, MEMORY_WEIGHTS, 50, 2 * MIB);
+	memory_add(&p, MEMORY_STEP, 5, 2 * MIB);
+	return p;
+}
+
+static void test_rest_is_the_cache(void **state)
+{
+	struct memory_cache cache = {.block = 3 * MIB, .least = 2, .most = 1000};
+	struct memory_plan p = example();
+	struct err err;
+	uint32_t blocks;
+
+	(void)state;
+	assert_int_equal(memory_settle(&p, &cache, 700 * MIB, &blocks, &err), RC_OK);
+	assert_int_equal(blocks, 26); /* of 78 MiB */
+	assert_true(memory_total(&p) + MEMORY_RESERVE <= 700 * MIB);
+	cache.most = 7;
+	assert_int_equal(memory_settle(&p, &cache, 700 * MIB, &blocks, &err), RC_OK);
+	assert_int_equal(blocks, 7);
+	assert_int_equal(p.part[MEMORY_CACHE], 22 * MIB);
+
+	/* What is asked for, and not a block more. */
+	cache.asked = 31 * MIB;
+	assert_int_equal(memory_settle(&p, &cache, 700 * MIB, &blocks, &err), RC_OK);
+	assert_int_equal(blocks, 10);
+}
+
+static void test_refusal_has_the_numbers(void **state)
+{
+	struct memory_cache cache = {.block = 2 * MIB, .asked = 100 * MIB};
+	struct memory_plan p = example();
+	struct err err;
+	uint32_t blocks;
+
+	(void)state;
+	assert_int_equal(memory_settle(&p, &cache, 722 * MIB, &blocks, &err), RC_OK);
+	assert_int_equal(memory_settle(&p, &cache, 722 * MIB - 1, &blocks, &err), RC_FATAL);
+	assert_string_equal(err.reason, "memory");
+	assert_string_equal(err.text, "it does not fit into the GPU's memory: 722 MiB are needed (weights 100, "
+				      "a step 10, cache 100, the driver 512), 721 are free");
+	cache = (struct memory_cache){.block = 2 * MIB, .least = 3, .most = 9};
+	assert_int_equal(memory_settle(&p, &cache, 628 * MIB, &blocks, &err), RC_OK);
+	assert_int_equal(blocks, 3);
+	assert_int_equal(memory_settle(&p, &cache, 627 * MIB, &blocks, &err), RC_FATAL);
+	cache = (struct memory_cache){.block = 2 * MIB, .asked = 1};
+	assert_int_equal(memory_settle(&p, &cache, 700 * MIB, &blocks, &err), RC_FATAL);
+	assert_non_null(strstr(err.text, "holds nothing"));
+}
+
+static void test_sums_do_not_wrap(void **state)
+{
+	struct memory_cache cache = {.block = 1, .least = 1, .most = 1};
+	struct memory_plan p = example();
+	struct err err;
+	uint32_t blocks;
+
+	(void)state;
+	memory_add(&p, MEMORY_STEP, SIZE_MAX / 2, 3);
+	assert_true(memory_total(&p) == SIZE_MAX);
+	assert_int_equal(memory_settle(&p, &cache, SIZE_MAX - 1, &blocks, &err), RC_FATAL);
+}
+
+static const char *const models[] = {"qwen2.5-vl", "qwen2.5-vl-old", "qwen3",
+				     "qwen3-untied", "qwen3-vl",	"qwen3-vl-untied"};
+
+/* The device's room is what the plan says, to the byte of the cache's last block. */
+static void check_model(const char *name, const struct compute_options *options)
+{
+	char *folder = xasprintf("tests/golden/models/%s", name);
+	size_t all = emulated_room, needed;
+	struct engine_options cache = {0};
+	struct engine *engine;
+	struct model model;
+	struct err err;
+
+	/* First without a limit: what it takes is what it needs. */
+	if (model_open(&model, folder, compute_open_cuda, options, NULL, &err) != RC_OK ||
+	    engine_open(&engine, &model, &cache, &err) != RC_OK)
+		fail_msg("%s: %s", name, err.text);
+	assert_int_equal(engine_load(engine).blocks, model.compute->cache_size / model.compute->block_size);
+	needed = emulated_asked + MEMORY_RESERVE;
+	engine_close(engine);
+	model_close(&model);
+	assert_int_equal(emulated_asked, 0);
+
+	/* With exactly that, the same; with a byte less it is refused before anything is taken. */
+	emulated_room = needed;
+	assert_int_equal(model_open(&model, folder, compute_open_cuda, options, NULL, &err), RC_OK);
+	assert_int_equal(engine_open(&engine, &model, &cache, &err), RC_OK);
+	assert_int_equal(emulated_room - emulated_asked, MEMORY_RESERVE);
+	engine_close(engine);
+	model_close(&model);
+	emulated_room = needed - 1;
+	emulated_peak = 0;
+	assert_int_equal(model_open(&model, folder, compute_open_cuda, options, NULL, &err), RC_FATAL);
+	assert_string_equal(err.reason, "memory");
+	assert_int_equal(emulated_peak, 0);
+	emulated_room = all;
+	free(folder);
+}
+
+static void test_plan_is_what_is_taken(void **state)
+{
+	static const struct compute_options kinds[] = {
+		{.weights = NUMBER_BF16, .cache_size = 5 * MIB},
+		{.weights = NUMBER_BF16, .cache_size = MIB, .sequences = 3},
+		{.weights = NUMBER_BF16, .cache_size = 2 * MIB, .keys = COMPUTE_KEYS_FP8},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(models) / sizeof(*models); i++)
+		for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++)
+			check_model(models[i], &kinds[k]);
+}
+
+/* Without a size the cache takes what is left, and no more than the reserve stays. */
+static void test_takes_what_is_left(void **state)
+{
+	struct compute_options options = {.weights = NUMBER_BF16, .sequences = 255};
+	struct engine_options cache = {0};
+	size_t all = emulated_room, blocks;
+	struct engine *engine;
+	struct model model;
+	struct err err;
+
+	(void)state;
+	emulated_room = 1500 * MIB;
+	assert_int_equal(model_open(&model, "tests/golden/models/qwen3-vl", compute_open_cuda, &options, NULL,
+				    &err),
+			 RC_OK);
+	assert_int_equal(engine_open(&engine, &model, &cache, &err), RC_OK);
+	blocks = engine_load(engine).blocks;
+	assert_in_range(emulated_room - emulated_asked, MEMORY_RESERVE,
+			MEMORY_RESERVE + 4 * MIB + model.compute->block_size);
+	assert_true(blocks > 0);
+	engine_close(engine);
+
+	/* More than there is, is refused there too. */
+	cache.cache_size = (blocks + 1) * model.compute->block_size;
+	assert_int_equal(engine_open(&engine, &model, &cache, &err), RC_FATAL);
+	assert_string_equal(err.reason, "memory");
+	model_close(&model);
+	emulated_room = all;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rounds),
+		cmocka_unit_test(test_rest_is_the_cache),
+		cmocka_unit_test(test_refusal_has_the_numbers),
+		cmocka_unit_test(test_sums_do_not_wrap),
+		cmocka_unit_test(test_plan_is_what_is_taken),
+		cmocka_unit_test(test_takes_what_is_left),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
