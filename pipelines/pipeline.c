@@ -46,6 +46,9 @@ static const struct word weights[] = { { "bf16", MODEL_BF16 },
 				       { "int8", MODEL_INT8 },
 				       { "f32", MODEL_F32 },
 				       { NULL, 0 } };
+static const struct word kv_numbers[] = { { "bf16", MODEL_KV_BF16 },
+					  { "fp8", MODEL_KV_FP8 },
+					  { NULL, 0 } };
 static const struct word replies[] = { { "text", REPLY_TEXT },
 				       { "markdown", REPLY_MARKDOWN },
 				       { "layout", REPLY_LAYOUT },
@@ -157,6 +160,7 @@ static const struct setting limit_settings[] = {
 static const struct setting model_settings[] = {
 	{ "folder", TEXT, AT(model.folder), .max = 4000 },
 	{ "weights", WORD, AT(model.weights), .words = weights },
+	{ "kv", WORD, AT(model.kv), .words = kv_numbers },
 	{ "reply", WORD, AT(model.reply), .words = replies },
 	{ "heads", WORD, AT(model.heads), .words = heads },
 	{ "think", WORD, AT(model.think), .words = yes_or_no },
@@ -171,8 +175,7 @@ static const struct setting model_settings[] = {
 	{ "repetition_penalty", REAL, AT(model.repetition_penalty), .min = 1, .max = 2 },
 	{ "retries", NUMBER64, AT(model.retries), .max = 10 },
 	{ "sequences", NUMBER64, NOT_HASHED, AT(model.sequences), .min = 1, .max = 256 },
-	{ "cache_mebibytes", NUMBER64, NOT_HASHED, AT(model.cache_mebibytes), .min = 16,
-	  .max = 1 << 24 },
+	{ "cache_mebibytes", NUMBER64, NOT_HASHED, AT(model.cache_mebibytes), .max = 1 << 24 },
 	{ "threads", NUMBER64, NOT_HASHED, AT(model.threads), .max = 1024 },
 };
 
@@ -262,7 +265,6 @@ void pipeline_defaults(struct pipeline *p, const char *name)
 			.repetition_penalty = 1,
 			.retries = 3,
 			.sequences = 8,
-			.cache_mebibytes = 4096,
 		},
 		.limits = {
 			.input_mebibytes = 4096,
@@ -907,6 +909,7 @@ json_t *pipeline_params(const struct pipeline *p)
 	model = table_to_json(p, model_settings, ARRAY_SIZE(model_settings), NOT_HASHED);
 	json_object_del(model, "folder");
 	json_object_del(model, "weights");
+	json_object_del(model, "kv");
 	return model;
 }
 

@@ -26,6 +26,7 @@ enum duplicates_policy { DUPLICATES_LINK, DUPLICATES_SKIP, DUPLICATES_PROCESS };
 enum figures_policy { FIGURES_CUT, FIGURES_NONE };
 
 enum model_weights { MODEL_BF16, MODEL_INT8, MODEL_F32 };
+enum model_kv { MODEL_KV_BF16, MODEL_KV_FP8 };
 enum model_reply { REPLY_TEXT, REPLY_MARKDOWN, REPLY_LAYOUT, REPLY_SAME };
 enum model_heads { HEADS_DROP, HEADS_KEEP };
 enum model_resize { RESIZE_ONCE, RESIZE_LANCZOS };
@@ -34,6 +35,7 @@ enum model_resize { RESIZE_ONCE, RESIZE_LANCZOS };
 struct model_settings {
 	char *folder;		  /* absolute, or a name beneath $CLOISTER_MODELS */
 	enum model_weights weights;
+	enum model_kv kv;	  /* what keys and values are kept in */
 	enum model_reply reply;	  /* what it writes; SAME: what the text is that it is given */
 	enum model_heads heads;	  /* page headers and footers of REPLY_LAYOUT */
 	unsigned think;		  /* yes: a text model that can may think before it answers */
@@ -45,7 +47,7 @@ struct model_settings {
 	double top_p, min_p, repetition_penalty;
 	uint64_t top_k, retries;  /* retries: of a page on which it goes round in circles */
 	uint64_t sequences;	  /* pages read side by side */
-	uint64_t cache_mebibytes; /* for their keys and values */
+	uint64_t cache_mebibytes; /* for their keys and values; 0: 4096, on a GPU what is left */
 	uint64_t threads;	  /* 0: one for each CPU */
 };
 

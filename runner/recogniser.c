@@ -109,12 +109,13 @@ static char **engine_argv(const struct pool *p, const struct pipeline *pipeline,
 		};
 		const struct model_settings *m = &pipeline->model;
 
-		argv = xcalloc(10, sizeof(*argv));
+		argv = xcalloc(12, sizeof(*argv));
 		argv[n++] = xasprintf("%s/cloister-model", install_program_dir());
 		argv[n++] = xstrdup(sandbox_mode_option(p->sandbox));
 		argv[n++] = xasprintf("--pages=%s", p->scratch->path);
 		argv[n++] = xasprintf("--model=%s", m->folder);
 		argv[n++] = xasprintf("--weights=%s", weights[m->weights]);
+		argv[n++] = xasprintf("--kv=%s", m->kv == MODEL_KV_FP8 ? "fp8" : "bf16");
 		argv[n++] = xasprintf("--sequences=%llu", (unsigned long long)m->sequences);
 		argv[n++] = xasprintf("--cache=%lluM", (unsigned long long)m->cache_mebibytes);
 		argv[n++] = xasprintf("--threads=%llu", (unsigned long long)m->threads);

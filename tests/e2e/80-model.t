@@ -93,6 +93,15 @@ short = prepare(folders["qwen3-vl"], "tokens: 5")
 short.run()
 same((short.why("model/telegram.png") or {}).get("reason"), "finish:length", "a text that is cut is a failure")
 
+# Keys and values in fp8 are for a GPU: the pipeline's wish reaches the engine, which says so.
+fp8 = prepare(folders["qwen3-vl"], "kv: fp8")
+fp8.run()
+why = fp8.why("model/telegram.png") or {}
+ok(why.get("reason") == "recogniser" and "fp8 on a GPU" in why.get("text", ""), "kv: fp8 needs a GPU", why)
+wrong = subprocess.run([BUILD / "cloister-model", "--model", folders["qwen3-vl"], "--kv=e5m2", "--identify"],
+                       capture_output=True, text=True)
+ok(wrong.returncode == 2 and "bf16 or fp8" in wrong.stderr, "--kv of another kind is refused", wrong.stderr)
+
 # Straight on the protocol: a text model is asked about a text, what is wrong with a request fails it alone,
 # and answers bear the id of their request in whatever order they come.
 def ask(model, *requests):

@@ -16,6 +16,7 @@
 
 #define COMPUTE_OPEN compute_open_cuda
 #define ONLY_ON_CPU(...)
+#define ONLY_ON_CUDA(...) __VA_ARGS__,
 typedef uint16_t feature;
 
 static inline float feature_value(feature x)
@@ -30,6 +31,7 @@ static inline feature feature_of(float x)
 #else
 #define COMPUTE_OPEN compute_open_cpu
 #define ONLY_ON_CPU(...) __VA_ARGS__
+#define ONLY_ON_CUDA(...)
 typedef float feature;
 
 static inline float feature_value(feature x)

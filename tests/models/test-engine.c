@@ -28,7 +28,7 @@ struct fixture {
 	struct features features;      /* the same */
 };
 
-static int setup(void **state)
+static int open_with(void **state, enum compute_keys keys)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
 	struct err err;
@@ -36,7 +36,7 @@ static int setup(void **state)
 
 	if (pool_open(&f->pool, 0, &err) != RC_OK ||
 	    model_open(&f->model, "tests/golden/models/qwen3-vl", COMPUTE_OPEN,
-		       &(struct compute_options){.weights = NUMBER_BF16}, f->pool, &err) != RC_OK) {
+		       &(struct compute_options){.weights = NUMBER_BF16, .keys = keys}, f->pool, &err) != RC_OK) {
 		fprintf(stderr, "%s\n", err.text);
 		return -1;
 	}
@@ -50,6 +50,16 @@ static int setup(void **state)
 	f->features = (struct features){f->embeddings, {f->deepstack, f->deepstack}};
 	*state = f;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return open_with(state, COMPUTE_KEYS_AS_WEIGHTS);
+}
+
+static int __attribute__((unused)) setup_fp8(void **state)
+{
+	return open_with(state, COMPUTE_KEYS_FP8);
 }
 
 static int teardown(void **state)
@@ -291,6 +301,7 @@ int main(void)
 		cmocka_unit_test(test_batch_invariant),
 		cmocka_unit_test(test_nan),
 		cmocka_unit_test(test_refused),
+		ONLY_ON_CUDA(cmocka_unit_test_setup_teardown(test_batch_invariant, setup_fp8, teardown))
 		ONLY_ON_CPU(cmocka_unit_test(test_ends), cmocka_unit_test(test_repetition))
 	};
 

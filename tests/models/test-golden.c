@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #define PAGES_MAX 8
+#define FP8_MOST  8 /* they come to 5; the step of e4m3 is 16 times that of bf16 */
 
 static const char *root(void)
 {
@@ -82,14 +83,14 @@ static double difference(const float *got, const struct tensor *want, size_t fir
 	return worst / most;
 }
 
-static void golden_open(struct golden *g, const char *name, enum number number)
+static void golden_open(struct golden *g, const char *name, enum number number, enum compute_keys keys)
 {
 	struct err err;
 
 	*g = (struct golden){.folder = xasprintf("%s/%s", root(), name)};
 	if (pool_open(&g->pool, 0, &err) != RC_OK ||
 	    model_open(&g->model, g->folder, COMPUTE_OPEN,
-		       &(struct compute_options){.weights = number}, g->pool, &err) != RC_OK ||
+		       &(struct compute_options){.weights = number, .keys = keys}, g->pool, &err) != RC_OK ||
 	    weights_open_file(&g->expected, g->folder, "expected.safetensors", &err) != RC_OK)
 		fail_msg("%s: %s", g->folder, err.text);
 }
@@ -124,7 +125,7 @@ static void __attribute__((unused)) test_pixels(void **state)
 	struct golden g;
 	struct err err;
 
-	golden_open(&g, *state, NUMBER_F32);
+	golden_open(&g, *state, NUMBER_F32, COMPUTE_KEYS_AS_WEIGHTS);
 	grid = weights_find(g.expected, "grid");
 	for (size_t k = 0; grid && k < grid->shape[0]; k++) {
 		const struct tensor *source = expect(&g, "image.%zu", k),
@@ -296,7 +297,7 @@ static void __attribute__((unused)) test_fp32(void **state)
 	unsigned *position, next;
 	float *whole, *cut;
 
-	golden_open(&g, *state, NUMBER_F32);
+	golden_open(&g, *state, NUMBER_F32, COMPUTE_KEYS_AS_WEIGHTS);
 	check_vision(&g, 1e-4);
 	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
 	next = check_positions(&g, position);
@@ -311,44 +312,81 @@ static void __attribute__((unused)) test_fp32(void **state)
 	golden_close(&g);
 }
 
-static void test_bf16(void **state)
+/* The largest distances of the logits from the exact ones: ours, and of the reference's own bf16. */
+static double distance(const struct golden *g, const float *logits, double *reference)
 {
-	const struct tensor *exact, *half;
+	const struct tensor *exact = expect(g, "logits"), *half = expect(g, "logits_bf16");
+	double worst = 0;
+
+	*reference = 0;
+	for (size_t i = 0; i < exact->size / sizeof(float); i++) {
+		double off = fabs(logits[i] - number_at(exact, i));
+
+		worst = fmax(worst, isfinite(logits[i]) ? off : INFINITY);
+		*reference = fmax(*reference, fabs(number_at(half, i) - number_at(exact, i)));
+	}
+	return worst;
+}
+
+/* What is kept is what was asked for. */
+static void check_block_size(const struct golden *g, enum compute_keys keys)
+{
+#ifdef ON_CUDA
+	const struct text_config *t = &g->model.config.text;
+
+	assert_int_equal(g->model.compute->block_size,
+			 t->layers * cuda_kv_page_size(t->kv_heads, t->head_dim,
+						       keys == COMPUTE_KEYS_FP8 ? CUDA_KV_E4M3
+										: CUDA_KV_BF16));
+#else
+	(void)g, (void)keys;
+#endif
+}
+
+/* `most` times as far off as the reference's bf16, and in pieces not a bit otherwise. */
+static void check_rounded(const char *name, enum compute_keys keys, double most)
+{
 	struct golden g;
 	unsigned *position, next;
-	double most = 0, worst = 0;
+	double worst, reference;
 	float *logits, *cut;
 
-	golden_open(&g, *state, NUMBER_BF16);
-	exact = expect(&g, "logits");
-	half = expect(&g, "logits_bf16");
-	for (size_t i = 0; i < exact->size / sizeof(float); i++) {
-		most = fmax(most, fabs(number_at(exact, i)));
-		worst = fmax(worst, fabs(number_at(half, i) - number_at(exact, i)));
-	}
+	golden_open(&g, name, NUMBER_BF16, keys);
+	check_block_size(&g, keys);
 	check_vision(&g, 3e-2);
 	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
 	next = check_positions(&g, position);
 	logits = run(&g, g.model.compute->rows_max, position, next);
-	for (size_t i = 0; i < exact->size / sizeof(float); i++)
-		if (fabs(logits[i] - number_at(exact, i)) > worst)
-			fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more "
-				 "than %g of %g",
-				 g.folder, fabs(logits[i] - number_at(exact, i)), worst, most);
+	worst = distance(&g, logits, &reference);
+	if (!(worst <= most * reference))
+		fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more than %g",
+			 g.folder, worst, reference);
 	cut = run(&g, 7, position, next);
-	assert_memory_equal(logits, cut, exact->size);
+	assert_memory_equal(logits, cut, expect(&g, "logits")->size);
 	free(cut);
 	free(logits);
 	free(position);
 	golden_close(&g);
 }
 
+static void test_bf16(void **state)
+{
+	check_rounded(*state, COMPUTE_KEYS_AS_WEIGHTS, 1);
+}
+
+#ifdef ON_CUDA
+static void test_fp8(void **state)
+{
+	check_rounded(*state, COMPUTE_KEYS_FP8, FP8_MOST);
+}
+#endif
+
 int main(void)
 {
 	static const struct {
 		const char *what;
 		CMUnitTestFunction run;
-	} kinds[] = {{"bf16", test_bf16}, ONLY_ON_CPU({"pixels", test_pixels}, {"fp32", test_fp32})};
+	} kinds[] = {{"bf16", test_bf16}, ONLY_ON_CUDA({"fp8", test_fp8}) ONLY_ON_CPU({"pixels", test_pixels}, {"fp32", test_fp32})};
 	enum { KINDS = sizeof(kinds) / sizeof(*kinds), MODELS_MAX = 32 };
 	struct CMUnitTest tests[KINDS * MODELS_MAX];
 	char *names[MODELS_MAX];
