@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #define WRITER_JOURNAL_FD 3
 #define WRITER_FOLDER_FD  4
 #define WRITER_LINE_MAX   4096
+#define WRITER_PAGES      100 /* that it may take as long for as the decoder may for one */
 
 static void iso_time(time_t t, char out[32])
 {
@@ -110,6 +112,12 @@ static void on_written(void *arg)
 	}
 }
 
+/* No clock on the wall: a file system that stands still is not the document's fault. */
+static unsigned writer_seconds(const struct document *d)
+{
+	return (unsigned)d->pipeline.limits.page_cpu_seconds * (1 + d->pages / WRITER_PAGES);
+}
+
 static void on_end(void *arg)
 {
 	struct document *d = arg;
@@ -134,7 +142,12 @@ static void on_end(void *arg)
 	} else if (WIFEXITED(status) && WEXITSTATUS(status) == EX_WORK_REMAINS) {
 		document_wait(d, text.data);
 	} else {
-		err_set(&err, RC_FAILED, "writer", "%s", text.data);
+		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
+			err_set(&err, RC_FAILED, "limit:page-cpu-seconds",
+				"the writer took more than %u seconds of processor time",
+				writer_seconds(d));
+		else
+			err_set(&err, RC_FAILED, "writer", "%s", text.data);
 		document_try_again(d, &err);
 	}
 	buf_release(&text);
@@ -202,6 +215,7 @@ void document_write(struct document *d)
 	if (rc != RC_OK) {
 		document_wait(d, err.text);
 	} else {
+		child_limit_cpu(&d->writer, writer_seconds(d));
 		child_tell(&d->writer, writer_job(d));
 		child_close_in(&d->writer);
 	}
