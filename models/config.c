@@ -318,7 +318,6 @@ static enum rc read_image(struct model_config *c, const struct json_place *place
 {
 	struct json_place size = {place->file, {json_place_get(place, "size"), NULL, NULL}};
 	struct image_config *i = &c->image;
-	const char *type = "";
 	unsigned resample = 3, patch = c->vision.patch, merge = c->vision.merge,
 		 temporal = c->vision.temporal;
 
@@ -332,8 +331,7 @@ static enum rc read_image(struct model_config *c, const struct json_place *place
 	    json_place_size(place, "patch_size", false, 1, 256, &patch, err) != RC_OK ||
 	    json_place_size(place, "merge_size", false, 1, 16, &merge, err) != RC_OK ||
 	    json_place_size(place, "temporal_patch_size", false, 1, 16, &temporal, err) != RC_OK ||
-	    json_place_size(place, "resample", false, 0, 5, &resample, err) != RC_OK ||
-	    json_place_string(place, "image_processor_type", false, &type, err) != RC_OK)
+	    json_place_size(place, "resample", false, 0, 5, &resample, err) != RC_OK)
 		return RC_FATAL;
 	if (patch != c->vision.patch || merge != c->vision.merge || temporal != c->vision.temporal)
 		return wrong(
@@ -343,7 +341,6 @@ static enum rc read_image(struct model_config *c, const struct json_place *place
 		return wrong(place, err, "resample is not 3 (bicubic)");
 	if (i->min_pixels > i->max_pixels)
 		return wrong(place, err, "the least number of pixels is above the largest");
-	i->fast = strstr(type, "Fast") != NULL;
 	return RC_OK;
 }
 

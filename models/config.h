@@ -51,7 +51,6 @@ struct vision_config {
 struct image_config {
 	uint64_t min_pixels, max_pixels;
 	float mean[3], std[3];
-	bool fast; /* resized as torchvision does, not as Pillow */
 };
 
 struct generation_config {

@@ -346,9 +346,7 @@ enum rc image_patches(const struct model_config *c, const struct image *in, stru
 	*patches = NULL;
 	rc = image_fit(c, in->width, in->height, &width, &height, err);
 	if (rc == RC_OK)
-		rc = image_resize(in, width, height,
-				  c->image.fast ? IMAGE_BICUBIC_TORCH : IMAGE_BICUBIC_PILLOW, pool,
-				  &fitted, err);
+		rc = image_resize(in, width, height, IMAGE_BICUBIC_TORCH, pool, &fitted, err);
 	if (rc != RC_OK)
 		return rc;
 	*rows = height / v->patch;

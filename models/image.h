@@ -3,10 +3,11 @@
  * image: from a page's pixels to the patches that a vision tower reads, as the model's own image
  * processor makes them.
  *
- * Resizing is bit for bit what the reference does: Pillow's fixed-point resampling (src/libImaging/
- * Resample.c up to Pillow 12: 22 bits, first across, then down, 8 bits between; Pillow 13 turns the
- * passes round for some sizes, but no model was trained with it), or torchvision's on 8-bit tensors
- * (ATen's UpSampleKernel: the same with 16-bit coefficients). Sizes follow smart_resize of
+ * Resizing is bit for bit what the reference does: torchvision's bicubic filter on 8-bit tensors (ATen's
+ * UpSampleKernel: fixed point with 16-bit coefficients, first across, then down, 8 bits between), which
+ * transformers takes by whatever name a model saved its processor (AutoImageProcessor, since 4.54), and for
+ * Lanczos Pillow's (src/libImaging/Resample.c up to Pillow 12: the same with 22 bits; Pillow 13 turns the
+ * passes round for some sizes, but no model was trained with it). Sizes follow smart_resize of
  * transformers' Qwen2-VL image processor: sides are multiples of patch x merge, the area within
  * limits.
  */
@@ -22,7 +23,6 @@ struct image {
 };
 
 enum image_filter {
-	IMAGE_BICUBIC_PILLOW,
 	IMAGE_BICUBIC_TORCH,
 	IMAGE_LANCZOS_PILLOW,
 };

@@ -11,7 +11,6 @@ resized.safetensors: pages of noise that both sides make from a formula, so that
     seed       I64 [1]
     cases      I64 [cases][5]           width, height, patch, least and most pixels; merge is 2
     torch.K    U8  [height][width][3]   resized by the processor that works on tensors
-    pillow.K   U8  [height][width][3]   by the one that works on Pillow's images
     fits       I64 [sizes][7]           width, height, factor, least and most pixels, and the size it is
                                         brought to; 0 x 0: refused
 
@@ -28,7 +27,6 @@ import PIL
 import torch
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize
 
 # Enlarged to the least size, one pixel wide or high, at the ratio that is just let through, one
@@ -67,10 +65,8 @@ def resized(seed, out):
                 cases=torch.tensor([[w, h, PATCH, LEAST, MOST] for w, h in SIZES]))
     for k, (width, height) in enumerate(SIZES):
         page = noise(width, height, seed)
-        fast = Qwen2VLImageProcessor(**settings)(torch.from_numpy(page).permute(2, 0, 1), return_tensors="pt")
-        slow = Qwen2VLImageProcessorPil(**settings)(Image.fromarray(page), return_tensors="pt")
-        made[f"torch.{k}"] = levels(fast["pixel_values"], fast["image_grid_thw"], settings)
-        made[f"pillow.{k}"] = levels(slow["pixel_values"], slow["image_grid_thw"], settings)
+        of = Qwen2VLImageProcessor(**settings)(torch.from_numpy(page).permute(2, 0, 1), return_tensors="pt")
+        made[f"torch.{k}"] = levels(of["pixel_values"], of["image_grid_thw"], settings)
     made["fits"] = torch.tensor(fits(random.Random(seed)))
     save_file(made, out / "resized.safetensors")
     (out / "resized.safetensors").chmod(0o644)

@@ -33,7 +33,6 @@ import transformers
 from safetensors.torch import save_file
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
 from PIL import Image
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
 VOCAB, EOS, START, END, IMAGE = 304, 299, 300, 301, 302
@@ -58,7 +57,7 @@ HALF = dict(image_mean=[0.5] * 3, image_std=[0.5] * 3)
 # cut by the edge, pages one token wide, several pages, tied and untied heads, old and new spelling.
 MODELS = {
     "qwen2.5-vl-old": dict(
-        cls=Qwen2_5_VLForConditionalGeneration, spelling="old", tied=True, processor=CLIP, pillow=True, pages=[(70, 100)],
+        cls=Qwen2_5_VLForConditionalGeneration, spelling="old", tied=True, processor=CLIP, pages=[(70, 100)],
         text=text(64, 1, 1, 64, 100, 3, **mrope([8, 12, 12])),
         vision=dict(depth=2, hidden_size=64, num_heads=1, intermediate_size=3420, patch_size=14, out_hidden_size=64,
                     window_size=112, fullatt_block_indexes=[1], hidden_act="silu")),
@@ -74,7 +73,7 @@ MODELS = {
         vision=dict(depth=4, hidden_size=72, num_heads=1, intermediate_size=152, patch_size=16, out_hidden_size=96,
                     num_position_embeddings=144, deepstack_visual_indexes=[0, 1, 3], hidden_act="gelu_pytorch_tanh")),
     "qwen3-vl-untied": dict(
-        cls=Qwen3VLForConditionalGeneration, spelling="new", tied=False, processor=HALF, pillow=True, shards=3,
+        cls=Qwen3VLForConditionalGeneration, spelling="new", tied=False, processor=HALF, shards=3,
         pages=[(12, 250), (60, 13), (12, 12)],
         text=text(120, 3, 1, 128, 96, 2, **mrope([24, 20, 20], True, 5e6)),
         vision=dict(depth=2, hidden_size=128, num_heads=2, intermediate_size=100, patch_size=6, out_hidden_size=120,
@@ -211,13 +210,8 @@ def make(name, recipe, seed, out):
         settings = dict(patch_size=recipe["vision"]["patch_size"], merge_size=merge, temporal_patch_size=2,
                         **recipe["processor"])
         limits = dict(shortest_edge=576, longest_edge=28 * 28 * 40)
-        if recipe.get("pillow"):
-            kind = "Qwen2VLImageProcessor"
-            made = Qwen2VLImageProcessorPil(size=limits, **settings)(Image.fromarray(image), return_tensors="pt")
-        else:
-            kind = "Qwen2VLImageProcessorFast"
-            made = Qwen2VLImageProcessor(size=limits, **settings)(
-                torch.from_numpy(image).permute(2, 0, 1), return_tensors="pt")
+        made = Qwen2VLImageProcessor(size=limits, **settings)(
+            torch.from_numpy(image).permute(2, 0, 1), return_tensors="pt")
         turned = Image.fromarray(image).resize((max(1, width * 3 // 4), height * 2), Image.Resampling.LANCZOS)
         expected[f"lanczos.{k}"] = torch.from_numpy(numpy.asarray(turned).copy())
         expected[f"image.{k}"] = torch.from_numpy(image)
@@ -225,7 +219,7 @@ def make(name, recipe, seed, out):
         all_pixels.append(made["pixel_values"].float())
         grids.append(tuple(int(n) for n in made["image_grid_thw"][0][1:]))
         (folder / "preprocessor_config.json").write_text(json.dumps(dict(
-            image_processor_type=kind, size=limits, resample=3, **settings), indent=1) + "\n")
+            image_processor_type="Qwen2VLImageProcessor" + "Fast" * (recipe["spelling"] == "new"), size=limits, resample=3, **settings), indent=1) + "\n")
 
     ids, types = ids_and_types(recipe, grids, merge, generator)
     grid = torch.tensor([[1, rows, columns] for rows, columns in grids], dtype=torch.long)
