@@ -82,7 +82,8 @@ MODELS_SRC := $(filter-out $(SERVE_SRC) $(FOLDERS_SRC) $(COMMON_SRC) $(CUDA_HOST
 UNIT_SRC := $(wildcard tests/unit/*.c)
 CUDA_UNIT_SRC := $(wildcard tests/models/test-cuda-*.c)
 CUDA_BENCH_SRC := tests/models/bench-cuda.c
-MODELS_UNIT_SRC := $(filter-out $(CUDA_UNIT_SRC) $(CUDA_BENCH_SRC) tests/models/cuda-gpu.c,$(wildcard tests/models/*.c))
+EMULATED_SRC := tests/models/cuda-gpu.c tests/models/cuda-stream.c
+MODELS_UNIT_SRC := $(filter-out $(CUDA_UNIT_SRC) $(CUDA_BENCH_SRC) $(EMULATED_SRC),$(wildcard tests/models/*.c))
 TOOL_SRC := $(wildcard tests/tools/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
 PARTS_SRC := $(filter-out %/main.c,$(DECODE_SRC) $(WRITE_SRC) $(TESSERACT_SRC) $(RUNNER_SRC))
@@ -210,7 +211,7 @@ $(BUILD)/obj/emulated/%.o: tests/models/%.cpp
 	$(CXX) $(EMULATED_CXXFLAGS) -c -o $@ $<
 
 $(EMULATED_LIB): $(patsubst models/cuda/%.cu,$(BUILD)/obj/emulated/%.o,$(CUDA_SRC)) $(BUILD)/obj/emulated/cuda-emulation.o \
-		$(call objects,$(filter-out models/cuda/gpu.c,$(CUDA_HOST_SRC)) tests/models/cuda-gpu.c)
+		$(call objects,$(filter-out models/cuda/gpu.c,$(CUDA_HOST_SRC)) $(EMULATED_SRC))
 	@rm -f $@
 	$(AR) rcs $@ $^
 

@@ -248,7 +248,7 @@ static const struct compute_calls calls = {reserve, clear, forward, see, forget,
 static enum rc plan(struct cuda *c, struct weights *w, const struct compute_options *o, struct err *err)
 {
 	const struct text_config *t = &c->config.text;
-	struct cuda_packer counter = {c->packer.packer, NULL, &c->plan, MEMORY_WEIGHTS};
+	struct cuda_packer counter = {c->packer.packer, c->gpu, &c->plan, MEMORY_WEIGHTS};
 	struct memory_cache cache = {.block = c->compute.block_size, .asked = o->cache_size};
 	uint32_t blocks = 0;
 	enum rc rc;

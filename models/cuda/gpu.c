@@ -120,8 +120,69 @@ void *gpu_alloc(struct gpu *g, size_t size)
 
 void gpu_free(struct gpu *g, const void *p)
 {
+	if (!p)
+		return;
 	gpu_check(g, cudaStreamSynchronize(g->stream), "wait");
 	gpu_check(g, cudaFree((void *)p), "free memory");
+}
+
+void *gpu_pin(struct gpu *g, size_t size)
+{
+	void *p = NULL;
+
+	(void)g;
+	if (cudaMallocHost(&p, size ? size : 1) != cudaSuccess) {
+		cudaGetLastError(); /* it is not for the next call */
+		return NULL;
+	}
+	return p;
+}
+
+void gpu_unpin(struct gpu *g, void *p)
+{
+	if (p)
+		gpu_check(g, cudaFreeHost(p), "free pinned memory");
+}
+
+void gpu_send(struct gpu *g, void *to, const void *from, size_t size)
+{
+	gpu_write(g, to, from, size);
+}
+
+void gpu_fetch(struct gpu *g, void *to, const void *from, size_t size)
+{
+	if (size)
+		gpu_check(g, cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, g->stream),
+			  "copy from the GPU");
+}
+
+struct gpu_mark {
+	cudaEvent_t event;
+};
+
+struct gpu_mark *gpu_mark_new(struct gpu *g)
+{
+	struct gpu_mark *m = xcalloc(1, sizeof(*m));
+
+	gpu_check(g, cudaEventCreateWithFlags(&m->event, cudaEventDisableTiming), "make an event");
+	return m;
+}
+
+void gpu_mark_free(struct gpu *g, struct gpu_mark *m)
+{
+	if (m)
+		gpu_check(g, cudaEventDestroy(m->event), "drop an event");
+	free(m);
+}
+
+void gpu_mark_set(struct gpu *g, struct gpu_mark *m)
+{
+	gpu_check(g, cudaEventRecord(m->event, g->stream), "set an event");
+}
+
+void gpu_mark_wait(struct gpu *g, struct gpu_mark *m)
+{
+	gpu_check(g, cudaEventSynchronize(m->event), "compute");
 }
 
 /* From memory that may be swapped out, the copy is taken before this returns. */

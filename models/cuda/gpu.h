@@ -3,7 +3,8 @@
  * cuda/gpu: one GPU: its memory, its stream, matrix products. gpu.c does it with the CUDA toolkit; the
  * tests have another one that computes on the CPU (tests/models/cuda-gpu.c).
  *
- * Everything is done in the order in which it was asked for. What fails on the way (a fallen GPU, a
+ * Everything is done in the order in which it was asked for, and later than that unless a function says that
+ * it waits. What fails on the way (a fallen GPU, a
  * memory error) ends the process: its pages are read again by the next one.
  */
 #ifndef MODELS_CUDA_GPU_H
@@ -26,7 +27,23 @@ size_t gpu_room(const struct gpu *); /* bytes that are free now */
 void *gpu_alloc(struct gpu *, size_t size); /* NULL: it does not fit; aligned to 256 bytes */
 void gpu_free(struct gpu *, const void *);
 
-/* `from` may be changed when it returns. */
+/* Memory of the host that the GPU reaches by itself. NULL: it is not to be had. */
+void *gpu_pin(struct gpu *, size_t size);
+void gpu_unpin(struct gpu *, void *);
+
+/* Both between pinned memory and the GPU's, and both return at once: `from` has to stay, and `to` is not
+ * there, until somebody has waited for it. */
+void gpu_send(struct gpu *, void *to, const void *from, size_t size);
+void gpu_fetch(struct gpu *, void *to, const void *from, size_t size);
+
+/* A place in the order. */
+struct gpu_mark;
+struct gpu_mark *gpu_mark_new(struct gpu *);
+void gpu_mark_free(struct gpu *, struct gpu_mark *);
+void gpu_mark_set(struct gpu *, struct gpu_mark *); /* behind all that was asked for */
+void gpu_mark_wait(struct gpu *, struct gpu_mark *);
+
+/* From any memory, which may be changed when it returns. */
 void gpu_write(struct gpu *, void *to, const void *from, size_t size);
 /* Waits until it is there. */
 void gpu_read(struct gpu *, void *to, const void *from, size_t size);

@@ -210,11 +210,14 @@ static void run_block(void)
 	}
 }
 
-int emulation_run(dim3 blocks, unsigned count, size_t memory, void (*kernel)(void *), void *closure)
+bool emulation_fits(dim3 blocks, unsigned count, size_t memory)
 {
-	if (count == 0 || count > THREADS_MAX || count % LANES || memory > BLOCK_MEMORY_MAX || blocks.x == 0 ||
-	    blocks.y == 0 || blocks.z == 0 || blocks.y > 65535 || blocks.z > 65535)
-		return CUDA_INVALID;
+	return count != 0 && count <= THREADS_MAX && count % LANES == 0 && memory <= BLOCK_MEMORY_MAX &&
+	       blocks.x != 0 && blocks.y != 0 && blocks.z != 0 && blocks.y <= 65535 && blocks.z <= 65535;
+}
+
+void emulation_run(dim3 blocks, unsigned count, size_t memory, void (*kernel)(void *), void *closure)
+{
 	threads = count;
 	entry = kernel;
 	entry_closure = closure;
@@ -233,7 +236,6 @@ int emulation_run(dim3 blocks, unsigned count, size_t memory, void (*kernel)(voi
 	}
 	free(block_memory);
 	block_memory = NULL;
-	return 0;
 }
 
 unsigned char *emulation_block_memory(void)

@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cuda-stream.h"
 #include "cuda/kernels.h"
 
 #define __global__
@@ -81,17 +82,31 @@ void emulation_copy_async(void *to, const void *from, bool there);
 void emulation_copies_end_group(void);
 void emulation_copies_wait(int but);
 
+/* Whether a GPU would take it. */
+bool emulation_fits(dim3 blocks, unsigned threads, size_t memory);
+
 /* Blocks one after the other, `kernel` once in each of their threads. */
-int emulation_run(dim3 blocks, unsigned threads, size_t memory, void (*kernel)(void *), void *closure);
+void emulation_run(dim3 blocks, unsigned threads, size_t memory, void (*kernel)(void *), void *closure);
 
 template <typename... parameters, typename... arguments>
-static int launch(void (*kernel)(parameters...), dim3 blocks, unsigned threads, size_t memory, cudaStream_t,
-		  arguments... given)
+static int launch(void (*kernel)(parameters...), dim3 blocks, unsigned threads, size_t memory,
+		  cudaStream_t stream, arguments... given)
 {
-	auto call = [&] { kernel(given...); };
+	auto call = [=] { kernel(given...); };
+	auto whole = [=] {
+		emulation_run(
+			blocks, threads, memory, [](void *closure) { (*(decltype(call) *)closure)(); },
+			(void *)&call);
+	};
 
-	return emulation_run(
-		blocks, threads, memory, [](void *closure) { (*(decltype(call) *)closure)(); }, &call);
+	if (!emulation_fits(blocks, threads, memory))
+		return CUDA_INVALID;
+	if (stream)
+		stream_put(
+			stream, [](void *closure) { (*(decltype(whole) *)closure)(); }, &whole, sizeof(whole));
+	else
+		whole();
+	return 0;
 }
 
 #endif

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * cuda-gpu: models/cuda/gpu.h without a GPU, for tests: memory is the host's, products are sums taken one
- * after the other, in another order for the two kinds, as on a GPU.
+ * after the other, in another order for the two kinds, as on a GPU. What is asked for is done later
+ * (cuda-stream.h).
  */
 #include "cuda-gpu.h"
+
+#include "cuda-stream.h"
 
 #include "cuda/memory.h"
 #include "kernels/linear.h"
@@ -20,7 +23,12 @@ struct piece {
 
 struct gpu {
 	struct piece pieces[PIECES_MAX]; /* allocations that are there */
-	size_t count;
+	size_t count, pinned;
+	cudaStream_t stream;
+};
+
+struct gpu_mark {
+	uint64_t at;
 };
 
 size_t emulated_room = (size_t)64 << 30, emulated_asked, emulated_peak;
@@ -29,11 +37,16 @@ enum rc gpu_open(struct gpu **out, struct err *err)
 {
 	(void)err;
 	*out = xcalloc(1, sizeof(**out));
+	(*out)->stream = stream_new();
 	return RC_OK;
 }
 
 void gpu_close(struct gpu *g)
 {
+	stream_wait(g->stream, stream_mark(g->stream));
+	stream_free(g->stream);
+	if (g->pinned)
+		BUG("%zu pieces of pinned memory were not freed", g->pinned);
 	if (g->count)
 		BUG("%zu pieces of the GPU's memory were not freed", g->count);
 	free(g);
@@ -47,8 +60,7 @@ const char *gpu_name(const struct gpu *g)
 
 cudaStream_t gpu_stream(const struct gpu *g)
 {
-	(void)g;
-	return NULL;
+	return g->stream;
 }
 
 size_t gpu_room(const struct gpu *g)
@@ -79,6 +91,7 @@ void gpu_free(struct gpu *g, const void *p)
 {
 	size_t i = 0;
 
+	stream_wait(g->stream, stream_mark(g->stream));
 	if (!p)
 		return;
 	while (i < g->count && g->pieces[i].p != p)
@@ -90,16 +103,77 @@ void gpu_free(struct gpu *g, const void *p)
 	free((void *)p);
 }
 
-void gpu_write(struct gpu *g, void *to, const void *from, size_t size)
+void *gpu_pin(struct gpu *g, size_t size)
+{
+	g->pinned++;
+	return memset(xmalloc(size + 1), 0xff, size);
+}
+
+void gpu_unpin(struct gpu *g, void *p)
+{
+	stream_wait(g->stream, stream_mark(g->stream));
+	g->pinned -= p != NULL;
+	free(p);
+}
+
+struct copy {
+	void *to;
+	const void *from;
+	size_t size;
+};
+
+static void run_copy(void *closure)
+{
+	const struct copy *c = closure;
+
+	memcpy(c->to, c->from, c->size);
+}
+
+void gpu_send(struct gpu *g, void *to, const void *from, size_t size)
+{
+	struct copy c = {to, from, size};
+
+	if (size)
+		stream_put(g->stream, run_copy, &c, sizeof(c));
+}
+
+void gpu_fetch(struct gpu *g, void *to, const void *from, size_t size)
+{
+	gpu_send(g, to, from, size);
+}
+
+struct gpu_mark *gpu_mark_new(struct gpu *g)
 {
 	(void)g;
+	return xcalloc(1, sizeof(struct gpu_mark));
+}
+
+void gpu_mark_free(struct gpu *g, struct gpu_mark *m)
+{
+	(void)g;
+	free(m);
+}
+
+void gpu_mark_set(struct gpu *g, struct gpu_mark *m)
+{
+	m->at = stream_mark(g->stream);
+}
+
+void gpu_mark_wait(struct gpu *g, struct gpu_mark *m)
+{
+	stream_wait(g->stream, m->at);
+}
+
+void gpu_write(struct gpu *g, void *to, const void *from, size_t size)
+{
+	stream_wait(g->stream, stream_mark(g->stream));
 	if (size)
 		memcpy(to, from, size);
 }
 
 void gpu_read(struct gpu *g, void *to, const void *from, size_t size)
 {
-	(void)g;
+	stream_wait(g->stream, stream_mark(g->stream));
 	memcpy(to, from, size);
 }
 
@@ -131,22 +205,37 @@ static float *widen(const uint16_t *from, size_t n)
 	return to;
 }
 
-void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
-		 const uint16_t *x, size_t n, void *y, bool wide)
+struct product {
+	enum gpu_rows kind;
+	const uint16_t *w, *x;
+	size_t out, in, n;
+	void *y;
+	bool wide;
+};
+
+static void run_product(void *closure)
 {
-	float *a = widen(w, out * in), *b = widen(x, n * in);
+	const struct product *p = closure;
+	float *a = widen(p->w, p->out * p->in), *b = widen(p->x, p->n * p->in);
 
-	(void)g;
-	for (size_t i = 0; i < n; i++) {
-		for (size_t k = 0; k < out; k++) {
-			float sum = dot(kind, a + k * in, b + i * in, in);
+	for (size_t i = 0; i < p->n; i++) {
+		for (size_t k = 0; k < p->out; k++) {
+			float sum = dot(p->kind, a + k * p->in, b + i * p->in, p->in);
 
-			if (wide)
-				((float *)y)[i * out + k] = sum;
+			if (p->wide)
+				((float *)p->y)[i * p->out + k] = sum;
 			else
-				((uint16_t *)y)[i * out + k] = bf16_from_f32(sum);
+				((uint16_t *)p->y)[i * p->out + k] = bf16_from_f32(sum);
 		}
 	}
 	free(a);
 	free(b);
+}
+
+void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
+		 const uint16_t *x, size_t n, void *y, bool wide)
+{
+	struct product p = {kind, w, x, out, in, n, y, wide};
+
+	stream_put(g->stream, run_product, &p, sizeof(p));
 }
