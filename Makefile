@@ -354,11 +354,13 @@ bench-cuda: $(if $(NVCC),$(BUILD)/tests/models/gpu/bench-cuda)
 install: programs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/cloister \
 		$(DESTDIR)$(PREFIX)/share/cloister/pipelines $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/man/man7 \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install $(BUILD)/cloister $(DESTDIR)$(PREFIX)/bin/
 	install $(filter-out $(BUILD)/cloister,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/libexec/cloister/
 	install -m 644 pipelines/*.yaml $(DESTDIR)$(PREFIX)/share/cloister/pipelines/
 	install -m 644 $(BUILD)/cloister.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 pipelines/cloister-airlock.7 $(DESTDIR)$(PREFIX)/share/man/man7/
 	install -m 644 $(BUILD)/cloister.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cloister
 
 format:

@@ -347,7 +347,7 @@ static void man_tail(struct buf *out)
 		      ".Bd -literal -offset indent\n"
 		      "cloister ls \\-\\-spool night \\-\\-state failed\n"
 		      "cloister retry \\-\\-spool night \\-\\-all\n.Ed\n"
-		      ".Sh SEE ALSO\n.Xr pdftotext 1 ,\n.Xr tesseract 1\n");
+		      ".Sh SEE ALSO\n.Xr pdftotext 1 ,\n.Xr tesseract 1 ,\n.Xr cloister-airlock 7\n");
 }
 
 void options_man(struct buf *out)

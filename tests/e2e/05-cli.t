@@ -65,6 +65,8 @@ if command -v mandoc >/dev/null; then
     ok "the manual page shows $command" grep -q "^     cloister $command" "$tmp/page"
   done
   ok "the manual page shows options" grep -q -- '--until HH:MM' "$tmp/page"
+  ok "that of the protocol passes mandoc -Tlint" \
+    same "$(mandoc -Tlint -W warning pipelines/cloister-airlock.7 2>&1)" ""
 else
   echo "ok $((count += 1)) - the manual page # SKIP no mandoc"
 fi
