@@ -93,8 +93,7 @@ static void changed(struct engine *e)
 		e->pool->changed(e->pool->arg);
 }
 
-/* argv of the recogniser, and a string that tells engines apart. */
-static char **engine_argv(const struct pool *p, const struct pipeline *pipeline, struct buf *id)
+char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline)
 {
 	size_t n = 0;
 	char **argv;
@@ -134,10 +133,6 @@ static char **engine_argv(const struct pool *p, const struct pipeline *pipeline,
 		argv[n++] = xasprintf("--languages=%s", languages.data);
 		buf_release(&languages);
 	}
-	for (size_t i = 0; i < n; i++) {
-		buf_adds(id, argv[i]);
-		buf_addc(id, '\n');
-	}
 	return argv;
 }
 
@@ -148,7 +143,9 @@ struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
 	char **argv;
 
 	buf_init(&id, 1 << 20);
-	argv = engine_argv(p, pipeline, &id);
+	argv = recogniser_argv(p, pipeline);
+	for (size_t i = 0; argv[i]; i++)
+		buf_addf(&id, "%s\n", argv[i]); /* tells engines apart */
 	for (size_t i = 0; i < p->n_engines; i++) {
 		if (strcmp(p->engines[i]->id, id.data))
 			continue;
@@ -361,7 +358,7 @@ static void copy_text(char *to, size_t size, const json_t *value, const char *fa
 }
 
 /* Who does not say reads pages. */
-static unsigned takes_of(const json_t *list)
+unsigned recogniser_takes(const json_t *list)
 {
 	unsigned takes = list ? 0 : TAKES_PAGE;
 	json_t *item;
@@ -388,7 +385,7 @@ static bool take_hello(struct process *process, json_t *hello)
 
 	if (json_integer_value(json_object_get(hello, "airlock")) != 1)
 		return false;
-	e->takes = takes_of(json_object_get(hello, "takes"));
+	e->takes = recogniser_takes(json_object_get(hello, "takes"));
 	copy_text(e->name, sizeof(e->name), json_object_get(hello, "name"), "unnamed");
 	copy_text(e->version, sizeof(e->version), json_object_get(hello, "version"), "");
 	copy_text(e->model_name, sizeof(e->model_name), json_object_get(model, "name"), "");
@@ -490,59 +487,24 @@ static void on_line(void *arg)
 
 static bool start_process(struct engine *e)
 {
-	static const char *const readable[] = { "/dev/null",
-						"/dev/zero",
-						"/dev/urandom",
-						"/proc",
-						"/sys/devices/system/cpu",
-						"/etc/alternatives",
-						"/etc/fonts",
-						"/etc/ld.so.cache",
-						"/etc/localtime",
-						"/etc/mime.types",
-						"/etc/passwd",
-						NULL };
-	const char *execute[] = { "/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", NULL, NULL };
-	static const char *const writable[] = { "/dev/null", NULL };
-	const char *pages[ARRAY_SIZE(readable) + 1];
-	struct sandbox_rules rules = { .write_fd = -1 };
-	struct child_spec spec = { .name = "recogniser",
-				   .argv = e->argv,
-				   .max_line = 64u << 20,
-				   .cwd = e->pool->scratch->path,
-				   .require_sandbox = e->pool->sandbox == SANDBOX_ON };
 	struct process *process = xcalloc(1, sizeof(*process));
-	char *program_dir = xstrdup(e->argv[0]), *slash = strrchr(program_dir, '/');
 	struct err err;
 
-	if (slash && slash != program_dir)
-		*slash = '\0';
-	memcpy(pages, readable, sizeof(readable));
-	pages[ARRAY_SIZE(readable) - 1] = e->pool->scratch->path;
-	pages[ARRAY_SIZE(readable)] = NULL;
-	execute[6] = program_dir;
-	rules.read = pages;
-	rules.execute = execute;
-	rules.write = writable;
-	if (e->foreign && e->pool->sandbox != SANDBOX_OFF)
-		spec.rules = &rules;
 	process->engine = e;
 	process->started = loop_now();
-	if (child_start(&process->child, e->pool->loop, &spec, on_line, on_end, process, &err) !=
-	    RC_OK) {
+	if (recogniser_start(&process->child, e->pool, e->argv, e->foreign, on_line, on_end, process,
+			     &err) != RC_OK) {
 		log_warn("%s", err.text);
 		free(process);
-		free(program_dir);
 		e->restart_at = loop_now() + 1;
 		return false;
 	}
-	free(program_dir);
 	e->processes = xrealloc(e->processes, (e->n_processes + 1) * sizeof(*e->processes));
 	e->processes[e->n_processes++] = process;
 	return true;
 }
 
-static json_t *request_for(const struct reading *r)
+json_t *recogniser_request(const struct reading *r)
 {
 	json_t *request = json_pack("{s:I, s:O}", "id", (json_int_t)r->id, "params", r->params);
 	json_t *what = r->text ? json_pack("{s:s, s:s}", "text", r->text, "format", r->format)
@@ -564,7 +526,7 @@ static bool hand_out(struct process *process)
 	struct reading *r = e->first;
 
 	r->id = e->pool->next_id++;
-	if (!child_send(&process->child, request_for(r)))
+	if (!child_send(&process->child, recogniser_request(r)))
 		return false;
 	take_first(e);
 	r->started = loop_now();

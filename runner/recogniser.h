@@ -103,6 +103,17 @@ unsigned engine_appetite(const struct engine *e);
 /* Start, stop and time out processes. Returns the next moment it wants to be called. */
 double pool_turn(struct pool *p, double now);
 
+/* What its parts share with cloister check --recogniser. The command of a pipeline, which the caller frees, all of it. */
+char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline);
+/* Start one, as a run does; the rest as child_start(). */
+enum rc recogniser_start(struct child *child, const struct pool *pool, const char *const *argv,
+			 bool foreign, loop_handler *on_line, loop_handler *on_end, void *arg,
+			 struct err *err);
+/* enum engine_takes bits, of the hello's "takes". */
+unsigned recogniser_takes(const json_t *list);
+/* New reference. */
+json_t *recogniser_request(const struct reading *r);
+
 /* [{"name":..,"busy":N,"processes":N}], new reference. */
 json_t *pool_status(const struct pool *p);
 

@@ -2,8 +2,7 @@
  *
  * A page of which the text is known, read by the recogniser of every pipeline there is.
  *
- * The page is drawn here, so that an installation needs no file for it: two lines of capitals made of
- * straight strokes, as a round pen leaves them, at 300 dpi.  It takes the way of any page: through the
+ * The page (testpage.h) takes the way of any page: through the
  * scratch folder and the pool, to a recogniser behind its sandbox.  Letters and digits of the answer
  * must be those of the page; layout and markup may differ.  A recogniser that takes text is given that of
  * the page, and has to answer something: what, is its prompt's affair.
@@ -12,93 +11,19 @@
 #include "modelfolder.h"
 #include "pipeline.h"
 #include "readers.h"
+#include "testpage.h"
 #include "base/lines.h"
 #include "base/name.h"
 #include "base/num.h"
 
 #include <ctype.h>
 #include <dirent.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define PAGE_WIDTH    900
-#define PAGE_HEIGHT   260
-#define PAGE_DPI      300
-#define MARGIN        60
-#define LINE_DISTANCE 90
-#define UNIT          7   /* pixels; capitals are six units high */
-#define PEN           2.6 /* pixels, half the stroke */
-#define SPACE         4   /* units */
-
-#define LINE_1 "TWELVE MEN WAIT"
-#define LINE_2 "IN THE WHITE MILL"
-static const char *const page_lines[] = { LINE_1, LINE_2 };
-
-/* Strokes x0 y0 x1 y1 in units, a digit each. */
-static const struct glyph {
-	char letter;
-	int width;
-	const char *strokes;
-} glyphs[] = {
-	{ 'A', 4, "0620 2046 1434" },	   { 'E', 4, "0006 0040 0333 0646" },
-	{ 'H', 4, "0006 4046 0343" },	   { 'I', 0, "0006" },
-	{ 'L', 4, "0006 0646" },	   { 'M', 6, "0600 0036 3660 6066" },
-	{ 'N', 5, "0600 0056 5650" },	   { 'T', 4, "0040 2026" },
-	{ 'V', 4, "0026 2640" },	   { 'W', 6, "0016 1630 3056 5660" },
-};
-
-static void draw_stroke(unsigned char *pixels, double x0, double y0, double x1, double y1)
-{
-	double dx = x1 - x0, dy = y1 - y0, edge = PEN + 1;
-
-	for (int y = (int)(fmin(y0, y1) - edge); y <= (int)(fmax(y0, y1) + edge); y++)
-		for (int x = (int)(fmin(x0, x1) - edge); x <= (int)(fmax(x0, x1) + edge); x++) {
-			double along = ((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy);
-			double t = fmax(0, fmin(1, along));
-			double away = hypot(x - x0 - t * dx, y - y0 - t * dy);
-			double white = fmax(0, fmin(1, away - PEN + 0.5));
-			unsigned char *p = pixels + (size_t)y * PAGE_WIDTH + x;
-
-			if (white * 255 < *p)
-				*p = (unsigned char)(white * 255);
-		}
-}
-
-static int draw_letter(unsigned char *pixels, char letter, int x, int y)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(glyphs); i++) {
-		if (glyphs[i].letter != letter)
-			continue;
-		for (const char *s = glyphs[i].strokes; *s; s += 4 + (s[4] == ' '))
-			draw_stroke(pixels, x + UNIT * (s[0] - '0'), y + UNIT * (s[1] - '0'),
-				    x + UNIT * (s[2] - '0'), y + UNIT * (s[3] - '0'));
-		return (glyphs[i].width + 2) * UNIT;
-	}
-	return SPACE * UNIT;
-}
-
-/* A binary PNM. */
-static void draw_page(struct buf *out)
-{
-	unsigned char *pixels = xmalloc((size_t)PAGE_WIDTH * PAGE_HEIGHT);
-
-	memset(pixels, 255, (size_t)PAGE_WIDTH * PAGE_HEIGHT);
-	for (size_t i = 0; i < ARRAY_SIZE(page_lines); i++) {
-		int x = MARGIN;
-
-		for (const char *c = page_lines[i]; *c; c++)
-			x += draw_letter(pixels, *c, x, MARGIN + (int)i * LINE_DISTANCE);
-	}
-	buf_init(out, 1 << 20);
-	buf_addf(out, "P5\n%d %d\n255\n", PAGE_WIDTH, PAGE_HEIGHT);
-	buf_add(out, pixels, (size_t)PAGE_WIDTH * PAGE_HEIGHT);
-	free(pixels);
-}
 
 struct answer {
 	bool done;
@@ -133,8 +58,8 @@ static char *ask(struct verify *v, struct pool *pool, const struct pipeline *p, 
 		 const char *text, struct err *err)
 {
 	struct answer answer = { .done = false };
-	struct reading reading = { .text = text, .format = "text", .width = PAGE_WIDTH,
-				   .height = PAGE_HEIGHT, .dpi = PAGE_DPI, .prompt = p->prompt,
+	struct reading reading = { .text = text, .format = "text", .width = TEST_PAGE_WIDTH,
+				   .height = TEST_PAGE_HEIGHT, .dpi = TEST_PAGE_DPI, .prompt = p->prompt,
 				   .seconds = (unsigned)p->limits.read_seconds,
 				   .max_line = p->limits.result_kibibytes << 10,
 				   .done = on_read, .arg = &answer };
@@ -168,7 +93,7 @@ static char *read_page(struct verify *v, struct pool *pool, const struct pipelin
 		turn(v, pool);
 	*is_text = readers.page->takes == TAKES_TEXT;
 	if (*is_text)
-		return ask(v, pool, p, page, LINE_1 "\n" LINE_2, err);
+		return ask(v, pool, p, page, TEST_PAGE_LINE_1 "\n" TEST_PAGE_LINE_2, err);
 	if (readers_known(&readers, err) == ENGINE_BROKEN || readers_check(&readers, p, err) != RC_OK)
 		return NULL;
 	text = ask(v, pool, p, page, NULL, err);
@@ -191,7 +116,7 @@ char *verify_read_page(struct verify *v, const struct pipeline *p, bool *is_text
 
 	if (scratch_add_folder(&v->scratch, &folder, &slot, 1, err) != RC_OK)
 		return NULL;
-	draw_page(&page);
+	test_page_draw(&page);
 	pool_init(&pool, &v->loop, &v->scratch, 1, v->mode, v->config->require_lock);
 	if (scratch_reserve(&v->scratch, &slot, page.len, err) != RC_OK ||
 	    pwrite(slot.fd, page.data, page.len, 0) != (ssize_t)page.len) {
@@ -239,8 +164,7 @@ static void check_page(struct verify *v, const char *name)
 
 	buf_init(&wanted, 1 << 20);
 	buf_init(&got, 1 << 26);
-	for (size_t i = 0; i < ARRAY_SIZE(page_lines); i++)
-		add_plain(&wanted, page_lines[i]);
+	add_plain(&wanted, TEST_PAGE_LINE_1 TEST_PAGE_LINE_2);
 	snprintf(check, sizeof(check), "page %s", name);
 	if (spool_load_pipeline(v->spool, name, &p, &err) == RC_OK) {
 		if (is_offer(&p))
@@ -250,17 +174,17 @@ static void check_page(struct verify *v, const char *name)
 	if (!text) {
 		verify_say(v, false, check, HELD_BY_SANDBOX, "not read: %s", err.text);
 	} else if (is_text) {
-		verify_say(v, *text != '\0', check, HELD_BY_SANDBOX, "takes text, and answers to \"%s %s\": "
-			   "\"%.100s\"", page_lines[0], page_lines[1], text);
+		verify_say(v, *text != '\0', check, HELD_BY_SANDBOX, "takes text, and answers to \""
+			   TEST_PAGE_TEXT "\": \"%.100s\"", text);
 	} else {
 		add_plain(&got, text);
 		if (got.len && !strcmp(got.data, wanted.data))
-			verify_say(v, true, check, HELD_BY_SANDBOX, "reads \"%s %s\", as it says%s%s%s",
-				   page_lines[0], page_lines[1], p.next ? "; " : "",
-				   p.next ? p.next->name : "", p.next ? " answers" : "");
+			verify_say(v, true, check, HELD_BY_SANDBOX, "reads \"" TEST_PAGE_TEXT "\", as it says%s%s%s",
+				   p.next ? "; " : "", p.next ? p.next->name : "",
+				   p.next ? " answers" : "");
 		else
-			verify_say(v, false, check, HELD_BY_SANDBOX, "reads \"%.100s\", but it says \"%s %s\"",
-				   text, page_lines[0], page_lines[1]);
+			verify_say(v, false, check, HELD_BY_SANDBOX, "reads \"%.100s\", but it says \"" TEST_PAGE_TEXT "\"",
+				   text);
 	}
 out:
 	free(text);
