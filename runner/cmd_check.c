@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * cloister check: is this file right? What it is, is told by its name.
+ * cloister check: is this file right? What it is, is told by its name. With --recogniser: conform.h.
  */
 #include "commands.h"
 #include "copy.h"
@@ -101,6 +101,12 @@ int cmd_check(const struct options *o)
 {
 	int code = EX_ALL_DONE;
 
+	if (o->recogniser)
+		return check_recogniser(o);
+	if (!o->n_args || o->pipeline || o->seconds) {
+		complain(o, o->n_args ? "--pipeline and --seconds are for --recogniser" : "needs FILE...");
+		return EX_USAGE_ERROR;
+	}
 	for (int i = 0; i < o->n_args; i++) {
 		const char *file = o->args[i];
 		struct err err;

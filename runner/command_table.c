@@ -71,6 +71,20 @@ static const struct option_spec verify_options[] = {
 	{ NULL },
 };
 
+static const struct option_spec check_options[] = {
+	{ "recogniser", 0, OPTION_FLAG, NULL,
+	  "try the program that follows, with its arguments; the last of the options",
+	  TARGET(recogniser), .last = true },
+	{ "pipeline", 'P', OPTION_FILE, "FILE",
+	  "with --recogniser: settings from this pipeline, and its recogniser where no program follows",
+	  TARGET(pipeline) },
+	{ "seconds", 0, OPTION_NUMBER, "N",
+	  "with --recogniser: time for the hello and for each answer (default: 900, or more where the "
+	  "pipeline's read_seconds is)",
+	  TARGET(seconds), .min = 1, .max = 86400 },
+	{ NULL },
+};
+
 static const struct option_spec help_options[] = {
 	{ "man", 0, OPTION_FLAG, NULL, "print the manual page, in mdoc", TARGET(man),
 	  .hidden = true },
@@ -168,10 +182,17 @@ const struct command commands[] = {
 	  "The exit status is 0 when all is well (list: all are ready), 1 when something differs or failed, "
 	  "and 78 when there is no such model or no lock.",
 	  1, -1, ARGS_MODELS, models_options, .run = cmd_models },
-	{ "check", "FILE...", "check pipeline files, tickets and settings",
+	{ "check", "FILE... | --recogniser COMMAND...", "check pipelines, tickets, settings, recognisers",
 	  "A file called cloister.yaml is checked as the settings of a spool, NAME.cloister.yaml as a "
-	  "ticket, any other as a pipeline. The exit status is 78 when one of them is wrong.",
-	  1, -1, ARGS_FILES, no_options, .no_spool = true, .run = cmd_check },
+	  "ticket, any other as a pipeline. The exit status is 78 when one of them is wrong.\n\n"
+	  "With --recogniser, starts COMMAND as a run starts the recogniser of a pipeline, behind the same "
+	  "sandbox, asks it what a run may ask, good, odd and hostile, and prints a line for each thing that "
+	  "the protocol wants: whether it does that, and what was found. A line that does not apply has a "
+	  "hyphen. The protocol is explained in cloister-airlock(7). The exit status is 0 only when it keeps "
+	  "to all of it, else 1.\n\n"
+	  "  cloister check --recogniser /opt/readers/reader.py --model /opt/models/a\n"
+	  "  cloister check --pipeline night/pipelines/mine.yaml --recogniser",
+	  0, -1, ARGS_FILES, check_options, .no_spool = true, .run = cmd_check },
 	{ "help", "[COMMAND]", "explain a command", NULL,
 	  0, 1, ARGS_COMMANDS, help_options, .no_spool = true, .no_json = true, .run = cmd_help },
 	{ "completion", "bash", "print the completion script of a shell",

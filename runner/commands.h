@@ -25,6 +25,7 @@ int cmd_retry(const struct options *o);
 int cmd_verify(const struct options *o);
 int cmd_models(const struct options *o);
 int cmd_check(const struct options *o);
+int check_recogniser(const struct options *o); /* conform.h */
 int cmd_help(const struct options *o);
 int cmd_completion(const struct options *o);
 

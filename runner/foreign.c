@@ -12,27 +12,27 @@ enum rc recogniser_start(struct child *child, const struct pool *pool, const cha
 			 bool foreign, loop_handler *on_line, loop_handler *on_end, void *arg,
 			 struct err *err)
 {
-	static const char *const readable[] = { "/dev/null",
-						"/dev/zero",
-						"/dev/urandom",
-						"/proc",
-						"/sys/devices/system/cpu",
-						"/etc/alternatives",
-						"/etc/fonts",
-						"/etc/ld.so.cache",
-						"/etc/localtime",
-						"/etc/mime.types",
-						"/etc/passwd",
-						NULL };
-	const char *execute[] = { "/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", NULL, NULL };
-	static const char *const writable[] = { "/dev/null", NULL };
+	static const char *const readable[] = {"/dev/null",
+					       "/dev/zero",
+					       "/dev/urandom",
+					       "/proc",
+					       "/sys/devices/system/cpu",
+					       "/etc/alternatives",
+					       "/etc/fonts",
+					       "/etc/ld.so.cache",
+					       "/etc/localtime",
+					       "/etc/mime.types",
+					       "/etc/passwd",
+					       NULL};
+	const char *execute[] = {"/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", NULL, NULL};
+	static const char *const writable[] = {"/dev/null", NULL};
 	const char *pages[ARRAY_SIZE(readable) + 1];
-	struct sandbox_rules rules = { .write_fd = -1 };
-	struct child_spec spec = { .name = "recogniser",
-				   .argv = argv,
-				   .max_line = 64u << 20,
-				   .cwd = pool->scratch->path,
-				   .require_sandbox = pool->sandbox == SANDBOX_ON };
+	struct sandbox_rules rules = {.write_fd = -1};
+	struct child_spec spec = {.name = "recogniser",
+				  .argv = argv,
+				  .max_line = 64u << 20,
+				  .cwd = pool->scratch->path,
+				  .require_sandbox = pool->sandbox == SANDBOX_ON};
 	char *program_dir = xstrdup(argv[0]), *slash = strrchr(program_dir, '/');
 	enum rc rc;
 

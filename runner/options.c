@@ -301,11 +301,24 @@ static int check_args(const struct command *command, const struct options *optio
 	return -1;
 }
 
+/* Where in argv what is no longer ours begins: after an option that is the last; else argc. */
+static int rest_begins(const struct command *command, int argc, char **argv)
+{
+	for (int i = 2; i < argc && strcmp(argv[i], "--"); i++)
+		for (const struct option_spec *s = command->options; s->name; s++)
+			if (s->last && !strncmp(argv[i], "--", 2) && !strcmp(argv[i] + 2, s->name))
+				return i + 1 + (i + 1 < argc && !strcmp(argv[i + 1], "--"));
+	return argc;
+}
+
 int options_parse(int argc, char **argv, const struct command **command, struct options *options)
 {
 	struct getopt_table table;
 	int code = -1;
 	int c;
+
+	char **rest;
+	int n_rest;
 
 	*options = (struct options){ 0 };
 	*command = argc > 1 ? command_find(argv[1]) : NULL;
@@ -313,6 +326,10 @@ int options_parse(int argc, char **argv, const struct command **command, struct 
 		return parse_without_command(argc, argv);
 	options->command = (*command)->name;
 	getopt_table_fill(&table, *command);
+	n_rest = rest_begins(*command, argc, argv);
+	rest = argv + n_rest;
+	n_rest = argc - n_rest;
+	argc -= n_rest;
 	opterr = 0;
 	optind = 0; /* glibc: start anew */
 	while (code < 0 &&
@@ -330,6 +347,12 @@ int options_parse(int argc, char **argv, const struct command **command, struct 
 		return code;
 	options->args = argv + 1 + optind;
 	options->n_args = argc - 1 - optind;
+	if (n_rest && options->n_args)
+		return usage(*command, "unexpected argument %s", options->args[0]);
+	if (n_rest) {
+		options->args = rest;
+		options->n_args = n_rest;
+	}
 	if (!options->spool)
 		options->spool = getenv("CLOISTER_SPOOL");
 	if (options->spool && !*options->spool)

@@ -25,9 +25,10 @@ struct options {
 	const char *until; /* HH:MM, checked */
 	const char *probe;
 	uint64_t jobs;     /* 0: not given */
+	uint64_t seconds;  /* likewise */
 	uint64_t priority;
 	bool priority_given;
-	bool once, all, recursive, man;
+	bool once, all, recursive, man, recogniser;
 	bool json, verbose, quiet, help, version;
 	char **args; /* what is not an option, NULL-terminated */
 	int n_args;
@@ -55,6 +56,7 @@ struct option_spec {
 	uint64_t min, max;
 	const char *choices; /* separated by spaces */
 	bool hidden;
+	bool last; /* a flag: all that follows is no option of ours */
 };
 
 enum args_complete { ARGS_NONE, ARGS_FILES, ARGS_FOLDER, ARGS_COMMANDS, ARGS_SHELLS, ARGS_MODELS };
