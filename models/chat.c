@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The words around a prompt. Sources: the chat templates of Qwen2.5-VL, Qwen3, Qwen3-VL.
+ * The words around a prompt. Sources: the chat templates of Qwen2.5-VL, Qwen3, Qwen3-VL,
+ * Phi-4-mini.
  */
 #include "chat.h"
 
@@ -16,6 +17,27 @@
 
 #define PROMPT_MAX   32768
 #define TEMPLATE_MAX (1u << 20)
+
+struct chat_marks {
+	const char *needed[3]; /* tokens; NULL: none */
+	const char *system, *user, *end, *answer;
+};
+
+static const struct chat_marks chatml = {
+	.needed = {"<|im_start|>", "<|im_end|>"},
+	.system = "<|im_start|>system\n",
+	.user = "<|im_start|>user\n",
+	.end = "<|im_end|>\n",
+	.answer = "<|im_start|>assistant\n",
+};
+
+static const struct chat_marks phi = {
+	.needed = {"<|user|>", "<|end|>", "<|assistant|>"},
+	.system = "<|system|>",
+	.user = "<|user|>",
+	.end = "<|end|>",
+	.answer = "<|assistant|>",
+};
 
 static const char helpful[] = "You are a helpful assistant.";
 
@@ -88,11 +110,11 @@ static enum rc load_template(const char *folder, char **out, struct err *err)
 /* Every id that the prompt or the answer can hold has its row in the model's matrices. */
 static enum rc check_tokenizer(const struct chat *c, struct err *err)
 {
-	static const char *const needed[] = {"<|im_start|>", "<|im_end|>"};
+	const char *const *needed = c->marks->needed;
 	const struct model_config *config = c->config;
 	uint32_t id;
 
-	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(c->marks->needed) && needed[i]; i++)
 		if (!tokenizer_find(c->tokenizer, needed[i], &id))
 			return err_set(err, RC_FATAL, "model-tokenizer",
 				       "tokenizer.json: there is no token %s", needed[i]);
@@ -110,19 +132,36 @@ static enum rc check_tokenizer(const struct chat *c, struct err *err)
 	return RC_OK;
 }
 
+/* Other models of this architecture (Phi-3, Phi-4) put other words, or line breaks, around a
+ * message. */
+static enum rc check_template(const struct chat *c, const char *template, struct err *err)
+{
+	if (c->marks != &phi || !template || strstr(template, "'<|assistant|>'") ||
+	    strstr(template, "\"<|assistant|>\""))
+		return RC_OK;
+	return err_set(err, RC_FATAL, "model-chat",
+		       "the chat template is not that of Phi-4-mini, which asks for an answer with "
+		       "'<|assistant|>': it is not supported");
+}
+
 enum rc chat_open(struct chat *c, const char *folder, const struct model_config *config,
 		  struct tokenizer *tokenizer, struct err *err)
 {
 	char *template = NULL;
 	enum rc rc;
 
-	*c = (struct chat){.config = config, .tokenizer = tokenizer};
+	*c = (struct chat){.config = config,
+			   .tokenizer = tokenizer,
+			   .marks = config->family == FAMILY_PHI3 ? &phi : &chatml};
 	rc = check_tokenizer(c, err);
 	if (rc == RC_OK)
 		rc = load_text(folder, "prompt.txt", PROMPT_MAX, &c->prompt, err);
 	if (rc == RC_OK)
 		rc = load_template(folder, &template, err);
+	if (rc == RC_OK)
+		rc = check_template(c, template, err);
 	if (rc != RC_OK) {
+		free(template);
 		chat_release(c);
 		return rc;
 	}
@@ -133,7 +172,7 @@ enum rc chat_open(struct chat *c, const char *folder, const struct model_config 
 		c->system = helpful;
 	if (template && strstr(template, "<|im_start|>assistant\\n<think>\\n'"))
 		c->thinking = CHAT_ALWAYS;
-	if (template && strstr(template, "enable_thinking"))
+	if (template && c->marks == &chatml && strstr(template, "enable_thinking"))
 		c->thinking = CHAT_OPTIONAL;
 	free(template);
 	return RC_OK;
@@ -171,6 +210,7 @@ static char *with_text(const char *prompt, const char *text)
 enum rc chat_build(const struct chat *c, const struct chat_message *m, struct token_ids *out,
 		   size_t *first, struct err *err)
 {
+	const struct chat_marks *marks = c->marks;
 	const char *thoughts = "";
 	char *words = with_text(m->prompt, m->text);
 	enum rc rc = RC_OK;
@@ -181,19 +221,21 @@ enum rc chat_build(const struct chat *c, const struct chat_message *m, struct to
 		thoughts = "<think>\n\n</think>\n\n";
 	*first = 0;
 	if (c->system) {
-		char *system = xasprintf("<|im_start|>system\n%s<|im_end|>\n", c->system);
+		char *system = xasprintf("%s%s%s", marks->system, c->system, marks->end);
 
 		rc = add(c, system, ENCODE_ADDED, out, err);
 		free(system);
 	}
 	if (rc == RC_OK)
-		rc = add(c, "<|im_start|>user\n", ENCODE_ADDED, out, err);
+		rc = add(c, marks->user, ENCODE_ADDED, out, err);
 	if (rc == RC_OK && m->rows)
 		add_page(c, m, out, first);
 	if (rc == RC_OK)
 		rc = add(c, words, 0, out, err);
 	if (rc == RC_OK)
-		rc = add(c, "<|im_end|>\n<|im_start|>assistant\n", ENCODE_ADDED, out, err);
+		rc = add(c, marks->end, ENCODE_ADDED, out, err);
+	if (rc == RC_OK)
+		rc = add(c, marks->answer, ENCODE_ADDED, out, err);
 	if (rc == RC_OK)
 		rc = add(c, thoughts, ENCODE_ADDED, out, err);
 	free(words);

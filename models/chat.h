@@ -2,8 +2,9 @@
  *
  * chat: from a pipeline's prompt and a page to the tokens that a model was trained to answer.
  *
- * All families speak ChatML. What differs (a default system message, thinking) is told by the chat
- * template in the model's folder, which is searched for a few words and never run: it is a program.
+ * Qwen's families speak ChatML, Phi-4-mini has marks of its own. What differs besides (a default system
+ * message, thinking) is told by the chat template in the model's folder, which is searched for a few words
+ * and never run: it is a program.
  * Invariant: only the template's own words become special tokens; a prompt or a document's text
  * that contains "<|im_end|>" is ordinary letters.
  */
@@ -24,10 +25,12 @@ struct chat {
 	struct tokenizer *tokenizer;
 	const char *system; /* what the template says when nobody else does; NULL: nothing */
 	enum chat_thinking thinking;
+	const struct chat_marks *marks; /* static */
 	char *prompt; /* prompt.txt beside the weights, the vendor's own words; NULL: none. Owned */
 };
 
-/* RC_FATAL: the tokenizer lacks ChatML's tokens or does not fit the model, a file is no text. */
+/* RC_FATAL: the tokenizer lacks the marks' tokens or does not fit the model, a file is no text, or the
+ * template is another than the family's. */
 enum rc chat_open(struct chat *, const char *folder, const struct model_config *,
 		  struct tokenizer *, struct err *);
 void chat_release(struct chat *);

@@ -43,7 +43,8 @@ struct text_row {
 	const struct text_sequence *sequence;
 	size_t index;		   /* of the token in its sequence; its block is there */
 	unsigned position[3];	   /* time, row, column; all three the same for text */
-	bool written;		   /* by the model; not part of the prompt */
+	bool written;		   /* by the model, and not read as the prompt is */
+	bool far;		   /* the sequence is longer than text_config.switch_at */
 	unsigned token;		   /* whose embedding goes in, unless ... */
 	const struct features *page; /* ... this is set: */
 	size_t place;		   /* then row `place` of it, and of its deepstack */

@@ -24,6 +24,7 @@ static const struct {
 	{"Qwen3ForCausalLM", FAMILY_QWEN3},
 	{"Qwen2_5_VLForConditionalGeneration", FAMILY_QWEN2_5_VL},
 	{"Qwen3VLForConditionalGeneration", FAMILY_QWEN3_VL},
+	{"Phi3ForCausalLM", FAMILY_PHI3},
 };
 
 bool model_architecture_known(const char *architecture)
@@ -58,25 +59,106 @@ static enum rc read_family(struct model_config *c, const struct json_place *top,
 		       name);
 }
 
-/* rope_scaling of transformers 4, rope_parameters of 5. */
-static enum rc read_rope(struct text_config *t, const struct json_place *place, struct err *err)
+/* A factor for each frequency. */
+static enum rc read_factors(const struct json_place *place, const struct json_place *rope,
+			    const char *key, unsigned count, float *out, struct err *err)
 {
+	const json_t *list = json_place_get(rope, key);
+
+	if (json_array_size(list) != count)
+		return err_set(
+			err, RC_FATAL, "model-config",
+			"%.200s: %s is not a list of %u numbers, one for each pair that rope "
+			"turns",
+			place->file, key, count);
+	for (unsigned j = 0; j < count; j++) {
+		const json_t *item = json_array_get(list, j);
+		double factor = json_number_value(item);
+
+		if (!json_is_number(item) || !(factor >= 1e-3 && factor <= 1e6))
+			return err_set(err, RC_FATAL, "model-config",
+				       "%.200s: %s has an entry that is not a number from 0.001 to "
+				       "1000000",
+				       place->file, key);
+		out[j] = (float)factor;
+	}
+	return RC_OK;
+}
+
+/*
+ * longrope: one list of factors for sequences up to the length that the model was first trained
+ * with, one for longer ones. Cosines and sines grow with the ratio of the two lengths, also in
+ * short sequences.
+ */
+static enum rc read_longrope(struct text_config *t, const struct json_place *place,
+			     const struct json_place *rope, struct err *err)
+{
+	const struct json_place both = {place->file,
+					{rope->objects[0], place->objects[0], place->objects[1]}};
+	double ratio, scale;
+
+	if (json_place_get(rope, "short_mscale") || json_place_get(rope, "long_mscale"))
+		return wrong(place, err, "short_mscale and long_mscale are not supported");
+	if (json_place_size(&both, "original_max_position_embeddings", true, 2, 1u << 24,
+			    &t->switch_at, err) != RC_OK ||
+	    read_factors(place, rope, "short_factor", t->rotary / 2, t->factor[0], err) != RC_OK ||
+	    read_factors(place, rope, "long_factor", t->rotary / 2, t->factor[1], err) != RC_OK)
+		return RC_FATAL;
+	ratio = (double)t->max_positions / t->switch_at;
+	if (json_place_number(rope, "factor", false, 0, 1e6, &ratio, err) != RC_OK)
+		return RC_FATAL;
+	scale = ratio > 1 ? sqrt(1 + log(ratio) / log(t->switch_at)) : 1;
+	if (json_place_number(rope, "attention_factor", false, 1e-3, 1e3, &scale, err) != RC_OK)
+		return RC_FATAL;
+	t->rope_scale = (float)scale;
+	return RC_OK;
+}
+
+/* How much of a head is turned. */
+static enum rc read_rotary(struct model_config *c, const struct json_place *place,
+			   const struct json_place *rope, struct err *err)
+{
+	const struct json_place both = {place->file,
+					{rope->objects[0], place->objects[0], place->objects[1]}};
+	struct text_config *t = &c->text;
+	double part = 1;
+
+	if (json_place_number(&both, "partial_rotary_factor", false, 0, 1, &part, err) != RC_OK)
+		return RC_FATAL;
+	t->rotary = (unsigned)(t->head_dim * part);
+	if (part < 1 && c->family != FAMILY_PHI3)
+		return wrong(place, err,
+			     "partial_rotary_factor is not supported for this architecture");
+	if (t->rotary < 4 || t->rotary % 4)
+		return wrong(place, err,
+			     "partial_rotary_factor of head_dim is not a multiple of 4 numbers");
+	return RC_OK;
+}
+
+/* rope_scaling of transformers 4, rope_parameters of 5. */
+static enum rc read_rope(struct model_config *c, const struct json_place *place, struct err *err)
+{
+	struct text_config *t = &c->text;
 	const json_t *parameters = json_place_get(place, "rope_parameters");
 	struct json_place rope = {place->file, {parameters, NULL, NULL}};
 	const char *type = "default";
 	unsigned count = 0;
 
 	t->rope_theta = 10000;
-	if (json_place_number(place, "rope_theta", false, 1, 1e12, &t->rope_theta, err) != RC_OK)
-		return RC_FATAL;
+	t->rope_scale = 1;
 	if (!parameters)
 		rope.objects[0] = json_place_get(place, "rope_scaling");
+	if (json_place_number(place, "rope_theta", false, 1, 1e12, &t->rope_theta, err) != RC_OK ||
+	    read_rotary(c, place, &rope, err) != RC_OK)
+		return RC_FATAL;
 	if (!rope.objects[0])
 		return RC_OK;
 	if (json_place_number(&rope, "rope_theta", false, 1, 1e12, &t->rope_theta, err) != RC_OK ||
 	    json_place_string(&rope, "type", false, &type, err) != RC_OK ||
 	    json_place_string(&rope, "rope_type", false, &type, err) != RC_OK)
 		return RC_FATAL;
+	if (c->family == FAMILY_PHI3 && !strcmp(type, "longrope"))
+		return read_longrope(t, place, &rope, err);
 	if (strcmp(type, "default") != 0 && strcmp(type, "mrope") != 0)
 		return err_set(err, RC_FATAL, "model-config",
 			       "%.200s: rope type \"%.60s\" is not supported", place->file, type);
@@ -90,14 +172,30 @@ static enum rc read_rope(struct text_config *t, const struct json_place *place, 
 	return RC_OK;
 }
 
+/* Phi-3 looks back no further than its window, unless that is longer than any text. */
+static enum rc read_window(const struct text_config *t, const struct json_place *place,
+			   struct err *err)
+{
+	unsigned window = t->max_positions;
+
+	if (json_place_size(place, "sliding_window", false, 1, 1u << 30, &window, err) != RC_OK)
+		return RC_FATAL;
+	if (window < t->max_positions)
+		return wrong(place, err,
+			     "sliding_window is shorter than max_position_embeddings, which is not "
+			     "supported");
+	return RC_OK;
+}
+
 static enum rc read_text(struct model_config *c, const struct json_place *place, struct err *err)
 {
 	/* The head belongs to the whole model, so here the top level wins. */
 	const struct json_place whole = {place->file, {place->objects[1], place->objects[0], NULL}};
 	struct text_config *t = &c->text;
 	const char *activation = "silu";
-	bool window = false, bias = c->family == FAMILY_QWEN2_5_VL;
-	double eps = 1e-6;
+	bool window = false, bias = c->family == FAMILY_QWEN2_5_VL, mlp_bias = false,
+	     head_bias = false;
+	double eps = c->family == FAMILY_PHI3 ? 1e-5 : 1e-6;
 
 	if (json_place_size(place, "hidden_size", true, 8, SIZE_LIMIT, &t->hidden, err) != RC_OK ||
 	    json_place_size(place, "num_hidden_layers", true, 1, 1024, &t->layers, err) != RC_OK ||
@@ -118,11 +216,14 @@ static enum rc read_text(struct model_config *c, const struct json_place *place,
 	    json_place_bool(&whole, "tie_word_embeddings", &t->tied, err) != RC_OK ||
 	    json_place_bool(place, "use_sliding_window", &window, err) != RC_OK ||
 	    json_place_bool(place, "attention_bias", &bias, err) != RC_OK ||
+	    json_place_bool(place, "mlp_bias", &mlp_bias, err) != RC_OK ||
+	    json_place_bool(&whole, "lm_head_bias", &head_bias, err) != RC_OK ||
 	    json_place_string(place, "hidden_act", false, &activation, err) != RC_OK)
 		return RC_FATAL;
 	t->eps = (float)eps;
 	t->qkv_bias = c->family == FAMILY_QWEN2_5_VL;
-	t->qk_norm = !t->qkv_bias;
+	t->qk_norm = c->family == FAMILY_QWEN3 || c->family == FAMILY_QWEN3_VL;
+	t->stacked = c->family == FAMILY_PHI3;
 	if (t->heads % t->kv_heads)
 		return wrong(place, err,
 			     "num_attention_heads is not a multiple of num_key_value_heads");
@@ -134,7 +235,11 @@ static enum rc read_text(struct model_config *c, const struct json_place *place,
 		return wrong(place, err, "use_sliding_window is not supported");
 	if (bias != t->qkv_bias)
 		return wrong(place, err, "attention_bias is not supported for this architecture");
-	return read_rope(t, place, err);
+	if (mlp_bias || head_bias)
+		return wrong(place, err, "mlp_bias and lm_head_bias are not supported");
+	if (c->family == FAMILY_PHI3 && read_window(t, place, err) != RC_OK)
+		return RC_FATAL;
+	return read_rope(c, place, err);
 }
 
 static enum rc read_vision_qwen2_5(struct vision_config *v, const struct json_place *place,
@@ -256,7 +361,8 @@ static enum rc read_config(struct model_config *c, const json_t *root, const cha
 			     ARRAY_SIZE(c->generation.eos), c->generation.eos,
 			     &c->generation.eos_count, err) != RC_OK)
 		return RC_FATAL;
-	return c->family == FAMILY_QWEN3 ? RC_OK : read_vision(c, &top, err);
+	return c->family == FAMILY_QWEN3 || c->family == FAMILY_PHI3 ? RC_OK
+								     : read_vision(c, &top, err);
 }
 
 static enum rc read_generation(struct model_config *c, const char *folder, struct err *err)

@@ -20,7 +20,10 @@ enum family {
 	FAMILY_QWEN3,	   /* text alone */
 	FAMILY_QWEN2_5_VL, /* Nanonets-OCR2-3B, Nanonets-OCR-s */
 	FAMILY_QWEN3_VL,   /* Qwen3-VL dense, Chandra 1 */
+	FAMILY_PHI3,	   /* Phi-4-mini: text alone */
 };
+
+enum { ROPE_MAX = 128 }; /* frequencies */
 
 struct text_config {
 	unsigned hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, max_positions;
@@ -29,7 +32,14 @@ struct text_config {
 	unsigned
 		mrope[3]; /* rope frequencies of the time, row and column axes; all 0: plain rope */
 	bool mrope_interleaved; /* T H W T H W ... instead of T..., H..., W... */
+	unsigned rotary;	/* numbers of a head that rope turns, the first ones; the rest stay */
+	/* longrope: what divides each frequency in sequences of up to `switch_at` tokens, and in longer
+	 * ones; 0: nothing does. */
+	unsigned switch_at;
+	float factor[2][ROPE_MAX];
+	float rope_scale; /* of cosines and sines */
 	bool qkv_bias, qk_norm, tied;
+	bool stacked; /* q, k and v are saved as one tensor, and so are gate and up */
 };
 
 enum { VISION_BLOCKS_MAX = 256 };

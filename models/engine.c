@@ -2,7 +2,8 @@
  *
  * The scheduler. A sequence knows its tokens (prompt, then output) and how many of them have keys
  * and values in its blocks ("computed"); the rest is work. Everything else follows from the two
- * numbers: a sequence that lost its blocks has computed 0 and simply computes again.
+ * numbers: a sequence that lost its blocks has computed 0 and simply computes again. So does one that
+ * becomes longer than the model's first positions (longrope), whose keys all turn by other angles then.
  *
  * Invariant: blocks of a running sequence cover exactly its computed tokens, rounded up.
  */
@@ -24,6 +25,8 @@ struct sequence {
 	unsigned base;		/* position of the first generated token */
 	size_t count, computed; /* tokens known, and those with keys and values */
 	size_t planned;		/* tokens that this step computes */
+	size_t read;		/* tokens that are read as a prompt is; the others are written one by one */
+	bool far;		/* longer than text_config.switch_at */
 	size_t published;	/* blocks */
 	struct text_sequence blocks;
 	struct cache_key *keys; /* of the prompt's full blocks */
@@ -162,11 +165,13 @@ static const struct engine_page *page_of(const struct engine_request *r, size_t 
 	return NULL;
 }
 
-/* Each full block's key: the key before it, and its tokens, or what lies on the page there. */
+/* Each full block's key: the key before it, and its tokens, or what lies on the page there. The first tells of
+ * all else that keys and values depend on. */
 static void make_keys(struct sequence *s)
 {
 	size_t blocks = s->request.prompt_count / KV_PAGE;
 
+	free(s->keys);
 	s->keys = xcalloc(blocks + 1, sizeof(*s->keys));
 	for (size_t b = 0; b < blocks; b++) {
 		struct sha256_ctx hash;
@@ -174,6 +179,8 @@ static void make_keys(struct sequence *s)
 		sha256_init(&hash);
 		if (b)
 			sha256_update(&hash, sizeof(s->keys[b - 1].digest), s->keys[b - 1].digest);
+		else
+			sha256_update(&hash, 1, (const uint8_t[]){s->far});
 		for (size_t i = b * KV_PAGE; i < (b + 1) * KV_PAGE; i++) {
 			size_t at;
 			const struct engine_page *page = page_of(&s->request, i, &at);
@@ -187,6 +194,13 @@ static void make_keys(struct sequence *s)
 		}
 		sha256_digest(&hash, sizeof(s->keys[b].digest), s->keys[b].digest);
 	}
+}
+
+static bool is_far(const struct engine *e, const struct sequence *s)
+{
+	unsigned switch_at = e->model->config.text.switch_at;
+
+	return switch_at && s->count > switch_at;
 }
 
 enum rc engine_add(struct engine *e, const struct engine_request *r, struct err *err)
@@ -211,7 +225,8 @@ enum rc engine_add(struct engine *e, const struct engine_request *r, struct err 
 	s->request.prompt = NULL; /* ours is in tokens */
 	s->tokens = xmalloc(total * sizeof(*s->tokens));
 	memcpy(s->tokens, r->prompt, r->prompt_count * sizeof(*s->tokens));
-	s->count = r->prompt_count;
+	s->count = s->read = r->prompt_count;
+	s->far = is_far(e, s);
 	s->position = xmalloc(3 * r->prompt_count * sizeof(*s->position));
 	s->log_probabilities = xmalloc(r->most * sizeof(*s->log_probabilities));
 	s->blocks.blocks = xcalloc(blocks, sizeof(uint32_t));
@@ -299,7 +314,7 @@ static size_t due(const struct engine *e, const struct sequence *s)
 {
 	if (!e->compute->singly || s->count == s->computed)
 		return s->count - s->computed;
-	return s->computed < s->request.prompt_count ? s->request.prompt_count - s->computed : 1;
+	return s->computed < s->read ? s->read - s->computed : 1;
 }
 
 /*
@@ -329,9 +344,12 @@ static void fill_row(struct sequence *s, struct text_row *row, size_t i)
 	const struct engine_page *page;
 	size_t at, n = s->request.prompt_count;
 
-	*row = (struct text_row){.sequence = &s->blocks, .index = i, .token = s->tokens[i]};
+	*row = (struct text_row){.sequence = &s->blocks,
+				 .index = i,
+				 .token = s->tokens[i],
+				 .written = i >= s->read,
+				 .far = s->far};
 	if (i >= n) {
-		row->written = true;
 		for (unsigned axis = 0; axis < 3; axis++)
 			row->position[axis] = s->base + (unsigned)(i - n);
 		return;
@@ -398,6 +416,15 @@ static bool ends(const struct engine *e, unsigned token)
 	return false;
 }
 
+/* What there is, is read again with the other angles, as a prompt of that length would have been. */
+static void go_far(struct engine *e, struct sequence *s)
+{
+	give_back(e, s);
+	s->far = true;
+	s->read = s->count;
+	make_keys(s);
+}
+
 /* Put the token that was chosen behind the sequence, and see whether that ends it. */
 static void accept(struct engine *e, struct sequence *s, const struct choice *c)
 {
@@ -419,6 +446,8 @@ static void accept(struct engine *e, struct sequence *s, const struct choice *c)
 		finish(e, s, ENGINE_REPETITION);
 	else if (made == s->request.most)
 		finish(e, s, ENGINE_LENGTH);
+	else if (is_far(e, s) && !s->far)
+		go_far(e, s);
 }
 
 /* Full blocks of the prompt that are computed now can be had by others. */

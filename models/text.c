@@ -19,8 +19,8 @@ struct text {
 	size_t page; /* bytes of keys and values of a layer in a block */
 	const struct packer *packer;
 	struct text_weights w;
-	float *inverse; /* of the rope, [d/2], and which of the three positions turns each */
-	uint8_t *axis;
+	float *inverse[2]; /* of the rope, [rotary/2] each, the second of far rows */
+	uint8_t *axis;	   /* which of the three positions turns each */
 
 	/* Scratch for TEXT_ROWS_MAX rows. */
 	float *x, *y, *qkv, *attended, *gate_up, *mlp, *cosine, *sine, *logits;
@@ -46,8 +46,8 @@ static void scratch_prepare(struct text *t)
 	t->attended = xmalloc(n * q * sizeof(float));
 	t->gate_up = xmalloc(n * 2 * c->intermediate * sizeof(float));
 	t->mlp = xmalloc(n * c->intermediate * sizeof(float));
-	t->cosine = xmalloc(n * c->head_dim / 2 * sizeof(float));
-	t->sine = xmalloc(n * c->head_dim / 2 * sizeof(float));
+	t->cosine = xmalloc(n * c->rotary / 2 * sizeof(float));
+	t->sine = xmalloc(n * c->rotary / 2 * sizeof(float));
 	t->attention = xcalloc(n, sizeof(*t->attention));
 }
 
@@ -66,9 +66,11 @@ enum rc text_load(struct text **out, const struct text_config *config, struct we
 	t->packer = packer;
 	t->kv = (struct kv_shape){config->kv_heads, config->head_dim, keys};
 	t->page = kv_page_size(&t->kv);
-	t->inverse = xmalloc(config->head_dim / 2 * sizeof(*t->inverse));
-	t->axis = xmalloc(config->head_dim / 2 * sizeof(*t->axis));
-	text_rope(config, t->inverse, t->axis);
+	t->axis = xmalloc(config->rotary / 2 * sizeof(*t->axis));
+	for (unsigned far = 0; far < 2; far++) {
+		t->inverse[far] = xmalloc(config->rotary / 2 * sizeof(float));
+		text_rope(config, far, t->inverse[far], t->axis);
+	}
 	scratch_prepare(t);
 	*out = t;
 	return RC_OK;
@@ -79,7 +81,8 @@ void text_free(struct text *t)
 	if (!t)
 		return;
 	text_weights_free(&t->w, t->packer);
-	free(t->inverse);
+	free(t->inverse[0]);
+	free(t->inverse[1]);
 	free(t->axis);
 	free(t->x);
 	free(t->y);
@@ -105,7 +108,7 @@ size_t text_block_size(const struct text *t)
 static size_t prepare_rows(struct text *t, char *blocks, const struct text_row *rows, size_t n)
 {
 	const struct text_config *c = &t->c;
-	size_t half = c->head_dim / 2, size = text_block_size(t), need = 0, used = 0;
+	size_t half = c->rotary / 2, size = text_block_size(t), need = 0, used = 0;
 
 	for (size_t i = 0; i < n; i++)
 		if (i == 0 || rows[i].sequence != rows[i - 1].sequence)
@@ -123,10 +126,10 @@ static size_t prepare_rows(struct text *t, char *blocks, const struct text_row *
 		else
 			matrix_to_f32(&t->w.embed, r->token, 1, t->x + i * c->hidden);
 		for (size_t j = 0; j < half; j++) {
-			float angle = (float)r->position[t->axis[j]] * t->inverse[j];
+			float angle = (float)r->position[t->axis[j]] * t->inverse[r->far][j];
 
-			t->cosine[i * half + j] = cosf(angle);
-			t->sine[i * half + j] = sinf(angle);
+			t->cosine[i * half + j] = cosf(angle) * c->rope_scale;
+			t->sine[i * half + j] = sinf(angle) * c->rope_scale;
 		}
 		if (i == 0 || r->sequence != rows[i - 1].sequence) {
 			t->attention[i].pages = t->pages + used;
@@ -159,7 +162,7 @@ static void attend(struct text *t, const struct text_layer *l, struct pool *pool
 	}
 	/* q and k lie beside each other: one call turns both. */
 	rope(pool, t->qkv, t->cosine, t->sine, n, width, c->heads + c->kv_heads, c->head_dim,
-	     c->head_dim);
+	     c->rotary);
 	for (size_t i = 0; i < n; i++)
 		kv_store(&t->kv, t->attention[i].pages[rows[i].index / KV_PAGE],
 			 (unsigned)(rows[i].index % KV_PAGE), t->qkv + i * width + q,

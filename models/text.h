@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * text: the language model of Qwen2.5 and Qwen3, alone or behind a vision tower.
+ * text: the language model of Qwen2.5, Qwen3 and Phi-3, alone or behind a vision tower.
  *
  * Pre-norm decoder: RMSNorm, grouped-query attention with rotary positions, SwiGLU. Qwen2.5 has
- * biases on q, k and v; Qwen3 normalises q and k in each head. Source: transformers
- * models/qwen2_5_vl, models/qwen3 and models/qwen3_vl.
+ * biases on q, k and v; Qwen3 normalises q and k in each head; Phi-3 turns a part of each head, in long
+ * sequences by other angles. Source: transformers models/qwen2_5_vl, models/qwen3, models/qwen3_vl and
+ * models/phi3.
  *
  * A call works on rows: tokens of any sequences side by side, those of one sequence in ascending
  * order. What comes out for a row depends on its own sequence alone (kernels/linear.h).

@@ -17,6 +17,17 @@ static enum rc load_norm(vector **out, const struct packer *p, struct weights *w
 	return rc;
 }
 
+static enum rc load_stacked(struct linear *out, const struct packer *p, struct weights *w, unsigned layer,
+			    const char *part, const size_t *rows, size_t count, size_t columns,
+			    struct err *err)
+{
+	char *name = xasprintf("text.layers.%u.%s", layer, part);
+	enum rc rc = packer_stacked(p, w, out, name, rows, count, columns, err);
+
+	free(name);
+	return rc;
+}
+
 static enum rc load_layer(struct text_layer *l, const struct text_config *c, unsigned i,
 			  struct weights *w, const struct packer *p, struct err *err)
 {
@@ -27,15 +38,20 @@ static enum rc load_layer(struct text_layer *l, const struct text_config *c, uns
 	static const char *const down[] = {"mlp.down_proj"};
 	size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim,
 	       h = c->hidden, wide = c->intermediate;
+	const size_t three[] = {q, kv, kv}, two[] = {wide, wide};
 	char *name = xasprintf("text.layers.%u", i);
 	enum rc rc;
 
-	rc = packer_linear(p, w, &l->qkv, name, qkv, (size_t[]){q, kv, kv}, 3, h, c->qkv_bias, err);
+	if (c->stacked)
+		rc = load_stacked(&l->qkv, p, w, i, "self_attn.qkv_proj", three, 3, h, err);
+	else
+		rc = packer_linear(p, w, &l->qkv, name, qkv, three, 3, h, c->qkv_bias, err);
 	if (rc == RC_OK)
 		rc = packer_linear(p, w, &l->o, name, o, &h, 1, q, false, err);
-	if (rc == RC_OK)
-		rc = packer_linear(p, w, &l->gate_up, name, gate_up, (size_t[]){wide, wide}, 2, h,
-				   false, err);
+	if (rc == RC_OK && c->stacked)
+		rc = load_stacked(&l->gate_up, p, w, i, "mlp.gate_up_proj", two, 2, h, err);
+	else if (rc == RC_OK)
+		rc = packer_linear(p, w, &l->gate_up, name, gate_up, two, 2, h, false, err);
 	if (rc == RC_OK)
 		rc = packer_linear(p, w, &l->down, name, down, &h, 1, wide, false, err);
 	free(name);
@@ -103,13 +119,13 @@ void text_weights_free(struct text_weights *t, const struct packer *p)
 
 /* Frequency j turns with the row (H) or column (W) position where mrope says so, with T elsewhere.
  */
-void text_rope(const struct text_config *c, float *inverse, uint8_t *axis)
+void text_rope(const struct text_config *c, bool far, float *inverse, uint8_t *axis)
 {
-	unsigned half = c->head_dim / 2;
+	for (unsigned j = 0; j < c->rotary / 2; j++) {
+		float factor = c->switch_at ? c->factor[far][j] : 1;
 
-	for (unsigned j = 0; j < half; j++) {
-		inverse[j] =
-			1.0f / powf((float)c->rope_theta, (float)(2 * j) / (float)c->head_dim);
+		inverse[j] = 1.0f / (factor * powf((float)c->rope_theta,
+						   (float)(2 * j) / (float)c->rotary));
 		axis[j] = 0;
 		if (c->mrope_interleaved && (j % 3 == 1 || j % 3 == 2) && j < 3 * c->mrope[j % 3])
 			axis[j] = j % 3;

@@ -11,7 +11,7 @@
 struct text_layer {
 	struct linear qkv, o, gate_up, down;
 	vector *input_norm, *post_norm; /* [h] */
-	vector *q_norm, *k_norm;	/* [d]; NULL in Qwen2.5 */
+	vector *q_norm, *k_norm;	/* [d]; Qwen3 alone, else NULL */
 };
 
 struct text_weights {
@@ -27,7 +27,8 @@ enum rc text_weights_load(struct text_weights *, const struct text_config *, str
 			  const struct packer *, struct err *);
 void text_weights_free(struct text_weights *, const struct packer *);
 
-/* Rope: frequency j turns by the position on axis[j] times inverse[j]; both [d / 2], the caller's. */
-void text_rope(const struct text_config *, float *inverse, uint8_t *axis);
+/* Rope: frequency j turns by the position on axis[j] times inverse[j]; both [rotary / 2], the caller's.
+ * far: in a sequence longer than `switch_at`. */
+void text_rope(const struct text_config *, bool far, float *inverse, uint8_t *axis);
 
 #endif

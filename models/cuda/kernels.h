@@ -57,7 +57,7 @@ struct cuda_row {
 	/* Its id; or CUDA_CHOSEN | slot: the one that cuda_choose() left in chosen[slot]. */
 	uint32_t token;
 	uint32_t embedding; /* row in the vision buffers, instead of the token; or CUDA_NONE */
-	uint32_t unused;
+	uint32_t far;	    /* not 0: it turns by the second half of `inverse` */
 };
 
 /* --- Rows of the language model (rows.cu) --- */
@@ -128,16 +128,18 @@ struct cuda_kv {
 /* Bytes of a page of one layer: a multiple of 16. */
 size_t cuda_kv_page_size(unsigned heads, unsigned dim, enum cuda_kv_number number);
 
-/* cosine, sine [n][half]: frequency j turns by position[axis[j]] * inverse[j]; once a step. */
+/* cosine, sine [n][half], times scale: frequency j turns by position[axis[j]] * inverse[j], and in rows that
+ * are far by inverse[half + j]; once a step. */
 int cuda_text_angles(cudaStream_t, const struct cuda_row *rows, size_t n, const float *inverse,
-		     const uint8_t *axis, unsigned half, float *cosine, float *sine);
+		     const uint8_t *axis, unsigned half, float scale, float *cosine, float *sine);
 
 struct cuda_qkv {
 	const uint16_t *qkv;  /* [n][(q_heads + 2 kv->heads) dim], as the product left it */
 	const uint16_t *bias; /* of as many columns, or NULL */
 	const uint16_t *q_norm, *k_norm; /* [dim], or both NULL */
 	float eps;
-	const float *cosine, *sine; /* [n][dim / 2] */
+	const float *cosine, *sine; /* [n][rotary / 2] */
+	unsigned rotary;	    /* numbers of a head that turn, the first; a multiple of 4 */
 	unsigned q_heads;	    /* a multiple of kv->heads */
 	uint16_t *q;		    /* out [n][q_heads dim] */
 };

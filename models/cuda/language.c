@@ -58,11 +58,11 @@ void language_plan(struct cuda *c)
 	const struct text_layer *w = c->text.layer;
 	struct language *l = c->language = xcalloc(1, sizeof(*l));
 	size_t n = CUDA_ROWS, h = t->hidden, q = (size_t)t->heads * t->head_dim,
-	       half = t->head_dim / 2, number = sizeof(uint16_t), sequences = c->compute.sequences;
+	       half = t->rotary / 2, number = sizeof(uint16_t), sequences = c->compute.sequences;
 
 	if (!t->tied)
 		cuda_need(c, &l->table_of_tokens, MEMORY_WEIGHTS, t->vocab * cuda_round(h), number);
-	cuda_need(c, &l->inverse, MEMORY_STEP, half, sizeof(float));
+	cuda_need(c, &l->inverse, MEMORY_STEP, 2 * half, sizeof(float));
 	cuda_need(c, &l->axis, MEMORY_STEP, half, sizeof(uint8_t));
 	cuda_need(c, &l->rows, MEMORY_STEP, n, sizeof(struct cuda_row));
 	cuda_need(c, &l->tables, MEMORY_STEP, sequences * (t->max_positions / KV_PAGE + 1),
@@ -94,13 +94,14 @@ void language_plan(struct cuda *c)
 void language_open(struct cuda *c)
 {
 	struct language *l = c->language;
-	unsigned half = c->config.text.head_dim / 2;
-	float *inverse = xmalloc(half * sizeof(*inverse));
+	unsigned half = c->config.text.rotary / 2;
+	float *inverse = xmalloc(2 * half * sizeof(*inverse));
 	uint8_t *axis = xmalloc(half);
 
 	load_embed(c, l);
-	text_rope(&c->config.text, inverse, axis);
-	gpu_write(c->gpu, l->inverse.data, inverse, half * sizeof(*inverse));
+	text_rope(&c->config.text, false, inverse, axis);
+	text_rope(&c->config.text, true, inverse + half, axis);
+	gpu_write(c->gpu, l->inverse.data, inverse, 2 * half * sizeof(*inverse));
 	gpu_write(c->gpu, l->axis.data, axis, half);
 	free(inverse);
 	free(axis);
@@ -191,7 +192,8 @@ static void add_rows(struct language *l, struct step *s, const struct text_row *
 		*row = (struct cuda_row){.table = table,
 					 .index = (uint32_t)r->index,
 					 .token = r->token,
-					 .embedding = CUDA_NONE};
+					 .embedding = CUDA_NONE,
+					 .far = r->far};
 		for (unsigned axis = 0; axis < 3; axis++)
 			row->position[axis] = r->position[axis];
 		if (r->page)
@@ -249,6 +251,7 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 			       .eps = t->eps,
 			       .cosine = l->cosine.data,
 			       .sine = l->sine.data,
+			       .rotary = t->rotary,
 			       .q_heads = t->heads,
 			       .q = l->q.data};
 	struct cuda_attention a = {.rows = l->rows.data,
@@ -310,7 +313,7 @@ static void run_layers(struct cuda *c, const struct step *s)
 		  "embeddings");
 	gpu_check(c->gpu,
 		  cuda_text_angles(stream, l->rows.data, s->rows, l->inverse.data, l->axis.data,
-				   t->head_dim / 2, l->cosine.data, l->sine.data),
+				   t->rotary / 2, t->rope_scale, l->cosine.data, l->sine.data),
 		  "angles");
 	for (unsigned i = 0; i < t->layers; i++) {
 		const struct text_layer *w = &c->text.layer[i];

@@ -35,6 +35,28 @@ enum rc packer_linear(const struct packer *p, struct weights *w, struct linear *
 	return rc;
 }
 
+enum rc packer_stacked(const struct packer *p, struct weights *w, struct linear *out, const char *name,
+		       const size_t *rows, size_t count, size_t columns, struct err *err)
+{
+	char *tensor = xasprintf("%s.weight", name);
+	struct matrix whole, m[PARTS_MAX];
+	size_t all = 0, first = 0;
+	enum rc rc;
+
+	for (size_t i = 0; i < count; i++)
+		all += rows[i];
+	rc = weights_take(w, tensor, all, columns, &whole, err);
+	free(tensor);
+	if (rc != RC_OK)
+		return rc;
+	for (size_t i = 0; i < count; first += rows[i++]) {
+		m[i] = whole;
+		m[i].data = (const char *)whole.data + first * columns * number_size(whole.number);
+		m[i].rows = rows[i];
+	}
+	return p->linear(p, out, m, NULL, count, err);
+}
+
 enum rc packer_vector(const struct packer *p, struct weights *w, vector **out, const char *name,
 		      size_t rows, size_t columns, struct err *err)
 {

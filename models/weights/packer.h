@@ -28,6 +28,10 @@ enum rc packer_linear(const struct packer *, struct weights *, struct linear *, 
 		      const char *const *parts, const size_t *rows, size_t count, size_t columns,
 		      bool bias, struct err *);
 
+/* One tensor NAME.weight that holds the rows of all parts, one below the other. */
+enum rc packer_stacked(const struct packer *, struct weights *, struct linear *, const char *name,
+		       const size_t *rows, size_t count, size_t columns, struct err *);
+
 /* The tensor NAME, as weights_take() takes it. */
 enum rc packer_vector(const struct packer *, struct weights *, vector **, const char *name,
 		      size_t rows, size_t columns, struct err *);

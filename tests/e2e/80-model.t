@@ -149,9 +149,9 @@ same([way for way in ways if said[way] == said["once"]], ["once", "small", "rend
 ok(said["absurd"] == "error" and "error" not in (said["enlarged"], said["shrunk"]), "within limits", got)
 
 # Bad folders: the run ends with 78 and says what is wrong with which file.
-def broken(title, file, change, *words):
+def broken(title, file, change, *words, golden="qwen3-vl"):
     folder = models / title.replace(" ", "-")
-    modelfolder.make(folder)
+    modelfolder.make(folder, golden)
     path = folder / file
     path.unlink() if change is None else path.write_bytes(change(path.read_bytes()))
     done = subprocess.run([BUILD / "cloister-model", "--model", folder, "--pages", models, "--sandbox=try"],
@@ -178,6 +178,28 @@ broken("another shape", "config.json", config(intermediate_size=112), "mlp")
 broken("small vocabulary", "config.json", config(vocab_size=200), "config.json", "199")
 broken("broken merges", "tokenizer.json", lambda data: data.replace(b'["e", "t"]', b'["e", "zz"]'),
        "tokenizer.json", "merges")
+def rope(**changes):
+    def change(data):
+        value = json.loads(data)
+        value["rope_parameters"].update(changes)
+        return json.dumps(value).encode()
+    return change
+
+
+def top(**changes):
+    return lambda data: json.dumps({**json.loads(data), **changes}).encode()
+
+
+for title, change, word in (("a short window", top(sliding_window=200), "sliding_window"),
+                            ("factors for other heads", rope(long_factor=[1.0] * 9), "long_factor"),
+                            ("a factor of nothing", rope(short_factor=[0.0] * 8), "short_factor"),
+                            ("another rope", rope(rope_type="yarn"), "yarn"),
+                            ("an odd part", rope(partial_rotary_factor=0.2), "partial_rotary_factor"),
+                            ("scales of its own", rope(long_mscale=1.2), "long_mscale"),
+                            ("a bias", top(mlp_bias=True), "mlp_bias")):
+    broken(title, "config.json", change, "config.json", word, golden="phi3-long")
+broken("words of another", "tokenizer.json", lambda data: data.replace(b"<|assistant|>", b"<|answer|>"),
+       "tokenizer.json", "<|assistant|>", golden="phi3-long")
 folder = broken("unknown architecture", "config.json",
                 lambda data: data.replace(b"Qwen3VLForConditionalGeneration", b"SomethingElse"), "SomethingElse")
 bad = prepare(modelfolder.lock(folder))

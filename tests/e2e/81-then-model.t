@@ -106,6 +106,26 @@ ok(mended and {(r["format"], r["source_format"]) for r in mended} == {("markdown
 same([r["page"] for r in result.lines() if r["status"] == "failed" and "then" in r["result"]], [],
      "a page that failed takes no step")
 
+# Phi-4-mini, by the shipped pipeline.
+phi = modelfolder.make(models / "microsoft--Phi-4-mini-instruct", "phi3-crossing")
+phis = []
+for settings in ({}, {"sequences": 1, "threads": 1, "cache_mebibytes": 16}):
+    spool = Spool()
+    spool.null_pipeline("letters", more="dpi: 72\nthen: phi-4\n")
+    if settings:
+        spool.pipeline("phi-4", pathlib.Path("pipelines/phi-4.yaml").read_text().replace(
+            "model:\n", "model:\n" + "".join(f"  {key}: {value}\n" for key, value in settings.items())))
+    spool.drop(BOOK, "letters/book.pdf")
+    spool.run(timeout=60)
+    phis.append(spool)
+result = phis[0].result("letters/book.pdf")
+same(result.document["recogniser"]["then"]["model"]["name"], "microsoft/Phi-4-mini-instruct",
+     "the shipped pipeline phi-4 finds its model")
+said = [r["result"]["then"] for r in result.lines()]
+ok(all(then["tokens"] > 10 and then["finish"] in ("stop", "length", "repetition") for then in said),
+   "it answers to each page", said)
+same(pages_of(phis[1]), pages_of(phis[0]), "one page at a time, one thread: the same to the last bit")
+
 # A text model reads no pages; and one that is not there keeps documents from being begun, not from being told.
 spool.drop(BOOK, "qwen3-text/book.pdf")
 spool.run(timeout=60)

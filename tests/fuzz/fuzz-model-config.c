@@ -17,6 +17,10 @@ static void check_text(const struct text_config *t)
 	CHECK(t->heads % t->kv_heads == 0 && t->max_positions);
 	CHECK(t->head_dim >= 8 && t->head_dim <= 256 && t->head_dim % 8 == 0);
 	CHECK(t->eps >= 0 && t->eps <= 1 && t->rope_theta >= 1 && isfinite((float)t->rope_theta));
+	CHECK(t->rotary >= 4 && t->rotary % 4 == 0 && t->rotary <= t->head_dim);
+	CHECK(t->rope_scale > 0 && isfinite(t->rope_scale));
+	for (unsigned j = 0; t->switch_at && j < t->rotary / 2; j++)
+		CHECK(t->factor[0][j] > 0 && t->factor[1][j] > 0 && t->factor[1][j] < 1e7f);
 	CHECK(!t->mrope[0] && !t->mrope[1] && !t->mrope[2]
 		      ? true
 		      : t->mrope[0] + t->mrope[1] + t->mrope[2] == t->head_dim / 2);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Make the golden models: small random ones of each family, and what the reference computes with them.
 
-    tests/golden/make-models.py [--seed N] [--out FOLDER]
+    tests/golden/make-models.py [--seed N] [--out FOLDER] [--only NAME...]
 
 Needs torch (CPU), torchvision, transformers, safetensors and Pillow before 13; `make check` needs none of them, it reads what lies
 in tests/golden/models. Each folder is a model as one downloads it, and beside it expected.safetensors:
@@ -31,7 +31,8 @@ import PIL
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3ForCausalLM, Qwen3VLForConditionalGeneration
+from transformers import (Phi3ForCausalLM, Qwen2_5_VLForConditionalGeneration, Qwen3ForCausalLM,
+                          Qwen3VLForConditionalGeneration)
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
@@ -48,6 +49,14 @@ def text(hidden, heads, kv_heads, head_dim, intermediate, layers, **more):
 def mrope(section, interleaved=None, theta=1e6):
     more = {} if interleaved is None else {"mrope_interleaved": interleaved}
     return dict(rope_parameters=dict(rope_type="default", rope_theta=theta, mrope_section=section, **more))
+
+
+def longrope(original, half, partial):
+    """Two lists of factors, neither of them all 1; sequences longer than `original` take the second."""
+    return dict(original_max_position_embeddings=original, rope_parameters=dict(
+        rope_type="longrope", rope_theta=1e4, partial_rotary_factor=partial,
+        original_max_position_embeddings=original, short_factor=[round(1 + 0.01 * j, 3) for j in range(half)],
+        long_factor=[round(1.1 ** j + 0.5 * (j % 2), 3) for j in range(half)]))
 
 
 CLIP = dict(image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711])
@@ -84,6 +93,20 @@ MODELS = {
     "qwen3-untied": dict(
         cls=Qwen3ForCausalLM, spelling="new", tied=False, pages=[],
         text=text(64, 4, 2, 80, 100, 2, rope_parameters=dict(rope_type="default", rope_theta=5e6))),
+    # Below the switch of longrope, above it, over it while tokens are written; and no longrope at all.
+    "phi3": dict(
+        cls=Phi3ForCausalLM, spelling="old", tied=True, pages=[],
+        text=text(64, 1, 1, 64, 88, 2, pad_token_id=0, **longrope(128, 24, 0.75))),
+    "phi3-long": dict(
+        cls=Phi3ForCausalLM, spelling="new", tied=False, pages=[],
+        text=text(96, 3, 1, 32, 72, 2, pad_token_id=0, **longrope(40, 8, 0.5))),
+    "phi3-crossing": dict(
+        cls=Phi3ForCausalLM, spelling="new", tied=True, pages=[], stepwise=True,
+        text=text(128, 2, 1, 64, 64, 2, pad_token_id=0, **longrope(80, 32, 1.0))),
+    "phi3-plain": dict(
+        cls=Phi3ForCausalLM, spelling="old", tied=False, pages=[],
+        text=text(96, 2, 2, 48, 60, 2, pad_token_id=0, sliding_window=4096,
+                  rope_parameters=dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.75))),
 }
 
 
@@ -95,13 +118,20 @@ def configuration(recipe):
     arguments = own if vision is None else dict(text_config=own, vision_config=vision,
                                                 tie_word_embeddings=recipe["tied"], **ids)
     written = dict(own)
-    if cls is Qwen2_5_VLForConditionalGeneration:
+    if cls in (Qwen2_5_VLForConditionalGeneration, Phi3ForCausalLM):
         del written["head_dim"]
+    if cls is Phi3ForCausalLM:
+        written["rms_norm_eps"] = own["rms_norm_eps"] = 1e-5
     if recipe["spelling"] == "old":
         rope = written.pop("rope_parameters")
         written |= dict(rope_theta=rope["rope_theta"], torch_dtype="bfloat16")
         if "mrope_section" in rope:
             written["rope_scaling"] = dict(type="mrope", mrope_section=rope["mrope_section"])
+        if "partial_rotary_factor" in rope:
+            written["partial_rotary_factor"] = rope["partial_rotary_factor"]
+        if rope["rope_type"] == "longrope":
+            written["rope_scaling"] = dict(type="longrope", short_factor=rope["short_factor"],
+                                           long_factor=rope["long_factor"])
     whole = dict(architectures=[cls.__name__])
     if vision is None:
         whole |= written
@@ -236,7 +266,7 @@ def make(name, recipe, seed, out):
         expected["positions"] = torch.arange(ids.shape[1]).expand(3, -1).contiguous()
     expected["prompt"] = ids[0].clone()
 
-    steps, half_steps, margin = [], [], 1e9
+    steps, margin = [], 1e9
     for _ in range(STEPS):
         last = logits_of(model, ids, types, pixels, grid)[-1]
         top = last.topk(2).values
@@ -248,8 +278,12 @@ def make(name, recipe, seed, out):
     expected["logits"] = torch.stack(steps)
     half = model.bfloat16()
     n = ids.shape[1]
-    whole_half = logits_of(half, ids, types, pixels, grid).float()
-    expected["logits_bf16"] = whole_half[n - STEPS - 1:n - 1].contiguous()
+    if recipe.get("stepwise"):
+        half_steps = [logits_of(half, ids[:, :n - STEPS + k], types, pixels, grid)[-1].float() for k in range(STEPS)]
+        expected["logits_bf16"] = torch.stack(half_steps)
+    else:
+        whole_half = logits_of(half, ids, types, pixels, grid).float()
+        expected["logits_bf16"] = whole_half[n - STEPS - 1:n - 1].contiguous()
     save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
     size = sum(file.stat().st_size for file in folder.iterdir())
     error = float((expected["logits_bf16"] - expected["logits"]).abs().max() / expected["logits"].abs().max())
@@ -262,6 +296,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "models")
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=[*MODELS])
     options = parser.parse_args()
     torch.set_num_threads(2)
     if int(PIL.__version__.split(".")[0]) > 12:
@@ -270,7 +305,7 @@ def main():
     for k, (name, recipe) in enumerate(MODELS.items()):
         seed = options.seed * 1000 + k
         # Two tokens that tie would make a greedy choice a matter of rounding.
-        while make(name, recipe, seed, options.out) < 1e-2:
+        while name in options.only and make(name, recipe, seed, options.out) < 1e-2:
             seed += 100
 
 

@@ -100,6 +100,8 @@ def make(folder, golden="qwen3-vl", locked=True):
     config = json.loads((folder / "config.json").read_text())
     vocab = config.get("text_config", config)["vocab_size"]
     special = ["<|im_start|>", "<|im_end|>"]
+    if config["architectures"] == ["Phi3ForCausalLM"]:
+        special = ["<|system|>", "<|user|>", "<|end|>", "<|assistant|>"]
     if "image_token_id" in config:
         special += ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer(vocab, special)))

@@ -12,11 +12,12 @@
 #include "kernels/ops.h"
 
 static const struct shape {
-	unsigned q_heads, heads, dim;
+	unsigned q_heads, heads, dim, rotary;
 	bool bias, norm;
 } shapes[] = {
-	{ 4, 2, 64, false, true },   { 16, 2, 128, true, false }, { 3, 1, 80, false, false }, { 5, 5, 16, true, true },
-	{ 14, 2, 128, false, true }, { 20, 1, 64, true, false },  { 2, 1, 48, false, false },
+	{ 4, 2, 64, 64, false, true },	  { 16, 2, 128, 128, true, false }, { 3, 1, 80, 80, false, false },
+	{ 5, 5, 16, 8, true, true },	  { 14, 2, 128, 128, false, true }, { 20, 1, 64, 64, true, false },
+	{ 2, 1, 48, 44, false, false },	  { 6, 2, 128, 96, false, false },
 };
 
 enum { SEQUENCES = 3, PAGES = 64 };
@@ -78,7 +79,7 @@ static void on_cpu(struct model *m)
 		rms_norm_heads(pool, m->qkv, m->q_norm, 1e-6f, m->n, width, s->q_heads, s->dim);
 		rms_norm_heads(pool, m->qkv + q, m->k_norm, 1e-6f, m->n, width, s->heads, s->dim);
 	}
-	rope(pool, m->qkv, m->cosine, m->sine, m->n, width, s->q_heads + s->heads, s->dim, s->dim);
+	rope(pool, m->qkv, m->cosine, m->sine, m->n, width, s->q_heads + s->heads, s->dim, s->rotary);
 	for (size_t i = 0; m->number == CUDA_KV_E4M3 && i < m->n * 2 * s->heads; i++)
 		through_e4m3(m->qkv + i / (2 * s->heads) * width + q + i % (2 * s->heads) * s->dim, s->dim);
 	for (size_t j = 0; j < SEQUENCES; j++) {
@@ -118,7 +119,7 @@ static void rows_make(struct model *m)
 			m->rows = xrealloc(m->rows, (m->n + 1) * sizeof(*m->rows));
 			m->rows[m->n++] = (struct cuda_row){
 				.table = (uint32_t)j * 16, .index = (uint32_t)t,
-				.position = { (uint32_t)t, (uint32_t)t * 2, (uint32_t)t / 3 },
+				.position = { (uint32_t)t, (uint32_t)t * 2, (uint32_t)t / 3 }, .far = j == 1,
 			};
 		}
 	}
@@ -127,30 +128,34 @@ static void rows_make(struct model *m)
 /* Angles on the device, against the CPU's cosines. */
 static void angles_make(struct model *m)
 {
-	unsigned half = m->shape->dim / 2;
-	float *inverse = xcalloc(half, sizeof(*inverse)), *inverse_on_device, *cosine, *sine;
+	unsigned half = m->shape->rotary / 2;
+	float scale = 1.1902381f;
+	float *inverse = xcalloc(2 * half, sizeof(*inverse)), *inverse_on_device, *cosine, *sine;
 	uint8_t *axis = xcalloc(half, 1), *axis_on_device;
 	float *c = device_alloc(m->n * half * 4), *s = device_alloc(m->n * half * 4);
 
 	for (unsigned j = 0; j < half; j++) {
 		inverse[j] = 1.0f / powf(10000.0f, (float)j / (float)half);
+		inverse[half + j] = inverse[j] / (1.5f + (float)j);
 		axis[j] = j % 3;
 	}
-	inverse_on_device = device_copy(inverse, half * 4);
+	inverse_on_device = device_copy(inverse, 2 * half * 4);
 	axis_on_device = device_copy(axis, half);
-	assert_int_equal(cuda_text_angles(NULL, m->rows_on_device, m->n, inverse_on_device, axis_on_device, half, c, s), 0);
+	assert_int_equal(cuda_text_angles(NULL, m->rows_on_device, m->n, inverse_on_device, axis_on_device, half, scale,
+					  c, s), 0);
 	m->cosine = host_copy(c, m->n * half * 4);
 	m->sine = host_copy(s, m->n * half * 4);
 	cosine = xcalloc(m->n * half, 4);
 	sine = xcalloc(m->n * half, 4);
 	for (size_t i = 0; i < m->n * half; i++) {
-		float angle = (float)m->rows[i / half].position[axis[i % half]] * inverse[i % half];
+		const struct cuda_row *row = &m->rows[i / half];
+		float angle = (float)row->position[axis[i % half]] * inverse[row->far * half + i % half];
 
-		cosine[i] = cosf(angle);
-		sine[i] = sinf(angle);
+		cosine[i] = cosf(angle) * scale;
+		sine[i] = sinf(angle) * scale;
 	}
-	check_close("cosine", m->cosine, cosine, m->n * half, 0, 2e-7);
-	check_close("sine", m->sine, sine, m->n * half, 0, 2e-7);
+	check_close("cosine", m->cosine, cosine, m->n * half, 0, 3e-7);
+	check_close("sine", m->sine, sine, m->n * half, 0, 3e-7);
 	m->in.cosine = c;
 	m->in.sine = s;
 	free(inverse), free(axis), free(cosine), free(sine);
@@ -177,6 +182,7 @@ static void model_make(struct model *m, const struct shape *s, enum cuda_kv_numb
 	m->in.k_norm = device_bf16(m->k_norm, s->dim);
 	m->in.eps = 1e-6f;
 	m->in.q_heads = s->q_heads;
+	m->in.rotary = s->rotary;
 	m->q = m->in.q = device_alloc(m->n * q * 2);
 	m->out = device_alloc(m->n * q * 2);
 	m->kv = (struct cuda_kv){ device_alloc(PAGES * (page + 32)), page + 32, s->heads, s->dim, number };
@@ -195,7 +201,7 @@ static void model_free(struct model *m)
 static void store(struct model *m, size_t first, size_t count)
 {
 	struct cuda_qkv in = m->in;
-	size_t half = m->shape->dim / 2;
+	size_t half = m->shape->rotary / 2;
 
 	in.qkv += first * width_of(m->shape);
 	in.q += first * m->shape->q_heads * m->shape->dim;
@@ -449,7 +455,7 @@ static void test_long(void **state)
 /* A token that is not a number is found again by those that look at it and by no others. */
 static void test_not_a_number(void **state)
 {
-	static const struct shape shape = { 4, 2, 64, false, false };
+	static const struct shape shape = { 4, 2, 64, 64, false, false };
 	static const enum cuda_kv_number numbers[] = { CUDA_KV_BF16, CUDA_KV_E4M3 };
 
 	(void)state;
@@ -482,7 +488,7 @@ static void test_refused(void **state)
 {
 	struct cuda_attention a = { .q_heads = 4 };
 	struct cuda_kv kv = { NULL, 4096, 2, 72, CUDA_KV_BF16 };
-	struct cuda_qkv qkv = { .q_heads = 3 };
+	struct cuda_qkv qkv = { .q_heads = 3, .rotary = 64 };
 
 	(void)state;
 	assert_int_equal(cuda_attention_decode(NULL, &kv, &a, 1, 1, NULL), CUDA_INVALID);
@@ -490,6 +496,8 @@ static void test_refused(void **state)
 	kv.dim = 144;
 	assert_int_equal(cuda_attention_decode(NULL, &kv, &a, 1, 1, NULL), CUDA_INVALID);
 	kv.dim = 64;
+	assert_int_equal(cuda_qkv_store(NULL, &kv, NULL, NULL, 1, &qkv), CUDA_INVALID);
+	qkv = (struct cuda_qkv){ .q_heads = 4, .rotary = 42 };
 	assert_int_equal(cuda_qkv_store(NULL, &kv, NULL, NULL, 1, &qkv), CUDA_INVALID);
 	assert_int_equal(cuda_attention_prefill(NULL, &kv, &a, NULL, 0), 0);
 	assert_int_equal(cuda_attention_decode(NULL, &kv, &a, 0, 1, NULL), 0);
@@ -499,7 +507,7 @@ static void test_refused(void **state)
 /* Token *arg of a sequence with 5 pages. */
 static void decode_token(void *arg)
 {
-	static const struct shape shape = { 4, 2, 64, false, false };
+	static const struct shape shape = { 4, 2, 64, 64, false, false };
 	struct model m;
 
 	model_make(&m, &shape, CUDA_KV_BF16);

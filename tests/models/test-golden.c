@@ -4,8 +4,8 @@
  * (tests/golden/make-models.py): vision features, positions, logits of every step, greedy tokens.
  * In fp32 they agree to 1e-4; in bf16 we may be as far off as the reference's own bf16.
  */
+#include "engine.h"
 #include "image.h"
-#include "model.h"
 #include "on-compute.h"
 
 #include <dirent.h>
@@ -216,7 +216,6 @@ static void fill_row(const struct golden *g, struct text_row *r, size_t i, const
 
 	r->index = i;
 	if (i >= n) {
-		r->written = true;
 		r->token = (unsigned)integer(tokens, i - n);
 		for (size_t axis = 0; axis < 3; axis++)
 			r->position[axis] = next + (unsigned)(i - n);
@@ -245,6 +244,8 @@ static float *run(struct golden *g, size_t chunk, const unsigned *position, unsi
 	struct text_sequence sequence = {calloc(blocks, sizeof(uint32_t)), blocks};
 	struct compute *compute = g->model.compute;
 	struct text_row *rows = calloc(chunk, sizeof(*rows));
+	size_t switch_at = g->model.config.text.switch_at, read = n;
+	bool far = switch_at && n > switch_at;
 	struct err err;
 
 	if (compute->calls->reserve(compute, (uint32_t)blocks, &err) != RC_OK)
@@ -254,16 +255,24 @@ static float *run(struct golden *g, size_t chunk, const unsigned *position, unsi
 		compute->calls->clear(compute, b);
 	}
 	for (size_t i = 0; i < total;) {
-		size_t count = i >= n ? 1 : n - i < chunk ? n - i : chunk;
+		size_t count = i >= read ? 1 : read - i < chunk ? read - i : chunk;
 
 		memset(rows, 0, chunk * sizeof(*rows));
 		for (size_t k = 0; k < count; k++, i++) {
 			rows[k].sequence = &sequence;
 			fill_row(g, &rows[k], i, position, next);
-			if (i >= n - 1)
+			rows[k].written = i >= read;
+			rows[k].far = far;
+			if (i >= read - 1)
 				rows[k].logits = logits + (i - (n - 1)) * vocab;
 		}
 		compute->calls->forward(compute, rows, count);
+		/* The next token makes it long: all of it is read again, by other angles. */
+		if (i >= n && i < total && !far && switch_at && i + 1 > switch_at) {
+			far = true;
+			read = i + 1;
+			i = 0;
+		}
 	}
 	free(sequence.blocks);
 	free(rows);
@@ -309,6 +318,48 @@ static void __attribute__((unused)) test_fp32(void **state)
 	free(whole);
 	free(cut);
 	free(position);
+	golden_close(&g);
+}
+
+/* The engine comes to the same tokens, whatever it has to read again on the way. */
+static void __attribute__((unused)) test_engine(void **state)
+{
+	struct engine_options options = {.sequences = 2};
+	struct engine_request request = {.sampling = {.repetition_penalty = 1, .top_p = 1}};
+	struct engine_result result = {.tokens = NULL};
+	const struct tensor *prompt, *tokens;
+	struct engine *engine;
+	struct golden g;
+	unsigned *ids;
+	struct err err;
+
+	golden_open(&g, *state, NUMBER_F32, COMPUTE_KEYS_AS_WEIGHTS);
+	prompt = expect(&g, "prompt");
+	tokens = expect(&g, "tokens");
+	ids = calloc(prompt->shape[0], sizeof(*ids));
+	for (size_t i = 0; i < prompt->shape[0]; i++)
+		ids[i] = (unsigned)integer(prompt, i);
+	request.prompt = ids;
+	request.prompt_count = prompt->shape[0];
+	request.most = tokens->shape[0];
+	request.endless = true;
+	options.cache_size = 8 * g.model.compute->block_size;
+	if (g.model.config.vision.depth)
+		goto out;
+	if (engine_open(&engine, &g.model, &options, &err) != RC_OK ||
+	    engine_add(engine, &request, &err) != RC_OK)
+		fail_msg("%s", err.text);
+	while (engine_step(engine))
+		;
+	assert_true(engine_take(engine, &result));
+	assert_int_equal(result.count, tokens->shape[0]);
+	for (size_t i = 0; i < result.count; i++)
+		assert_int_equal(result.tokens[i], integer(tokens, i));
+	free(result.tokens);
+	free(result.log_probabilities);
+	engine_close(engine);
+out:
+	free(ids);
 	golden_close(&g);
 }
 
@@ -381,12 +432,36 @@ static void test_fp8(void **state)
 }
 #endif
 
+/* Weights of 8 bits: not far off, and not a bit of a row depends on its company. */
+static void __attribute__((unused)) test_int8(void **state)
+{
+	struct golden g;
+	unsigned *position, next;
+	float *whole, *cut;
+
+	golden_open(&g, *state, NUMBER_INT8, COMPUTE_KEYS_AS_WEIGHTS);
+	check_vision(&g, 3e-2);
+	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
+	next = check_positions(&g, position);
+	whole = run(&g, g.model.compute->rows_max, position, next);
+	check_logits(&g, whole, 0.25);
+	cut = run(&g, 7, position, next);
+	assert_memory_equal(whole, cut, expect(&g, "logits")->size);
+	free(whole);
+	free(cut);
+	free(position);
+	golden_close(&g);
+}
+
 int main(void)
 {
 	static const struct {
 		const char *what;
 		CMUnitTestFunction run;
-	} kinds[] = {{"bf16", test_bf16}, ONLY_ON_CUDA({"fp8", test_fp8}) ONLY_ON_CPU({"pixels", test_pixels}, {"fp32", test_fp32})};
+	} kinds[] = {{"bf16", test_bf16},
+		     ONLY_ON_CUDA({"fp8", test_fp8})
+		     ONLY_ON_CPU({"pixels", test_pixels}, {"fp32", test_fp32}, {"int8", test_int8},
+				 {"engine", test_engine})};
 	enum { KINDS = sizeof(kinds) / sizeof(*kinds), MODELS_MAX = 32 };
 	struct CMUnitTest tests[KINDS * MODELS_MAX];
 	char *names[MODELS_MAX];
