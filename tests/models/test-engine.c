@@ -217,8 +217,8 @@ static void test_switch(void **state)
 	struct fixture f = {.pool = ((struct fixture *)*state)->pool};
 	struct err err;
 
-	if (model_open(&f.model, "tests/golden/models/phi3-crossing", COMPUTE_OPEN, NUMBER_BF16, f.pool,
-		       &err) != RC_OK)
+	if (model_open(&f.model, "tests/golden/models/phi3-crossing", COMPUTE_OPEN,
+		       &(struct compute_options){.weights = NUMBER_BF16}, f.pool, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	check_invariant(&f);
 	model_close(&f.model);
