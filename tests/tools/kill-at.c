@@ -8,7 +8,8 @@
  * another program; PROGRAM, or PROGRAM+ARGUMENT, the first process that becomes a program of this
  * name (and has this argument).
  *
- * CALLS is "all", or the names of the system calls that are counted, with commas.  The process is
+ * CALLS is "all", or the names of the system calls that are counted, with commas; an openat(2) that may make or
+ * empty a file goes by the name of creat.  The process is
  * stopped at the entry of every call, and killed before call K of these does anything: K = 1 to the
  * last of "all" leaves the family in every state that it can be in between two calls.  With K = 0
  * nothing is killed and the name of each call is written.  All other processes run free.
@@ -90,6 +91,17 @@ static bool is_counted(const char *wanted, const char *name)
 	return !strcmp(wanted, "all");
 }
 
+static char *name_of(const struct __ptrace_syscall_info *info)
+{
+	char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, (int)info->entry.nr);
+
+	if (name && !strcmp(name, "openat") && info->entry.args[2] & (O_CREAT | O_TRUNC)) {
+		free(name);
+		name = strdup("creat");
+	}
+	return name;
+}
+
 static void on_call(struct family *f)
 {
 	struct __ptrace_syscall_info info;
@@ -98,7 +110,7 @@ static void on_call(struct family *f)
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, f->victim, sizeof(info), &info) <= 0 ||
 	    info.op != PTRACE_SYSCALL_INFO_ENTRY)
 		return;
-	name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, (int)info.entry.nr);
+	name = name_of(&info);
 	if (name && is_counted(f->wanted, name)) {
 		f->calls++;
 		if (!f->at)
