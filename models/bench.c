@@ -274,8 +274,18 @@ static double parameters(const struct text_config *c, double *head)
 	double q = (double)c->heads * c->head_dim, kv = (double)c->kv_heads * c->head_dim,
 	       h = c->hidden;
 
+	double sum = c->layers * (h * (q + 2 * kv) + q * h);
+
 	*head = h * c->vocab;
-	return c->layers * (h * (q + 2 * kv) + q * h + 3 * h * c->intermediate);
+	for (unsigned i = 0; i < c->layers; i++)
+		sum += c->routed[i] ? h * (c->experts + 3.0 * c->experts_used * c->expert_intermediate)
+				    : 3 * h * c->intermediate;
+	return sum;
+}
+
+static const char *weights_of(const struct options *o, const struct model *m)
+{
+	return number_name(m->config.awq_group && o->weights != NUMBER_F32 ? NUMBER_INT4 : o->weights);
 }
 
 static void bench_model(const struct options *o, struct model *m, struct pool *pool)
@@ -283,7 +293,8 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 	struct engine_options options = {.sequences = largest_batch(o)};
 	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head,
 		body = parameters(&m->config.text, &head), s;
-	size_t number = o->weights == NUMBER_BF16 ? 2 : o->weights == NUMBER_INT8 ? 1 : 4;
+	double number = m->config.awq_group && o->weights != NUMBER_F32 ? 0.5
+							       : (double)number_size(o->weights);
 	struct engine *e;
 	struct err err;
 
@@ -298,17 +309,20 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 	printf("{\"bench\":\"prompt\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":\"%s\","
 	       "\"threads\":%u,\"tokens\":%u,"
 	       "\"tokens_per_s\":%.1f,\"gflops\":%.1f}\n",
-	       m->config.architecture, number_name(o->weights), m->compute->name,
+	       m->config.architecture, weights_of(o, m), m->compute->name,
 	       pool_threads(pool), o->prompt, o->prompt / s,
 	       (2 * body * o->prompt + 2 * head) / s / 1e9);
 	for (unsigned b = 0; b < o->batch_count; b++) {
 		s = median(tokens[b], o->rounds);
 		printf("{\"bench\":\"output\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":"
 		       "\"%s\",\"threads\":%u,"
-		       "\"batch\":%u,\"tokens_per_s\":%.2f,\"weights_gb_per_s\":%.2f}\n",
-		       m->config.architecture, number_name(o->weights), m->compute->name,
-		       pool_threads(pool), o->batches[b], o->batches[b] / s,
-		       (body + head) * (double)number / s / 1e9);
+		       "\"batch\":%u,\"tokens_per_s\":%.2f",
+		       m->config.architecture, weights_of(o, m), m->compute->name,
+		       pool_threads(pool), o->batches[b], o->batches[b] / s);
+		/* How many experts a batch meets is not known here. */
+		if (!m->config.text.experts)
+			printf(",\"weights_gb_per_s\":%.2f", (body + head) * number / s / 1e9);
+		puts("}");
 	}
 	engine_close(e);
 }

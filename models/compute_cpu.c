@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Weights packed for the kernels, vectors as they are. */
+/* Weights packed for the kernels, vectors as they are. What is int4 in the file stays so, but for fp32. */
 struct cpu_packer {
 	struct packer packer;
 	enum number number;
@@ -26,7 +26,7 @@ struct cpu_packer {
 
 struct cpu {
 	struct compute compute;
-	struct cpu_packer text_packer, vision_packer;
+	struct cpu_packer text_packer, vision_packer, fine_packer;
 	struct text *text;
 	struct vision *vision; /* NULL: text alone */
 	struct vision_config sight;
@@ -41,8 +41,11 @@ static enum rc pack_linear(const struct packer *base, struct linear *out, const 
 			   const float *const *biases, size_t count, struct err *err)
 {
 	const struct cpu_packer *p = (const struct cpu_packer *)base;
+	bool int4 = p->number != NUMBER_F32;
 
-	return linear_pack(out, parts, biases, count, p->number, p->pool, err);
+	for (size_t i = 0; i < count; i++)
+		int4 = int4 && parts[i].number == NUMBER_INT4 && parts[i].group == parts->group;
+	return linear_pack(out, parts, biases, count, int4 ? NUMBER_INT4 : p->number, p->pool, err);
 }
 
 static void free_linear(const struct packer *p, struct linear *l)
@@ -67,7 +70,7 @@ static void free_vector(const struct packer *p, vector *v)
 
 static struct cpu_packer packer_for(enum number number, struct pool *pool)
 {
-	return (struct cpu_packer){{pack_linear, free_linear, keep_vector, free_vector}, number, pool};
+	return (struct cpu_packer){{pack_linear, free_linear, keep_vector, free_vector, NULL}, number, pool};
 }
 
 static struct cpu *cpu_of(struct compute *c)
@@ -201,6 +204,8 @@ enum rc compute_open_cpu(struct compute **out, const struct model_config *config
 	c = xcalloc(1, sizeof(*c));
 	c->text_packer = packer_for(number, pool);
 	c->vision_packer = packer_for(eyes, pool);
+	c->fine_packer = packer_for(NUMBER_F32, pool);
+	c->text_packer.packer.fine = &c->fine_packer.packer;
 	rc = text_load(&c->text, &config->text, w, eyes, &c->text_packer.packer, err);
 	c->compute.calls = &calls;
 	c->pool = pool;

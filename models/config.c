@@ -8,10 +8,12 @@
 
 #include "base/num.h"
 #include "weights/json_file.h"
+#include "weights/safetensors.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define SIZE_LIMIT   262144u
 #define VOCAB_LIMIT  (1u << 24)
@@ -20,11 +22,14 @@
 static const struct {
 	const char *architecture;
 	enum family family;
+	bool experts;
 } families[] = {
-	{"Qwen3ForCausalLM", FAMILY_QWEN3},
-	{"Qwen2_5_VLForConditionalGeneration", FAMILY_QWEN2_5_VL},
-	{"Qwen3VLForConditionalGeneration", FAMILY_QWEN3_VL},
-	{"Phi3ForCausalLM", FAMILY_PHI3},
+	{"Qwen3ForCausalLM", FAMILY_QWEN3, false},
+	{"Qwen3MoeForCausalLM", FAMILY_QWEN3, true},
+	{"Qwen2_5_VLForConditionalGeneration", FAMILY_QWEN2_5_VL, false},
+	{"Qwen3VLForConditionalGeneration", FAMILY_QWEN3_VL, false},
+	{"Qwen3VLMoeForConditionalGeneration", FAMILY_QWEN3_VL, true},
+	{"Phi3ForCausalLM", FAMILY_PHI3, false},
 };
 
 bool model_architecture_known(const char *architecture)
@@ -40,7 +45,9 @@ static enum rc wrong(const struct json_place *place, struct err *err, const char
 	return err_set(err, RC_FATAL, "model-config", "%.200s: %s", place->file, what);
 }
 
-static enum rc read_family(struct model_config *c, const struct json_place *top, struct err *err)
+/* *experts: is it of an architecture that has some? */
+static enum rc read_family(struct model_config *c, const struct json_place *top, bool *experts,
+			   struct err *err)
 {
 	const json_t *list = json_place_get(top, "architectures");
 	const char *name = json_string_value(json_array_get(list, 0));
@@ -51,6 +58,7 @@ static enum rc read_family(struct model_config *c, const struct json_place *top,
 		if (strcmp(name, families[i].architecture) == 0) {
 			c->family = families[i].family;
 			c->architecture = families[i].architecture;
+			*experts = families[i].experts;
 			return RC_OK;
 		}
 	}
@@ -187,6 +195,33 @@ static enum rc read_window(const struct text_config *t, const struct json_place 
 	return RC_OK;
 }
 
+/* Which layers have experts: every `decoder_sparse_step`-th, but for those of `mlp_only_layers`. */
+static enum rc read_experts(struct model_config *c, const struct json_place *place, struct err *err)
+{
+	struct text_config *t = &c->text;
+	unsigned step = 1, dense[LAYERS_MAX], count = 0;
+	const char *name =
+		json_place_get(place, "num_local_experts") ? "num_local_experts" : "num_experts";
+
+	t->expert_weights_normed = c->family == FAMILY_QWEN3_VL;
+	if (json_place_size(place, name, true, 1, EXPERTS_MAX, &t->experts, err) != RC_OK ||
+	    json_place_size(place, "num_experts_per_tok", true, 1, t->experts, &t->experts_used,
+			    err) != RC_OK ||
+	    json_place_size(place, "moe_intermediate_size", true, 1, SIZE_LIMIT,
+			    &t->expert_intermediate, err) != RC_OK ||
+	    json_place_bool(place, "norm_topk_prob", &t->expert_weights_normed, err) != RC_OK ||
+	    json_place_size(place, "decoder_sparse_step", false, 1, LAYERS_MAX, &step, err) !=
+		    RC_OK ||
+	    json_place_sizes(place, "mlp_only_layers", false, t->layers - 1, LAYERS_MAX, dense,
+			     &count, err) != RC_OK)
+		return RC_FATAL;
+	for (unsigned i = 0; i < t->layers; i++)
+		t->routed[i] = (i + 1) % step == 0;
+	for (unsigned i = 0; i < count; i++)
+		t->routed[dense[i]] = false;
+	return RC_OK;
+}
+
 static enum rc read_text(struct model_config *c, const struct json_place *place, struct err *err)
 {
 	/* The head belongs to the whole model, so here the top level wins. */
@@ -198,7 +233,8 @@ static enum rc read_text(struct model_config *c, const struct json_place *place,
 	double eps = c->family == FAMILY_PHI3 ? 1e-5 : 1e-6;
 
 	if (json_place_size(place, "hidden_size", true, 8, SIZE_LIMIT, &t->hidden, err) != RC_OK ||
-	    json_place_size(place, "num_hidden_layers", true, 1, 1024, &t->layers, err) != RC_OK ||
+	    json_place_size(place, "num_hidden_layers", true, 1, LAYERS_MAX, &t->layers, err) !=
+		    RC_OK ||
 	    json_place_size(place, "num_attention_heads", true, 1, 1024, &t->heads, err) != RC_OK)
 		return RC_FATAL;
 	t->kv_heads = t->heads;
@@ -337,25 +373,74 @@ static enum rc read_vision(struct model_config *c, const struct json_place *top,
 					    : read_vision_qwen2_5(v, &place, err);
 }
 
+/* AWQ as AutoAWQ saves it, which some call version and others format; some write w_bit and
+ * q_group_size. */
+static enum rc read_quantisation(struct model_config *c, const struct json_place *top,
+				 struct err *err)
+{
+	const struct json_place place = {"config.json: quantization_config",
+					 {json_place_get(top, "quantization_config"), NULL, NULL}};
+	const json_t *whole = json_place_get(&place, "group_size");
+	const char *method = NULL, *version = "gemm";
+	unsigned bits = 4, group = 128;
+	bool zeros = true;
+
+	if (!json_is_object(place.objects[0]))
+		return wrong(top, err, "quantization_config is not an object");
+	if (json_place_string(&place, "quant_method", true, &method, err) != RC_OK)
+		return RC_FATAL;
+	if (strcmp(method, "awq") != 0)
+		return err_set(err, RC_FATAL, "model-config",
+			       "%s: quant_method \"%.60s\" is not supported", place.file, method);
+	if (json_place_string(&place, "format", false, &version, err) != RC_OK ||
+	    json_place_string(&place, "version", false, &version, err) != RC_OK ||
+	    json_place_size(&place, "w_bit", false, 0, 64, &bits, err) != RC_OK ||
+	    json_place_size(&place, "bits", false, 0, 64, &bits, err) != RC_OK ||
+	    json_place_bool(&place, "zero_point", &zeros, err) != RC_OK)
+		return RC_FATAL;
+	if (strcasecmp(version, "gemm") != 0)
+		return err_set(err, RC_FATAL, "model-config",
+			       "%s: version \"%.60s\" is not supported", place.file, version);
+	if (bits != 4)
+		return err_set(err, RC_FATAL, "model-config",
+			       "%s: %u bits are not supported, 4 are", place.file, bits);
+	if (!zeros)
+		return wrong(&place, err, "zero_point false is not supported");
+	if (!whole)
+		whole = json_place_get(&place, "q_group_size");
+	c->awq_group = AWQ_WHOLE;
+	if (json_is_integer(whole) && json_integer_value(whole) == -1)
+		return RC_OK;
+	if (json_place_size(&place, "q_group_size", false, 1, SIZE_LIMIT, &group, err) != RC_OK ||
+	    json_place_size(&place, "group_size", false, 1, SIZE_LIMIT, &group, err) != RC_OK)
+		return RC_FATAL;
+	if (group % 32)
+		return err_set(err, RC_FATAL, "model-config",
+			       "%s: group_size %u is not supported, multiples of 32 are, and -1",
+			       place.file, group);
+	c->awq_group = group;
+	return RC_OK;
+}
+
 static enum rc read_config(struct model_config *c, const json_t *root, const char *file,
 			   struct err *err)
 {
 	const json_t *text = json_object_get(root, "text_config");
 	struct json_place top = {file, {root, NULL, NULL}}, place = {file, {root, NULL, NULL}};
+	bool experts = false;
 
 	*c = (struct model_config){
 		.generation = {.temperature = 1, .top_p = 1, .repetition_penalty = 1}};
-	if (read_family(c, &top, err) != RC_OK)
+	if (read_family(c, &top, &experts, err) != RC_OK)
 		return RC_FATAL;
-	if (json_place_get(&top, "quantization_config"))
-		return wrong(&top, err,
-			     "quantization_config: quantised weights are not supported for this "
-			     "architecture");
+	if (json_place_get(&top, "quantization_config") && read_quantisation(c, &top, err) != RC_OK)
+		return RC_FATAL;
 	if (json_is_object(text)) {
 		place.objects[0] = text;
 		place.objects[1] = root;
 	}
-	if (read_text(c, &place, err) != RC_OK)
+	if (read_text(c, &place, err) != RC_OK ||
+	    (experts && read_experts(c, &place, err) != RC_OK))
 		return RC_FATAL;
 	if (json_place_sizes(&place, "eos_token_id", false, c->text.vocab - 1,
 			     ARRAY_SIZE(c->generation.eos), c->generation.eos,

@@ -19,11 +19,11 @@
 enum family {
 	FAMILY_QWEN3,	   /* text alone */
 	FAMILY_QWEN2_5_VL, /* Nanonets-OCR2-3B, Nanonets-OCR-s */
-	FAMILY_QWEN3_VL,   /* Qwen3-VL dense, Chandra 1 */
+	FAMILY_QWEN3_VL,   /* Qwen3-VL, Chandra 1 */
 	FAMILY_PHI3,	   /* Phi-4-mini: text alone */
 };
 
-enum { ROPE_MAX = 128 }; /* frequencies */
+enum { LAYERS_MAX = 1024, EXPERTS_MAX = 1024, ROPE_MAX = 128 /* frequencies */ };
 
 struct text_config {
 	unsigned hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, max_positions;
@@ -40,6 +40,11 @@ struct text_config {
 	float rope_scale; /* of cosines and sines */
 	bool qkv_bias, qk_norm, tied;
 	bool stacked; /* q, k and v are saved as one tensor, and so are gate and up */
+
+	unsigned experts; /* 0: every layer has one feed-forward, of `intermediate` */
+	unsigned experts_used, expert_intermediate;
+	bool expert_weights_normed; /* those of the experts used add up to 1 */
+	bool routed[LAYERS_MAX];    /* the layers that have experts */
 };
 
 enum { VISION_BLOCKS_MAX = 256 };
@@ -78,6 +83,7 @@ struct model_config {
 	struct image_config image;
 	struct generation_config generation;
 	unsigned image_token, vision_start, vision_end;
+	uint32_t awq_group; /* of quantised weights, as weights_set_group() */
 };
 
 enum rc model_config_load(struct model_config *, const char *folder, struct err *);

@@ -4,13 +4,17 @@
  */
 #include "model.h"
 
+#include "weights/awq.h"
+
 #include <string.h>
 
 static enum rc load(struct model *m, compute_opener *open, const struct compute_options *options,
 		    struct pool *pool, struct err *err)
 {
-	enum rc rc = open(&m->compute, &m->config, m->weights, options, pool, err);
+	enum rc rc;
 
+	weights_set_group(m->weights, m->config.awq_group);
+	rc = open(&m->compute, &m->config, m->weights, options, pool, err);
 	if (rc == RC_OK)
 		rc = weights_all_taken(m->weights, err);
 	return rc;
@@ -27,7 +31,9 @@ enum rc model_open(struct model *m, const char *folder, compute_opener *open,
 		rc = weights_open(&m->weights, folder, err);
 	if (rc == RC_OK)
 		rc = load(m, open, options, pool, err);
-	if (rc != RC_OK)
+	if (rc == RC_OK)
+		weights_compare_awq(m->weights, folder);
+	else
 		model_close(m);
 	return rc;
 }

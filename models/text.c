@@ -6,6 +6,7 @@
 #include "text.h"
 
 #include "base/num.h"
+#include "experts.h"
 #include "kernels/ops.h"
 #include "text_weights.h"
 
@@ -24,7 +25,8 @@ struct text {
 
 	/* Scratch for TEXT_ROWS_MAX rows. */
 	float *x, *y, *qkv, *attended, *gate_up, *mlp, *cosine, *sine, *logits;
-	size_t logits_max; /* rows there is room for */
+	size_t logits_max;		 /* rows there is room for */
+	struct experts_scratch *experts; /* NULL: no layer is routed */
 	struct attention_row *attention;
 	void **pages; /* page tables of the sequences of a call, one behind the other */
 	size_t pages_max;
@@ -49,6 +51,8 @@ static void scratch_prepare(struct text *t)
 	t->cosine = xmalloc(n * c->rotary / 2 * sizeof(float));
 	t->sine = xmalloc(n * c->rotary / 2 * sizeof(float));
 	t->attention = xcalloc(n, sizeof(*t->attention));
+	if (c->experts)
+		t->experts = experts_scratch_new(c, n);
 }
 
 enum rc text_load(struct text **out, const struct text_config *config, struct weights *w,
@@ -94,6 +98,7 @@ void text_free(struct text *t)
 	free(t->sine);
 	free(t->logits);
 	free(t->attention);
+	experts_scratch_free(t->experts);
 	free(t->pages);
 	free(t);
 }
@@ -172,12 +177,18 @@ static void attend(struct text *t, const struct text_layer *l, struct pool *pool
 	add(pool, t->x, t->y, n * c->hidden);
 }
 
-/* x += down(silu(gate(norm(x))) up(norm(x))) */
+/* x += down(silu(gate(norm(x))) up(norm(x))), or what the experts of a routed layer make of norm(x)
+ */
 static void feed_forward(struct text *t, const struct text_layer *l, struct pool *pool, size_t n)
 {
 	const struct text_config *c = &t->c;
 
 	rms_norm(pool, t->x, l->post_norm, c->eps, t->y, n, c->hidden);
+	if (l->experts.count) {
+		experts_apply(&l->experts, t->experts, pool, t->y, n);
+		add(pool, t->x, t->y, n * c->hidden);
+		return;
+	}
 	linear_apply(&l->gate_up, pool, t->y, c->hidden, n, t->gate_up,
 		     2 * (size_t)c->intermediate);
 	silu_gate(pool, t->gate_up, t->mlp, n, c->intermediate);

@@ -4,6 +4,8 @@
  */
 #include "text_weights.h"
 
+#include "weights/awq.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -48,11 +50,13 @@ static enum rc load_layer(struct text_layer *l, const struct text_config *c, uns
 		rc = packer_linear(p, w, &l->qkv, name, qkv, three, 3, h, c->qkv_bias, err);
 	if (rc == RC_OK)
 		rc = packer_linear(p, w, &l->o, name, o, &h, 1, q, false, err);
-	if (rc == RC_OK && c->stacked)
+	if (rc == RC_OK && c->routed[i])
+		rc = text_experts_load(&l->experts, c, i, w, p, err);
+	else if (rc == RC_OK && c->stacked)
 		rc = load_stacked(&l->gate_up, p, w, i, "mlp.gate_up_proj", two, 2, h, err);
 	else if (rc == RC_OK)
 		rc = packer_linear(p, w, &l->gate_up, name, gate_up, two, 2, h, false, err);
-	if (rc == RC_OK)
+	if (rc == RC_OK && !c->routed[i])
 		rc = packer_linear(p, w, &l->down, name, down, &h, 1, wide, false, err);
 	free(name);
 	if (rc == RC_OK)
@@ -73,7 +77,7 @@ static enum rc load_head(struct text_weights *t, const struct text_config *c, st
 	struct matrix m = t->embed, saved;
 
 	if ((!c->tied || weights_find(w, "lm_head.weight")) &&
-	    weights_take(w, "lm_head.weight", c->vocab, c->hidden, &saved, err) != RC_OK)
+	    weights_take_linear(w, "lm_head", c->vocab, c->hidden, &saved, err) != RC_OK)
 		return RC_FATAL;
 	return p->linear(p, &t->head, c->tied ? &m : &saved, NULL, 1, err);
 }
@@ -106,6 +110,7 @@ void text_weights_free(struct text_weights *t, const struct packer *p)
 		p->free_linear(p, &l->o);
 		p->free_linear(p, &l->gate_up);
 		p->free_linear(p, &l->down);
+		text_experts_free(&l->experts, p);
 		p->free_vector(p, l->input_norm);
 		p->free_vector(p, l->post_norm);
 		p->free_vector(p, l->q_norm);

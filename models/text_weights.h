@@ -8,8 +8,17 @@
 #include "config.h"
 #include "weights/packer.h"
 
+/* The feed-forwards of a routed layer, each [expert_intermediate]. */
+struct text_experts {
+	struct linear router; /* [experts, h] */
+	unsigned count;	      /* 0: the layer is not routed */
+	struct linear *gate_up, *down;
+};
+
 struct text_layer {
-	struct linear qkv, o, gate_up, down;
+	struct linear qkv, o;
+	struct linear gate_up, down; /* of a layer that is not routed */
+	struct text_experts experts;
 	vector *input_norm, *post_norm; /* [h] */
 	vector *q_norm, *k_norm;	/* [d]; Qwen3 alone, else NULL */
 };
@@ -26,6 +35,11 @@ struct text_weights {
 enum rc text_weights_load(struct text_weights *, const struct text_config *, struct weights *,
 			  const struct packer *, struct err *);
 void text_weights_free(struct text_weights *, const struct packer *);
+
+/* text_experts.c. The experts of layer `layer`, as text_weights_load(). */
+enum rc text_experts_load(struct text_experts *, const struct text_config *, unsigned layer,
+			  struct weights *, const struct packer *, struct err *);
+void text_experts_free(struct text_experts *, const struct packer *);
 
 /* Rope: frequency j turns by the position on axis[j] times inverse[j]; both [rotary / 2], the caller's.
  * far: in a sequence longer than `switch_at`. */

@@ -303,6 +303,9 @@ static enum rc check(const struct model_config *config, const struct compute_opt
 	if (t->head_dim % 16 || t->head_dim > CUDA_DIM_MAX)
 		return err_set(err, RC_FATAL, "model-config",
 			       "heads of %u numbers are not computed on a GPU", t->head_dim);
+	if (t->experts)
+		return err_set(err, RC_FATAL, "model-config",
+			       "%s: experts are not computed on a GPU", config->architecture);
 	return RC_OK;
 }
 
@@ -326,7 +329,7 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 	}
 	c->compute.calls = &calls;
 	c->packer = (struct cuda_packer){
-		{pack_linear, free_linear, pack_vector, free_vector}, c->gpu, NULL, 0};
+		{pack_linear, free_linear, pack_vector, free_vector, NULL}, c->gpu, NULL, 0};
 	c->config = *config;
 	c->page_size = cuda_kv_page_size(config->text.kv_heads, config->text.head_dim, number);
 	c->compute.name = gpu_name(c->gpu);

@@ -129,6 +129,8 @@ const struct known_model known_models[] = {
 			"computed: experts in int4, all else in bf16; 17.9 GB if attention is int4 "
 			"as well; the page says 17GB",
 		.token_bytes = 98304,
+		.pipeline = "qwen3-vl",
+		.copied = true,
 		.licence = "the base, Qwen3-VL-30B-A3B-Instruct, is said to be Apache-2.0",
 		.files = page_files,
 	},

@@ -5,6 +5,7 @@
 #ifndef MODELS_FOLDERS_KNOWN_H
 #define MODELS_FOLDERS_KNOWN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A file, or a pattern of files. */
@@ -25,6 +26,7 @@ struct known_model {
 				 x 2 */
 	uint64_t state_bytes; /* of a page besides, whatever its length */
 	const char *pipeline; /* a shipped one; or NULL */
+	bool copied;	      /* that names another model, and is to be copied for this one */
 	const char *licence;  /* what is said of it, to be checked on the page */
 	const struct known_file *files;
 };

@@ -89,7 +89,8 @@ static void print_plan(const struct known_model *m)
 	printf("\nThen:\n  cloister models lock %s\n  cloister models pack %s     (to carry it)\n",
 	       m->name, m->name);
 	if (m->pipeline)
-		printf("\nPipeline: %s\n", m->pipeline);
+		printf("\nPipeline: %s%s\n", m->pipeline,
+		       m->copied ? ", in a copy whose model: folder: is this one" : "");
 	else if (model_architecture_known(m->architecture))
 		puts("\nPipeline: none is shipped; the engine reads it with recogniser: model.");
 	else

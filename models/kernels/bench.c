@@ -133,11 +133,23 @@ static enum rc make_linear(struct bench *b, enum number number, struct pool *poo
 {
 	struct matrix m = {.data = cold, .number = NUMBER_BF16, .rows = b->out, .columns = b->in};
 
+	if (number == NUMBER_INT4)
+		m = (struct matrix){.data = cold,
+				    .number = NUMBER_INT4,
+				    .rows = b->out / 8 * 8,
+				    .columns = b->in,
+				    .across = b->out / 8 * 8,
+				    .zeros = cold,
+				    .scales = cold,
+				    .scale = NUMBER_BF16,
+				    .group = 128};
+
 	b->kernel = "linear";
 	b->number = number_name(number);
 	b->run = run_linear;
 	b->flop = 2.0 * (double)b->rows * (double)b->in * (double)b->out;
-	b->bytes = (double)b->in * (double)b->out * (double)number_size(number);
+	b->bytes = (double)b->in * (double)b->out *
+		   (number == NUMBER_INT4 ? 0.5 : (double)number_size(number));
 	b->count = min_u64((uint64_t)(COLD / b->bytes) + 1, COPIES_MAX);
 	b->copies = xcalloc(b->count, sizeof(*b->copies));
 	for (size_t i = 0; i < b->count; i++) {
@@ -203,13 +215,13 @@ static void make_input(void)
 
 enum rc kernels_bench(struct pool *pool, unsigned rounds, FILE *out, struct err *err)
 {
-	static const enum number numbers[] = {NUMBER_BF16, NUMBER_INT8, NUMBER_F32};
+	static const enum number numbers[] = {NUMBER_BF16, NUMBER_INT8, NUMBER_INT4, NUMBER_F32};
 	static const size_t shapes[][3] = {{1, 2048, 11008},   {16, 2048, 11008}, {64, 2048, 11008},
 					   {512, 2048, 11008}, {1, 1024, 6144},	  {512, 1024, 6144},
 					   {512, 1280, 3420}};
 	static const double kv = 2.0 * HEADS * PAGED_DIM * 2,
 			    score = 4.0 * HEADS * GROUP * PAGED_DIM;
-	struct bench all[32] = {
+	struct bench all[48] = {
 		{.kernel = "read", .number = "f32", .run = run_read},
 		{.kernel = "peak", .number = "bf16", .run = run_peak},
 		{.kernel = "pool", .number = "none", .run = run_nothing, .rows = 1000},

@@ -3,12 +3,13 @@
  * linear: y = x W' + bias over the products of product.h.
  *
  * A packed weight is a row of strips of up to 4 blocks (64 columns of y); a strip lies in memory
- * from its first depth to its last, so one row of x streams the weight. A task is one strip for up
- * to ROWS rows: it goes through the depth in cuts that the nearest cache holds, all rows for each,
- * and keeps its sums in scratch until scale and bias are due.
+ * from its first depth to its last, so one row of x streams the weight. A task is one strip of one
+ * linear for up to LINEAR_ROWS rows: it goes through the depth in cuts that the nearest cache
+ * holds, all rows for each, and keeps its sums in scratch until scale and bias are due.
  *
  * Invariant: the cuts and the rows of a task change no order of sums (product.h); scale and bias
- * come last, as one multiply-add.
+ * come last, as one multiply-add. In int4 each group is such a chain of its own, and the groups are
+ * added up one after the other.
  */
 #include "kernels/linear.h"
 
@@ -22,20 +23,26 @@
 enum {
 	STRIP_BLOCKS = 4,
 	STRIP = STRIP_BLOCKS * BLOCK,
-	ROWS = 512,
 	INT8_DEPTH = 8, /* tiles of a strip unpacked at a time */
 	INT8_DEPTH_FEW = 2,
 	FEW_ROWS = 16,
 };
 
+static size_t tiles_of(size_t in)
+{
+	return (in + TILE_DEPTH - 1) / TILE_DEPTH;
+}
+
 /* The depth in units of the product: bf16 tiles, or fp32 numbers. */
 static size_t depth_of(const struct linear *l)
 {
-	return l->number == NUMBER_F32 ? l->in : (l->in + TILE_DEPTH - 1) / TILE_DEPTH;
+	return l->number == NUMBER_F32 ? l->in : tiles_of(l->in);
 }
 
 static size_t unit_size(const struct linear *l)
 {
+	if (l->number == NUMBER_INT4)
+		return TILE / 2;
 	return l->number == NUMBER_F32 ? BLOCK * sizeof(float) : TILE * number_size(l->number);
 }
 
@@ -49,15 +56,24 @@ static size_t strips_of(const struct linear *l)
 	return (blocks_of(l) + STRIP_BLOCKS - 1) / STRIP_BLOCKS;
 }
 
-struct apply {
+/* One linear of those applied together, and which rows are its own. */
+struct piece {
 	const struct linear *linear;
+	size_t first, rows;
+	size_t row_tasks, rows_a_task;
+	size_t tasks; /* of this and all before it */
+};
+
+struct apply {
+	const struct piece *pieces;
+	size_t count;
 	const struct product *product;
 	const struct rows *row;
 	const float *x;
 	size_t x_stride, rows;
 	float *y;
 	size_t y_stride;
-	size_t row_tasks, rows_a_task;
+	size_t in;
 	uint16_t *packed; /* x in bf16, [rows][packed_stride] */
 	size_t packed_stride;
 	char *scratch; /* of each thread */
@@ -70,30 +86,28 @@ static void round_rows(void *arg, size_t i, unsigned thread)
 	uint16_t *to = a->packed + i * a->packed_stride;
 
 	(void)thread;
-	a->row->bf16(a->x + i * a->x_stride, to, a->linear->in);
-	memset(to + a->linear->in, 0,
-	       (depth_of(a->linear) * TILE_DEPTH - a->linear->in) * sizeof(*to));
+	a->row->bf16(a->x + i * a->x_stride, to, a->in);
+	memset(to + a->in, 0, (tiles_of(a->in) * TILE_DEPTH - a->in) * sizeof(*to));
 }
 
 /* The depth of a product, so that W stays in the cache for all rows; unpacking few should not
  * stall. */
-static size_t cut_of(const struct apply *a, size_t rows)
+static size_t cut_of(const struct apply *a, const struct linear *l, size_t rows)
 {
-	if (a->linear->number == NUMBER_F32)
-		return a->linear->in;
-	if (a->linear->number == NUMBER_INT8)
+	if (l->number == NUMBER_F32)
+		return l->in;
+	if (l->number == NUMBER_INT8 || l->number == NUMBER_INT4)
 		return rows <= FEW_ROWS ? INT8_DEPTH_FEW : INT8_DEPTH;
 	return a->product->depth;
 }
 
 /* sums[rows][STRIP] = x[first..] strip */
-static void sum_strip(const struct apply *a, size_t strip, size_t first, size_t rows, size_t blocks,
-		      float *sums, uint16_t *unpacked)
+static void sum_strip(const struct apply *a, const struct linear *l, size_t strip, size_t first,
+		      size_t rows, size_t blocks, float *sums, uint16_t *unpacked)
 {
-	const struct linear *l = a->linear;
 	size_t depth = depth_of(l), unit = unit_size(l);
 	const char *w = (const char *)l->weight + strip * STRIP_BLOCKS * depth * unit;
-	size_t cut = cut_of(a, rows);
+	size_t cut = cut_of(a, l, rows);
 
 	for (size_t d = 0; d < depth; d += cut) {
 		const char *from = w + d * blocks * unit;
@@ -114,62 +128,162 @@ static void sum_strip(const struct apply *a, size_t strip, size_t first, size_t 
 	}
 }
 
+/* The same of an int4 strip. The sums of a group are made behind the sums. */
+static void sum_strip_int4(const struct apply *a, const struct linear *l, size_t strip,
+			   size_t first, size_t rows, size_t blocks, float *sums,
+			   uint16_t *unpacked)
+{
+	size_t depth = depth_of(l), unit = unit_size(l), cut = cut_of(a, l, rows);
+	size_t tiles = tiles_of(l->group), groups = l->in / l->group;
+	const char *w = (const char *)l->weight + strip * STRIP_BLOCKS * depth * unit;
+	float *part = sums + rows * STRIP;
+
+	for (size_t g = 0; g < groups; g++) {
+		const float *scale = l->group_scale + (strip * groups + g) * STRIP;
+		const uint8_t *zero = l->group_zero + (strip * groups + g) * STRIP;
+		size_t begin = g * tiles;
+
+		for (size_t d = 0; d < tiles; d += cut) {
+			size_t n = min_u64(cut, tiles - d);
+
+			a->product->unpack_int4((const uint32_t *)(w + (begin + d) * blocks * unit),
+						zero, n, blocks, unpacked);
+			a->product->bf16(
+				a->packed + first * a->packed_stride + (begin + d) * TILE_DEPTH,
+				a->packed_stride, rows, unpacked, n, blocks, part, STRIP, d > 0);
+		}
+		for (size_t r = 0; r < rows; r++)
+			a->row->finish(part + r * STRIP, scale, g ? sums + r * STRIP : NULL,
+				       sums + r * STRIP, blocks * BLOCK);
+	}
+}
+
+static const struct piece *piece_of(const struct apply *a, size_t task)
+{
+	size_t low = 0, high = a->count - 1;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (task < a->pieces[middle].tasks)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return &a->pieces[low];
+}
+
 static void apply_strip(void *arg, size_t i, unsigned thread)
 {
 	const struct apply *a = arg;
-	const struct linear *l = a->linear;
-	size_t strip = i / a->row_tasks, first = i % a->row_tasks * a->rows_a_task;
-	size_t rows = min_u64(a->rows_a_task, a->rows - first), column = strip * STRIP;
+	const struct piece *p = piece_of(a, i);
+	const struct linear *l = p->linear;
+	size_t task = i - (p->tasks - strips_of(l) * p->row_tasks);
+	size_t strip = task / p->row_tasks, skipped = task % p->row_tasks * p->rows_a_task;
+	size_t rows = min_u64(p->rows_a_task, p->rows - skipped), first = p->first + skipped;
 	size_t blocks = min_u64(STRIP_BLOCKS, blocks_of(l) - strip * STRIP_BLOCKS);
-	size_t columns = min_u64(STRIP, l->out - column);
+	size_t column = strip * STRIP, columns = min_u64(STRIP, l->out - column);
 	uint16_t *unpacked = (uint16_t *)(a->scratch + thread * a->scratch_size);
 	float *sums = (float *)(unpacked + INT8_DEPTH * STRIP_BLOCKS * TILE);
 
-	sum_strip(a, strip, first, rows, blocks, sums, unpacked);
+	if (l->number == NUMBER_INT4)
+		sum_strip_int4(a, l, strip, first, rows, blocks, sums, unpacked);
+	else
+		sum_strip(a, l, strip, first, rows, blocks, sums, unpacked);
 	for (size_t r = 0; r < rows; r++)
 		a->row->finish(sums + r * STRIP, l->scale ? l->scale + column : NULL,
 			       l->bias ? l->bias + column : NULL,
 			       a->y + (first + r) * a->y_stride + column, columns);
 }
 
-static void apply_rows(struct apply *a, struct pool *pool)
+/* Tasks, enough of them for all threads. Returns the most rows that one has. */
+static size_t share_out(struct piece *pieces, size_t count, size_t threads)
 {
-	size_t threads = pool_threads(pool), strips = strips_of(a->linear), x_size = 0;
+	size_t strips = 0, tasks = 0, most = 0;
 
+	for (size_t i = 0; i < count; i++)
+		strips += strips_of(pieces[i].linear);
+	for (struct piece *p = pieces; p < pieces + count; p++) {
+		size_t n = 1;
+
+		while (strips * n < 4 * threads && p->rows / n >= 2 * 32)
+			n++;
+		p->rows_a_task = ((p->rows + n - 1) / n + 31) / 32 * 32;
+		p->row_tasks = (p->rows + p->rows_a_task - 1) / p->rows_a_task;
+		tasks += strips_of(p->linear) * p->row_tasks;
+		p->tasks = tasks;
+		most = max_u64(most, p->rows_a_task);
+	}
+	return most;
+}
+
+static void apply_pieces(struct apply *a, struct pool *pool, struct piece *pieces)
+{
+	size_t threads = pool_threads(pool), most = share_out(pieces, a->count, threads),
+	       x_size = 0;
+	bool rounded = false, grouped = false;
+
+	for (size_t i = 0; i < a->count; i++) {
+		rounded = rounded || pieces[i].linear->number != NUMBER_F32;
+		grouped = grouped || pieces[i].linear->number == NUMBER_INT4;
+	}
 	/* An odd number of cache lines a row: rows then do not fall on each other in the cache. */
-	a->packed_stride = (depth_of(a->linear) | 1) * TILE_DEPTH;
-	if (a->linear->number != NUMBER_F32)
+	a->packed_stride = (tiles_of(a->in) | 1) * TILE_DEPTH;
+	if (rounded)
 		x_size = a->rows * a->packed_stride * sizeof(*a->packed);
-	a->row_tasks = 1;
-	while (strips * a->row_tasks < 4 * threads && a->rows / a->row_tasks >= 2 * 32)
-		a->row_tasks++;
-	a->rows_a_task = ((a->rows + a->row_tasks - 1) / a->row_tasks + 31) / 32 * 32;
-	a->row_tasks = (a->rows + a->rows_a_task - 1) / a->rows_a_task;
 	a->scratch_size = INT8_DEPTH * STRIP_BLOCKS * TILE * sizeof(uint16_t) +
-			  a->rows_a_task * STRIP * sizeof(float);
+			  (grouped ? 2 : 1) * most * STRIP * sizeof(float);
 	a->packed = pool_scratch(pool, x_size + threads * a->scratch_size);
 	if (!a->packed)
 		die(EX_BUG, "out of memory");
 	a->scratch = (char *)a->packed + x_size;
-	if (a->linear->number != NUMBER_F32)
+	a->pieces = pieces;
+	if (rounded)
 		pool_run(pool, round_rows, a, a->rows);
-	pool_run(pool, apply_strip, a, strips * a->row_tasks);
+	pool_run(pool, apply_strip, a, pieces[a->count - 1].tasks);
+}
+
+void linear_apply_shares(const struct linear_share *shares, size_t count, struct pool *pool,
+			 const float *x, size_t x_stride, float *y, size_t y_stride)
+{
+	struct piece *pieces = xcalloc(count + 1, sizeof(*pieces));
+	struct apply a = {.count = count,
+			  .product = product(),
+			  .row = rows_of_level(),
+			  .x = x,
+			  .x_stride = x_stride,
+			  .y = y,
+			  .y_stride = y_stride};
+
+	for (size_t i = 0; i < count; i++) {
+		if (shares[i].rows == 0 || shares[i].rows > LINEAR_ROWS ||
+		    shares[i].linear->in != shares->linear->in)
+			BUG("a share of %zu rows, %zu deep", shares[i].rows, shares[i].linear->in);
+		pieces[i] = (struct piece){shares[i].linear, a.rows, shares[i].rows, 0, 0, 0};
+		a.rows += shares[i].rows;
+	}
+	if (count) {
+		a.in = shares->linear->in;
+		apply_pieces(&a, pool, pieces);
+	}
+	free(pieces);
 }
 
 void linear_apply(const struct linear *l, struct pool *pool, const float *x, size_t x_stride,
 		  size_t rows, float *y, size_t y_stride)
 {
-	struct apply a = {.linear = l,
+	struct apply a = {.count = 1,
 			  .product = product(),
 			  .row = rows_of_level(),
 			  .x_stride = x_stride,
-			  .y_stride = y_stride};
+			  .y_stride = y_stride,
+			  .in = l->in};
 
-	for (size_t r = 0; r < rows; r += ROWS) {
+	for (size_t r = 0; r < rows; r += LINEAR_ROWS) {
 		a.x = x + r * x_stride;
 		a.y = y + r * y_stride;
-		a.rows = min_u64(ROWS, rows - r);
-		apply_rows(&a, pool);
+		a.rows = min_u64(LINEAR_ROWS, rows - r);
+		apply_pieces(&a, pool, &(struct piece){l, 0, a.rows, 0, 0, 0});
 	}
 }
 
@@ -178,5 +292,7 @@ void linear_release(struct linear *l)
 	free(l->weight);
 	free(l->bias);
 	free(l->scale);
+	free(l->group_scale);
+	free(l->group_zero);
 	memset(l, 0, sizeof(*l));
 }

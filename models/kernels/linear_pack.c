@@ -5,6 +5,10 @@
  * A task is one block (16 rows of the matrix, 16 columns of y): the rows are brought to the packed
  * number first, padded with zeros, and then laid tile by tile. int8 is symmetric, the largest
  * magnitude of a row at 127. Reads stay within the rows: a mapped file may end behind the last.
+ *
+ * int4 keeps the file's numbers: the 4 bits of 8 depths are brought together in a word, those of
+ * the pairs' first numbers in its lower half, so that a shift and a mask part them into pairs of
+ * bf16.
  */
 #include "kernels/linear.h"
 
@@ -29,29 +33,14 @@ struct pack {
 	size_t scratch_size;
 };
 
-static const char *row_of(const struct pack *p, size_t row, enum number *number)
+/* The part that has the row, which becomes the row of it. */
+static const struct matrix *part_of(const struct pack *p, size_t *row)
 {
-	size_t part = 0;
+	const struct matrix *part = p->parts;
 
-	while (row >= p->parts[part].rows)
-		row -= p->parts[part++].rows;
-	*number = p->parts[part].number;
-	return (const char *)p->parts[part].data +
-	       row * p->parts[part].columns * number_size(*number);
-}
-
-static void row_to_f32(const char *row, enum number number, size_t n, float *out)
-{
-	uint16_t half;
-
-	if (number == NUMBER_F32) {
-		memcpy(out, row, n * sizeof(*out));
-		return;
-	}
-	for (size_t i = 0; i < n; i++) {
-		memcpy(&half, row + i * sizeof(half), sizeof(half));
-		out[i] = number == NUMBER_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
-	}
+	while (*row >= part->rows)
+		*row -= part++->rows;
+	return part;
 }
 
 /* To the nearest, ties to even: adding 1.5 * 2^23 leaves the integer in the low bits. */
@@ -105,6 +94,70 @@ static void lay_int8(const int8_t *rows, size_t stride, size_t tiles, int8_t *to
 	}
 }
 
+/* 8 rows of one part: their nibbles into column `column` and the next of a block's words, [4
+ * octs][16] a tile, a tile every `step` words. */
+static void lay_int4(const struct matrix *part, size_t row, uint32_t *to, size_t step)
+{
+	const char *from = (const char *)part->data + row / 8 * sizeof(uint32_t);
+	size_t stride = part->across / 8 * sizeof(uint32_t);
+
+	for (size_t k = 0; k < part->columns; k++, from += stride) {
+		uint32_t *oct = to + k / TILE_DEPTH * step + k % TILE_DEPTH / 8 * BLOCK, word;
+		unsigned shift = 4 * nibble_of(k);
+
+		memcpy(&word, from, sizeof(word));
+		for (size_t n = 0; n < 8; n++)
+			oct[n] |= (word >> 4 * nibble_of(n) & 15) << shift;
+	}
+}
+
+static void lay_groups(const struct matrix *part, size_t row, size_t groups, float *scale,
+		       uint8_t *zero)
+{
+	size_t stride = part->across * number_size(part->scale),
+	       first = row * number_size(part->scale);
+
+	for (size_t g = 0; g < groups;
+	     g++, scale += STRIP_BLOCKS * BLOCK, zero += STRIP_BLOCKS * BLOCK) {
+		struct matrix eight = {.data = (const char *)part->scales + g * stride + first,
+				       .number = part->scale,
+				       .rows = 1,
+				       .columns = 8};
+		uint32_t word;
+
+		memcpy(&word,
+		       (const char *)part->zeros + (g * part->across + row) / 8 * sizeof(word),
+		       sizeof(word));
+		matrix_to_f32(&eight, 0, 1, scale);
+		for (size_t n = 0; n < 8; n++)
+			zero[n] = word >> 4 * nibble_of(n) & 15;
+	}
+}
+
+static void pack_block_int4(void *arg, size_t block, unsigned thread)
+{
+	const struct pack *p = arg;
+	struct linear *l = p->linear;
+	size_t strip = block / STRIP_BLOCKS, within = block % STRIP_BLOCKS,
+	       all = (l->out + BLOCK - 1) / BLOCK,
+	       beside = min_u64(STRIP_BLOCKS, all - strip * STRIP_BLOCKS);
+	size_t groups = l->in / l->group, tiles = p->padded / TILE_DEPTH;
+	size_t column = (strip * groups * STRIP_BLOCKS + within) * BLOCK;
+	uint32_t *to = (uint32_t *)l->weight + (strip * STRIP_BLOCKS * tiles + within) * (TILE / 8);
+
+	(void)thread;
+	for (size_t t = 0; t < tiles; t++)
+		memset(to + t * beside * (TILE / 8), 0, TILE / 2);
+	for (size_t n = 0; n < BLOCK && block * BLOCK + n < l->out; n += 8) {
+		size_t row = block * BLOCK + n;
+		const struct matrix *part = part_of(p, &row);
+
+		lay_int4(part, row, to + n, beside * (TILE / 8));
+		lay_groups(part, row, groups, l->group_scale + column + n,
+			   l->group_zero + column + n);
+	}
+}
+
 static void pack_block(void *arg, size_t block, unsigned thread)
 {
 	const struct pack *p = arg;
@@ -123,14 +176,14 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 	memset(scratch, 0, p->scratch_size);
 	for (size_t r = 0; r < rows; r++) {
 		void *out = scratch + r * p->padded * size;
-		enum number number;
-		const char *row = row_of(p, first + r, &number);
+		size_t row = first + r;
+		const struct matrix *part = part_of(p, &row);
 
-		if (number == l->number) {
-			memcpy(out, row, l->in * size);
+		if (part->number == l->number && !part->across) {
+			memcpy(out, (const char *)part->data + row * l->in * size, l->in * size);
 			continue;
 		}
-		row_to_f32(row, number, l->in, l->number == NUMBER_F32 ? out : wide);
+		matrix_to_f32(part, row, 1, l->number == NUMBER_F32 ? out : wide);
 		if (l->number == NUMBER_BF16)
 			p->row->bf16(wide, out, l->in);
 		else if (l->number == NUMBER_INT8)
@@ -144,9 +197,20 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 		lay_int8((int8_t *)scratch, p->padded, depth, (int8_t *)to, beside * unit);
 }
 
+static bool allocate_groups(struct linear *l)
+{
+	size_t strips = (l->out + STRIP_BLOCKS * BLOCK - 1) / (STRIP_BLOCKS * BLOCK),
+	       n = strips * (l->in / l->group) * STRIP_BLOCKS * BLOCK;
+
+	l->group_scale = calloc(n, sizeof(*l->group_scale));
+	l->group_zero = calloc(n, sizeof(*l->group_zero));
+	return l->group_scale && l->group_zero;
+}
+
 static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct err *err)
 {
 	struct linear *l = p->linear;
+	bool int4 = l->number == NUMBER_INT4;
 	size_t blocks = (l->out + BLOCK - 1) / BLOCK, size, rounded;
 
 	p->padded = l->in;
@@ -155,10 +219,11 @@ static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct e
 	p->scratch_size =
 		(p->padded * (BLOCK * number_size(l->number) + sizeof(float)) + 63) / 64 * 64;
 	if (!checked_mul(blocks * BLOCK, p->padded, &size) ||
-	    !checked_mul(size, number_size(l->number), &size) ||
+	    !checked_mul(size, int4 ? 1 : number_size(l->number), &size) ||
 	    !checked_add(size, GRAIN - 1, &rounded))
 		return err_set(err, RC_FATAL, "memory", "a weight of %zu x %zu is too large",
 			       l->out, l->in);
+	size = int4 ? size / 2 : size;
 	l->weight_size = size;
 	l->weight = size < GRAIN ? aligned_alloc(64, (size + 63) / 64 * 64)
 				 : aligned_alloc(GRAIN, rounded / GRAIN * GRAIN);
@@ -167,7 +232,7 @@ static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct e
 	if (l->number == NUMBER_INT8)
 		l->scale = calloc(l->out, sizeof(*l->scale));
 	p->scratch = pool_scratch(pool, pool_threads(pool) * p->scratch_size);
-	if (!l->weight || !p->scratch || (biased && !l->bias) ||
+	if (!l->weight || !p->scratch || (biased && !l->bias) || (int4 && !allocate_groups(l)) ||
 	    (l->number == NUMBER_INT8 && !l->scale)) {
 		linear_release(l);
 		return err_set(err, RC_FATAL, "memory", "no memory for a weight of %zu bytes",
@@ -186,9 +251,14 @@ enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *c
 	size_t row = 0;
 
 	*l = (struct linear){.in = parts[0].columns, .number = number};
+	if (number == NUMBER_INT4)
+		l->group = parts[0].group;
 	for (size_t i = 0; i < count; i++) {
 		if (parts[i].columns != l->in)
 			BUG("parts of %zu and %zu columns", l->in, parts[i].columns);
+		if (number == NUMBER_INT4 &&
+		    (parts[i].number != number || parts[i].group != l->group))
+			BUG("a part is not int4 in groups of %zu", l->group);
 		l->out += parts[i].rows;
 		biased = biased || (biases && biases[i]);
 	}
@@ -198,6 +268,7 @@ enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *c
 		if (biases && biases[i])
 			memcpy(l->bias + row, biases[i], parts[i].rows * sizeof(float));
 	}
-	pool_run(pool, pack_block, &p, (l->out + BLOCK - 1) / BLOCK);
+	pool_run(pool, number == NUMBER_INT4 ? pack_block_int4 : pack_block, &p,
+		 (l->out + BLOCK - 1) / BLOCK);
 	return RC_OK;
 }

@@ -34,6 +34,10 @@ struct product {
 		    size_t blocks, float *y, size_t y_stride, bool add);
 	/* int8 tiles ([8 quads][16 columns][4]) to bf16 tiles: exact. */
 	void (*unpack)(const int8_t *w, size_t tiles, uint16_t *out);
+	/* int4 tiles ([4 octs][16 columns] words, linear_pack.c), `depth` by `blocks` of them, less the
+	 * zeros [16 blocks], to bf16 tiles: exact. */
+	void (*unpack_int4)(const uint32_t *w, const uint8_t *zeros, size_t depth, size_t blocks,
+			    uint16_t *out);
 	/* Multiply and add as bf16() does, in registers alone; returns how many operations. For
 	 * bench. */
 	double (*spin)(size_t rounds);

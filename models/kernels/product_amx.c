@@ -135,6 +135,12 @@ static void unpack_int8(const int8_t *w, size_t tiles, uint16_t *out)
 	product_avx512.unpack(w, tiles, out);
 }
 
+static void unpack_int4(const uint32_t *w, const uint8_t *zeros, size_t depth, size_t blocks,
+			uint16_t *out)
+{
+	product_avx512.unpack_int4(w, zeros, depth, blocks, out);
+}
+
 static double spin(size_t rounds)
 {
 	configure(TILE_ROWS);
@@ -155,6 +161,7 @@ const struct product product_amx = {
 	.bf16 = product_tiles,
 	.f32 = product_f32,
 	.unpack = unpack_int8,
+	.unpack_int4 = unpack_int4,
 	.spin = spin,
 	.depth = 16,
 };

@@ -84,6 +84,7 @@ const struct product product_avx512_bf16 = {
 	.bf16 = product_pairs,
 	.f32 = product_f32,
 	.unpack = unpack_int8,
+	.unpack_int4 = unpack_int4,
 	.spin = spin,
 	.depth = 8,
 };

@@ -170,6 +170,63 @@ static void unpack_int8(const int8_t *restrict w, size_t tiles, uint16_t *restri
 	}
 }
 
+/* Pair `pair` of an oct: its first numbers in the lower half of the words, its second in the upper.
+ */
+#if LANES == 16
+#include <immintrin.h>
+
+/* A table has all differences. */
+INLINE vu int4_pair(vu words, int pair, vu zeros)
+{
+	vu index = (words >> 4 * pair & 0x000f000fu) + (0x00100010u - zeros * 0x00010001u);
+	static const _Alignas(64) uint16_t bf16[32] = {
+		0xc180, 0xc170, 0xc160, 0xc150, 0xc140, 0xc130, 0xc120, 0xc110,
+		0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80,
+		0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0,
+		0x4100, 0x4110, 0x4120, 0x4130, 0x4140, 0x4150, 0x4160, 0x4170,
+	};
+
+	return (vu)_mm512_permutexvar_epi16((__m512i)index, _mm512_load_si512(bf16));
+}
+#else
+INLINE vu int4_pair(vu words, int pair, vu zeros)
+{
+	vf even = __builtin_convertvector((vi)(words >> 4 * pair & 15u) - (vi)zeros, vf),
+	   odd = __builtin_convertvector((vi)(words >> (16 + 4 * pair) & 15u) - (vi)zeros, vf);
+
+	return (vu)even >> 16 | (vu)odd;
+}
+#endif
+
+static void unpack_int4(const uint32_t *restrict w, const uint8_t *restrict zeros, size_t depth,
+			size_t blocks, uint16_t *restrict out)
+{
+	typedef uint8_t bytes __attribute__((vector_size(LANES)));
+
+	for (size_t i = 0; i < depth * blocks * WIDE; i++) {
+		/* Vector i % WIDE of the columns of a tile. */
+		const uint32_t *from = w + i / WIDE * (TILE / 8) + i % WIDE * LANES;
+		uint16_t *to = out + i / WIDE * TILE + i % WIDE * 2 * LANES;
+		bytes zero;
+		vu z;
+
+		memcpy(&zero, zeros + i % (blocks * WIDE) * LANES, sizeof(zero));
+		z = __builtin_convertvector(zero, vu);
+#pragma GCC unroll 4
+		for (int oct = 0; oct < TILE_DEPTH / 8; oct++, from += BLOCK) {
+			vu words = load_bits(from);
+
+			__builtin_prefetch((const char *)from + 4096);
+#pragma GCC unroll 4
+			for (int pair = 0; pair < 4; pair++, to += 2 * BLOCK) {
+				vu both = int4_pair(words, pair, z);
+
+				memcpy(to, &both, sizeof(both));
+			}
+		}
+	}
+}
+
 #ifndef OWN_BF16
 /* All sums stay 0: they are returned so that they must be computed. */
 static double spin(size_t rounds)
@@ -193,6 +250,7 @@ const struct product PRODUCT = {
 	.bf16 = product_bf16,
 	.f32 = product_f32,
 	.unpack = unpack_int8,
+	.unpack_int4 = unpack_int4,
 	.spin = spin,
 	.depth = DEPTH,
 };

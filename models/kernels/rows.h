@@ -17,7 +17,7 @@ struct softmax {
 
 struct rows {
 	void (*bf16)(const float *x, uint16_t *out, size_t n);
-	/* y = sums * scale + bias; NULL: 1 and 0. */
+	/* y = sums * scale + bias; NULL: 1 and 0. bias and y may be the same. */
 	void (*finish)(const float *sums, const float *scale, const float *bias, float *y,
 		       size_t n);
 	void (*multiply)(float *x, float by, size_t n);

@@ -4,6 +4,8 @@
  */
 #include "weights/packer.h"
 
+#include "weights/awq.h"
+
 #include <stdlib.h>
 
 enum { PARTS_MAX = 3 };
@@ -18,11 +20,9 @@ enum rc packer_linear(const struct packer *p, struct weights *w, struct linear *
 
 	for (size_t i = 0; rc == RC_OK && i < count; i++) {
 		char *base = *parts[i] ? xasprintf("%s.%s", name, parts[i]) : xstrdup(name);
-		char *tensor = xasprintf("%s.weight", base);
+		char *tensor = xasprintf("%s.bias", base);
 
-		rc = weights_take(w, tensor, rows[i], columns, &m[i], err);
-		free(tensor);
-		tensor = xasprintf("%s.bias", base);
+		rc = weights_take_linear(w, base, rows[i], columns, &m[i], err);
 		if (rc == RC_OK && bias)
 			rc = weights_take_f32(w, tensor, rows[i], 1, &biases[i], err);
 		free(tensor);
@@ -38,21 +38,22 @@ enum rc packer_linear(const struct packer *p, struct weights *w, struct linear *
 enum rc packer_stacked(const struct packer *p, struct weights *w, struct linear *out, const char *name,
 		       const size_t *rows, size_t count, size_t columns, struct err *err)
 {
-	char *tensor = xasprintf("%s.weight", name);
 	struct matrix whole, m[PARTS_MAX];
 	size_t all = 0, first = 0;
 	enum rc rc;
 
 	for (size_t i = 0; i < count; i++)
 		all += rows[i];
-	rc = weights_take(w, tensor, all, columns, &whole, err);
-	free(tensor);
+	rc = weights_take_linear(w, name, all, columns, &whole, err);
 	if (rc != RC_OK)
 		return rc;
 	for (size_t i = 0; i < count; first += rows[i++]) {
-		m[i] = whole;
-		m[i].data = (const char *)whole.data + first * columns * number_size(whole.number);
-		m[i].rows = rows[i];
+		if (whole.number == NUMBER_INT4 && rows[i] % 8)
+			return err_set(err, RC_FATAL, "model-damaged",
+				       "tensor %.200s.qweight packs eight rows in a word, and %zu "
+				       "belong together",
+				       name, rows[i]);
+		m[i] = matrix_rows(&whole, first, rows[i]);
 	}
 	return p->linear(p, out, m, NULL, count, err);
 }

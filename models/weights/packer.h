@@ -20,10 +20,12 @@ struct packer {
 	/* RC_FATAL when memory is not to be had. `values` becomes the packer's. */
 	enum rc (*vector)(const struct packer *, float *values, size_t n, vector **, struct err *);
 	void (*free_vector)(const struct packer *, vector *);
+	/* For the few weights whose result is a choice, which a rounding may turn over; NULL: this one. */
+	const struct packer *fine;
 };
 
-/* A projection of tensors NAME.PART.weight, one below the other, and NAME.PART.bias where the model has
- * biases; PART "" and no dot: NAME itself. rows: of each part. */
+/* A projection of tensors NAME.PART.weight, or of AWQ's in their place (weights/awq.h), one below the
+ * other, and NAME.PART.bias where the model has biases; PART "" and no dot: NAME itself. rows: of each part. */
 enum rc packer_linear(const struct packer *, struct weights *, struct linear *, const char *name,
 		      const char *const *parts, const size_t *rows, size_t count, size_t columns,
 		      bool bias, struct err *);

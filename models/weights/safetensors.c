@@ -46,6 +46,7 @@ struct weights {
 	struct entry *entries;
 	size_t count;
 	const char *list; /* the file that says which tensors there are */
+	uint32_t group;	  /* of quantised matrices */
 	bool as_stored;	  /* names are not made alike */
 	bool random; /* any tensor is there, and lies at the start of the last shard that was made
 			up */
@@ -400,6 +401,21 @@ size_t weights_count(const struct weights *w)
 	return w->count;
 }
 
+const struct tensor *weights_at(const struct weights *w, size_t i)
+{
+	return &w->entries[i].tensor;
+}
+
+void weights_set_group(struct weights *w, uint32_t group)
+{
+	w->group = group;
+}
+
+uint32_t weights_group(const struct weights *w)
+{
+	return w->group;
+}
+
 static bool ends_with(const char *s, const char *end)
 {
 	size_t n = strlen(s), m = strlen(end);
@@ -471,7 +487,64 @@ static enum rc take_random(struct weights *w, uint64_t rows, uint64_t columns, s
 			       (unsigned long long)rows, (unsigned long long)columns);
 	if ((!last || last->size < n * sizeof(uint16_t)) && make_up_shard(w, n, err) != RC_OK)
 		return RC_FATAL;
-	*out = (struct matrix){w->shards[w->shard_count - 1].map, NUMBER_BF16, rows, columns};
+	*out = (struct matrix){.data = w->shards[w->shard_count - 1].map,
+			       .number = NUMBER_BF16,
+			       .rows = rows,
+			       .columns = columns};
+	return RC_OK;
+}
+
+bool weights_make_up_int4(struct weights *w, uint64_t rows, uint64_t columns, struct matrix *out)
+{
+	uint64_t group = w->group == AWQ_WHOLE ? columns : w->group;
+	struct matrix words, scales;
+	struct err err;
+
+	if (!w->random || group == AWQ_NONE || rows % 8 || columns % group ||
+	    take_random(w, columns, rows / 4, &words, &err) != RC_OK ||
+	    take_random(w, columns / group, rows, &scales, &err) != RC_OK)
+		return false;
+	*out = (struct matrix){.data = words.data,
+			       .number = NUMBER_INT4,
+			       .rows = rows,
+			       .columns = columns,
+			       .across = rows,
+			       .zeros = words.data,
+			       .scales = scales.data,
+			       .scale = scales.number,
+			       .group = group};
+	return true;
+}
+
+static enum rc missing(const struct weights *w, const char *name, struct err *err)
+{
+	return err_set(err, RC_FATAL, "model-damaged", "%s: tensor %s is missing", w->list, name);
+}
+
+enum rc weights_take_tensor(struct weights *w, const char *name, const struct tensor **out,
+			    struct err *err)
+{
+	struct entry *e = find(w, name);
+
+	if (!e)
+		return missing(w, name, err);
+	e->taken = true;
+	*out = &e->tensor;
+	return RC_OK;
+}
+
+enum rc tensor_number(const struct tensor *t, enum number *out, struct err *err)
+{
+	if (strcmp(t->dtype, "BF16") == 0)
+		*out = NUMBER_BF16;
+	else if (strcmp(t->dtype, "F32") == 0)
+		*out = NUMBER_F32;
+	else if (strcmp(t->dtype, "F16") == 0)
+		*out = NUMBER_F16;
+	else
+		return err_set(err, RC_FATAL, "model-damaged",
+			       "%.100s: tensor %.120s has dtype %s, not BF16, F16 or F32", t->file,
+			       t->stored, t->dtype);
 	return RC_OK;
 }
 
@@ -485,8 +558,7 @@ enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_
 	if (w->random)
 		return take_random(w, rows, columns, out, err);
 	if (!e)
-		return err_set(err, RC_FATAL, "model-damaged", "%s: tensor %s is missing", w->list,
-			       name);
+		return missing(w, name, err);
 	t = &e->tensor;
 	for (unsigned i = 1; i < t->rank; i++)
 		rest *= t->shape[i]; /* does not overflow: size would have */
@@ -497,20 +569,28 @@ enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_
 			       t->file, t->stored, t->rank ? (unsigned long long)t->shape[0] : 1,
 			       (unsigned long long)rest, (unsigned long long)rows,
 			       (unsigned long long)columns);
-	if (strcmp(t->dtype, "BF16") == 0)
-		out->number = NUMBER_BF16;
-	else if (strcmp(t->dtype, "F32") == 0)
-		out->number = NUMBER_F32;
-	else if (strcmp(t->dtype, "F16") == 0)
-		out->number = NUMBER_F16;
-	else
-		return err_set(err, RC_FATAL, "model-damaged",
-			       "%.100s: tensor %.120s has dtype %s, not BF16, F16 or F32", t->file,
-			       t->stored, t->dtype);
-	out->data = t->data;
-	out->rows = rows;
-	out->columns = columns;
+	*out = (struct matrix){.data = t->data, .rows = rows, .columns = columns};
+	if (tensor_number(t, &out->number, err) != RC_OK)
+		return RC_FATAL;
 	e->taken = true;
+	return RC_OK;
+}
+
+enum rc weights_take_part(struct weights *w, const char *name, const struct stack_part *p,
+			  struct matrix *out, struct err *err)
+{
+	uint64_t columns = p->turned ? p->deep : p->wide, skip;
+	struct matrix whole;
+
+	if (weights_take(w, name, p->stack, p->deep * p->wide, &whole, err) != RC_OK)
+		return RC_FATAL;
+	skip = p->index * p->deep * p->wide;
+	whole = (struct matrix){.data = (const char *)whole.data + skip * number_size(whole.number),
+				.number = whole.number,
+				.rows = p->turned ? p->wide : p->deep,
+				.columns = columns,
+				.across = p->turned ? p->wide : 0};
+	*out = matrix_rows(&whole, p->first, p->rows);
 	return RC_OK;
 }
 

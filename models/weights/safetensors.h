@@ -36,6 +36,15 @@ struct weights;
 /* Map and check every shard. RC_FATAL names the file and what is wrong with it. */
 enum rc weights_open(struct weights **, const char *folder, struct err *);
 
+/*
+ * How quantised matrices are saved (weights/awq.h): the numbers of a row that share a zero and a
+ * scale. AWQ_NONE at first: there are none; AWQ_WHOLE: all of a row; else a multiple of 32.
+ */
+#define AWQ_NONE  0u
+#define AWQ_WHOLE UINT32_MAX
+void weights_set_group(struct weights *, uint32_t group);
+uint32_t weights_group(const struct weights *);
+
 /* One file alone; tensors keep the names they have in it. */
 enum rc weights_open_file(struct weights **, const char *folder, const char *name, struct err *);
 
@@ -44,6 +53,7 @@ enum rc weights_open_file(struct weights **, const char *folder, const char *nam
 struct weights *weights_random(void);
 void weights_close(struct weights *);
 size_t weights_count(const struct weights *);
+const struct tensor *weights_at(const struct weights *, size_t);
 
 /* Numbers in all of them; eight to an integer where they are packed (AWQ), without scales and
  * zeros. */
@@ -51,6 +61,17 @@ uint64_t weights_parameters(const struct weights *);
 
 /* NULL when there is none. */
 const struct tensor *weights_find(const struct weights *, const char *name);
+
+/* Take a tensor of any shape and type. RC_FATAL names it when it is missing. */
+enum rc weights_take_tensor(struct weights *, const char *name, const struct tensor **,
+			    struct err *);
+
+/* RC_FATAL names a tensor that is not F32, BF16 or F16. */
+enum rc tensor_number(const struct tensor *, enum number *, struct err *);
+
+/* An INT4 matrix of weights_random(); false: its sizes do not fit the group, or they are not
+ * random. */
+bool weights_make_up_int4(struct weights *, uint64_t rows, uint64_t columns, struct matrix *);
 
 /*
  * Take a matrix of F32, BF16 or F16 numbers with this shape (a vector: columns 1; a tensor of
@@ -60,7 +81,21 @@ const struct tensor *weights_find(const struct weights *, const char *name);
 enum rc weights_take(struct weights *, const char *name, uint64_t rows, uint64_t columns,
 		     struct matrix *, struct err *);
 
-/* The same, as fp32 in memory that the caller frees. */
+/*
+ * A part of a stack [stack][deep][wide] of matrices: number `index`, of it the rows `first` ..
+ * first + rows - 1 where it is rows by columns (wide = columns), or the columns where it lies
+ * turned (deep = columns).
+ */
+struct stack_part {
+	uint64_t stack, index, deep, wide;
+	bool turned;
+	uint64_t first, rows;
+};
+
+enum rc weights_take_part(struct weights *, const char *name, const struct stack_part *,
+			  struct matrix *, struct err *);
+
+/* The same as weights_take(), as fp32 in memory that the caller frees. */
 enum rc weights_take_f32(struct weights *, const char *name, uint64_t rows, uint64_t columns,
 			 float **, struct err *);
 

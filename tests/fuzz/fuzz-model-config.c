@@ -26,6 +26,20 @@ static void check_text(const struct text_config *t)
 		      : t->mrope[0] + t->mrope[1] + t->mrope[2] == t->head_dim / 2);
 }
 
+static void check_experts(const struct model_config *c)
+{
+	const struct text_config *t = &c->text;
+	bool routed = false;
+
+	for (unsigned i = 0; i < LAYERS_MAX; i++) {
+		CHECK(i < t->layers || !t->routed[i]);
+		routed = routed || t->routed[i];
+	}
+	CHECK(t->layers <= LAYERS_MAX && t->experts <= EXPERTS_MAX && (t->experts || !routed));
+	CHECK(!t->experts || (t->experts_used && t->experts_used <= t->experts && t->expert_intermediate));
+	CHECK(c->awq_group == AWQ_NONE || c->awq_group == AWQ_WHOLE || c->awq_group % 32 == 0);
+}
+
 static void check_vision(const struct model_config *c)
 {
 	const struct vision_config *v = &c->vision;
@@ -106,6 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	check_text(&c.text);
+	check_experts(&c);
 	check_generation(&c);
 	if (!c.vision.depth)
 		return 0;

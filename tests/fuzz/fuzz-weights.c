@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * A safetensors file, and the index of a model in two shards (input that begins with "{"): every
- * tensor let through lies inside the file, is as long as its shape says, and is found by its name.
+ * tensor let through lies inside the file, is as long as its shape says, and is found by its name;
+ * and so do the numbers of a matrix of 4 bits.
  */
 #include "fuzz.h"
 
 #include "weights/safetensors.c"
+
+#include "weights/awq.h"
 
 /* Two bf16 numbers and four bytes; what the index may say rightly of them. */
 static const char first[] =
@@ -38,6 +41,29 @@ static void check_tensor(const struct weights *w, const struct tensor *t)
 	CHECK(weights_find(w, t->name) == t);
 }
 
+/* The matrix of a tensor NAME.qweight, read to its last number. */
+static void check_int4(struct weights *w, const struct tensor *t)
+{
+	const char *dot = strrchr(t->name, '.');
+	uint64_t columns = t->rank ? t->shape[0] : 1, rows = t->rank > 1 ? t->shape[1] * 8 : 8;
+	struct matrix m;
+	struct err err;
+	float *values;
+	char *name;
+
+	if (!dot || strcmp(dot, ".qweight"))
+		return;
+	name = xasprintf("%.*s", (int)(dot - t->name), t->name);
+	weights_set_group(w, rows % 16 ? 32 : AWQ_WHOLE);
+	if (weights_take_linear(w, name, rows, columns, &m, &err) == RC_OK) {
+		CHECK(m.number == NUMBER_INT4 && rows * columns == t->size * 2);
+		values = xmalloc((rows * columns + 1) * sizeof(*values));
+		matrix_to_f32(&m, 0, rows, values);
+		free(values);
+	}
+	free(name);
+}
+
 static void check_weights(struct weights *w)
 {
 	struct err err;
@@ -48,6 +74,7 @@ static void check_weights(struct weights *w)
 		float *values = NULL;
 
 		check_tensor(w, t);
+		check_int4(w, t);
 		for (unsigned k = 1; k < t->rank; k++)
 			rest *= t->shape[k];
 		if (t->rank &&

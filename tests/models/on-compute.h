@@ -59,6 +59,17 @@ static inline const char *compute_missing(void)
 	return NULL;
 }
 
+/* Is it a model that the device does not compute? */
+static inline bool compute_refuses(const struct model_config *c)
+{
+#ifdef ON_CUDA
+	return c->text.experts > 0 || c->text.head_dim % 16;
+#else
+	(void)c;
+	return false;
+#endif
+}
+
 /* n numbers, freed by the caller. */
 static inline float *features_read(const float *features, size_t n)
 {

@@ -8,6 +8,8 @@
 #include "model.h"
 
 #include "base/buf.h"
+#include "base/log.h"
+#include "weights/awq.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -178,14 +180,15 @@ static void mutate_file(const char *golden, const char *name, unsigned times)
 
 static void test_mutations(void **state)
 {
-	static const char *const models[] = { "qwen3-vl", "qwen2.5-vl-old", "qwen3" };
+	static const char *const models[] = { "qwen3-vl", "qwen2.5-vl-old", "qwen3-vl-moe-awq", "qwen3-moe-stacked",
+					      "qwen3-awq", "qwen3" };
 	static const char *const files[] = { "config.json", "generation_config.json", "model.safetensors",
 					     "preprocessor_config.json" };
 	unsigned times = getenv("CLOISTER_TEST_FULL") ? 2000 : 25;
 
 	(void)state;
 	for (size_t m = 0; m < sizeof(models) / sizeof(*models); m++)
-		for (size_t f = 0; f < sizeof(files) / sizeof(*files) - (m == 2); f++) {
+		for (size_t f = 0; f < sizeof(files) / sizeof(*files) - (m >= 3); f++) {
 			char *golden = xasprintf(GOLDEN "%s", models[m]);
 
 			mutate_file(golden, files[f], times);
@@ -288,6 +291,68 @@ static const struct fault faults[] = {
 	{ "qwen3", "model.safetensors", "{\"model.embed", "{\"model.norm.weight\":0,\"model.embed", "duplicate" },
 	{ "qwen3", "model.safetensors", "{\"model.embed", "[\"model.embed", "model.safetensors" },
 
+	/* Experts. */
+	{ "qwen3-moe", "config.json", "\"num_experts\": 7", "\"num_experts\": 0", "num_experts is 0" },
+	{ "qwen3-moe", "config.json", "\"num_experts\": 7", "\"num_experts\": 1000000", "num_experts" },
+	{ "qwen3-moe", "config.json", "\"num_experts\": 7,", "", "num_experts is missing" },
+	{ "qwen3-moe", "config.json", "\"num_experts\": 7", "\"num_experts\": 8",
+	  ".mlp.gate.weight has 7 x 56" },
+	{ "qwen3-moe", "config.json", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 8",
+	  "num_experts_per_tok is 8" },
+	{ "qwen3-moe", "config.json", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 0",
+	  "num_experts_per_tok is 0" },
+	{ "qwen3-moe", "config.json", "\"moe_intermediate_size\": 36", "\"moe_intermediate_size\": 37",
+	  "experts.0.gate_proj.weight has 36 x 56 numbers" },
+	{ "qwen3-moe", "config.json", "\"norm_topk_prob\": false", "\"norm_topk_prob\": 1", "norm_topk_prob" },
+	{ "qwen3-moe", "config.json", "\"decoder_sparse_step\": 2", "\"decoder_sparse_step\": 0",
+	  "decoder_sparse_step" },
+	{ "qwen3-moe", "config.json", "\"mlp_only_layers\": [\n  1", "\"mlp_only_layers\": [\n  4", "mlp_only_layers" },
+	{ "qwen3-moe", "config.json", "\"mlp_only_layers\": [\n  1", "\"mlp_only_layers\": [\n  0",
+	  ".1.mlp.gate.weight is missing" },
+	{ "qwen3-moe", "model.safetensors", "experts.6.down_proj", "experts.7.down_proj",
+	  "experts.6.down_proj.weight is missing" },
+	{ "qwen3-moe-stacked", "model.safetensors", "\"shape\":[5,64,64]", "\"shape\":[5,128,32]",
+	  "mlp.experts.gate_up_proj is no stack of 5 experts" },
+	{ "qwen3-moe-stacked", "model.safetensors", "\"shape\":[5,64,32]", "\"shape\":[64,5,32]",
+	  "mlp.experts.down_proj is no stack of 5 experts" },
+	{ "qwen3-moe-stacked", "model.safetensors", "\"shape\":[5,64,64]", "\"shape\":[5,4096]",
+	  "mlp.experts.gate_up_proj is no stack of 5 experts" },
+	{ "qwen3-moe-stacked", "model.safetensors", "0.mlp.experts.down_proj", "0.mlp.experts.down",
+	  "experts.down_proj is missing" },
+	{ "qwen3-moe-stacked", "model.safetensors", "\"BF16\",\"shape\":[5,64,64]", "\"I16\",\"shape\":[5,64,64]",
+	  "experts.gate_up_proj has dtype I16" },
+
+	/* Weights of 4 bits. */
+	{ "qwen3-awq", "config.json", "\"awq\"", "\"gptq\"", "quant_method \"gptq\"" },
+	{ "qwen3-awq", "config.json", "\"quant_method\": \"awq\",", "", "quant_method is missing" },
+	{ "qwen3-awq", "config.json", "\"w_bit\": 4", "\"w_bit\": 3", "3 bits are not supported" },
+	{ "qwen3-awq", "config.json", "\"w_bit\": 4", "\"bits\": \"4\"", "bits" },
+	{ "qwen3-awq", "config.json", "\"GEMM\"", "\"gemv\"", "version \"gemv\"" },
+	{ "qwen3-awq", "config.json", "\"zero_point\": true", "\"zero_point\": false", "zero_point" },
+	{ "qwen3-awq", "config.json", "\"q_group_size\": -1", "\"q_group_size\": 0", "q_group_size" },
+	{ "qwen3-awq", "config.json", "\"q_group_size\": -1", "\"q_group_size\": 40", "group_size 40" },
+	{ "qwen3-awq", "config.json", "\"quantization_config\"", "\"quantization\"",
+	  "q_proj.qweight is quantised, but config.json has no quantization_config" },
+	{ "qwen3-awq", "config.json", "\"q_group_size\": -1", "\"q_group_size\": 32", "_proj.qweight has columns that are no multiple of group_size" },
+	{ "qwen3-vl-moe-awq", "config.json", "\"group_size\": 32", "\"group_size\": 96",
+	  "gate_proj.qzeros has 3 x 4 numbers, the configuration wants 1 x 4" },
+	{ "qwen3-awq", "model.safetensors", "\"I32\",\"shape\":[104,9]", "\"F32\",\"shape\":[104,9]",
+	  "down_proj.qweight is not of dtype I32" },
+	{ "qwen3-awq", "model.safetensors", "\"shape\":[104,9]", "\"shape\":[9,104]",
+	  "down_proj.qweight has 9 x 104 numbers, the configuration wants 104 x 9" },
+	{ "qwen3-awq", "model.safetensors", "\"shape\":[104,9]", "\"shape\":[936]", "down_proj.qweight has 936 x 1" },
+	{ "qwen3-awq", "model.safetensors", "\"I32\",\"shape\":[1,9]", "\"F32\",\"shape\":[1,9]",
+	  "down_proj.qzeros is not of dtype I32" },
+	{ "qwen3-awq", "model.safetensors", "\"shape\":[1,9]", "\"shape\":[9,1]", "down_proj.qzeros has 9 x 1" },
+	{ "qwen3-awq", "model.safetensors", "\"shape\":[1,72]", "\"shape\":[72,1]", "down_proj.scales has 72 x 1" },
+	{ "qwen3-awq", "model.safetensors", "\"F32\",\"shape\":[1,72]", "\"I32\",\"shape\":[1,72]",
+	  "down_proj.scales has dtype I32" },
+	{ "qwen3-awq", "model.safetensors", "0.mlp.down_proj.scales", "0.mlp.down_proj.scale", "down_proj.scales is missing" },
+	{ "qwen3-awq", "model.safetensors", "0.mlp.down_proj.qweight", "0.mlp.down_proj.qw",
+	  "down_proj.weight is missing" },
+	{ "qwen3-awq", "config.json", "\"intermediate_size\": 104", "\"intermediate_size\": 100",
+	  "gate_proj.qweight packs eight rows in a word" },
+
 	{ "qwen2.5-vl", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
 	  "../model-00001-of-00002.safetensors", "weight_map names the shard" },
 	{ "qwen2.5-vl", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
@@ -342,8 +407,9 @@ static void test_named(void **state)
 	for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++) {
 		const struct fault *f = &faults[i];
 		char *golden = xasprintf(GOLDEN "%s", f->model);
-		/* A shard's own error names the shard. */
-		bool index = strstr(f->file, ".index.json") && !strstr(f->words, "weight_map");
+		/* An error of a tensor names the shard. */
+		bool index = (strstr(f->file, ".index.json") && !strstr(f->words, "weight_map")) ||
+			     strstr(f->words, ".mlp.") || strstr(f->words, "_proj.");
 
 		fill(golden);
 		replace(f);
@@ -352,6 +418,35 @@ static void test_named(void **state)
 		free(golden);
 	}
 	print_message("# figure: faults of a model's folder named: %zu\n", sizeof(faults) / sizeof(*faults));
+}
+
+/* Modules that are said to be left as they are: those that are not are counted, and the tensors win. */
+static void test_left_alone(void **state)
+{
+	static const struct {
+		const char *module;
+		unsigned converted;
+	} modules[] = { { "visual", 0 },	 { "mlp.experts.3.up_proj", 1 },
+			{ "mlp.gate", 0 },	 { "model.language_model.layers.1.", 1 },
+			{ "gate_proj.", 1 },	 { "gate_pro", 0 },
+			{ "", 0 },		 { "language_model.layers.2", 0 } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(modules) / sizeof(*modules); i++) {
+		char *to = xasprintf("\"%s\"", modules[i].module);
+		struct fault f = { "qwen3-vl-moe-awq", "config.json", "\"visual\"", to, NULL };
+		struct model model;
+		struct err err;
+
+		fill(GOLDEN "qwen3-vl-moe-awq");
+		replace(&f);
+		assert_int_equal(model_open(&model, folder, compute_open_cpu, &bf16, pool, &err), RC_OK);
+		if (weights_compare_awq(model.weights, folder) != modules[i].converted)
+			fail_msg("%s: not %u", modules[i].module, modules[i].converted);
+		model_close(&model);
+		empty();
+		free(to);
+	}
 }
 
 /* A download that was cut off, at places of each kind; and a header whose length lies. */
@@ -383,6 +478,7 @@ static int setup(void **state)
 	struct err err;
 
 	(void)state;
+	log_init("test", LOG_ERROR);
 	if (given)
 		seed = (unsigned)strtoul(given, NULL, 10);
 	return !mkdtemp(folder) || pool_open(&pool, 1, &err) != RC_OK;
@@ -399,7 +495,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_mutations), cmocka_unit_test(test_missing),
-					    cmocka_unit_test(test_named), cmocka_unit_test(test_truncated) };
+					    cmocka_unit_test(test_named), cmocka_unit_test(test_left_alone),
+					    cmocka_unit_test(test_truncated) };
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, setup, teardown);

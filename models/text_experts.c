@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The experts of a layer, out of either layout that models are saved in:
+ *
+ *   mlp.experts.E.{gate,up,down}_proj.weight	one tensor a projection
+ *   mlp.experts.{gate_up,down}_proj		all experts stacked, in the original repositories
+ *turned
+ *						([experts][h][2 wide] and [experts][wide][h]), in
+ *what transformers 5 saves as every other weight is
+ *
+ * One of the two stacks always tells which way both lie: gate_up is square for h = 2 wide alone,
+ *down for h = wide.
+ */
+#include "text_weights.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static bool has_shape(const struct tensor *t, uint64_t a, uint64_t b, uint64_t c)
+{
+	return t->rank == 3 && t->shape[0] == a && t->shape[1] == b && t->shape[2] == c;
+}
+
+static enum rc wrong_shape(const struct tensor *t, uint64_t a, uint64_t b, uint64_t c,
+			   struct err *err)
+{
+	return err_set(err, RC_FATAL, "model-damaged",
+		       "%.100s: tensor %.120s is no stack of %" PRIu64 " experts of %" PRIu64
+		       " x %" PRIu64 " numbers, nor of %" PRIu64 " x %" PRIu64,
+		       t->file, t->stored, a, b, c, c, b);
+}
+
+/* Both stacks lie the same way. */
+static enum rc direction(const struct tensor *gate_up, const struct tensor *down, uint64_t experts,
+			 uint64_t h, uint64_t wide, bool *turned, struct err *err)
+{
+	bool straight = has_shape(gate_up, experts, 2 * wide, h);
+
+	*turned = has_shape(gate_up, experts, h, 2 * wide) && has_shape(down, experts, wide, h);
+	if (*turned || (straight && has_shape(down, experts, h, wide)))
+		return RC_OK;
+	if (!straight && !has_shape(gate_up, experts, h, 2 * wide))
+		return wrong_shape(gate_up, experts, h, 2 * wide, err);
+	return wrong_shape(down, experts, wide, h, err);
+}
+
+static enum rc load_stacked(struct text_experts *x, const struct text_config *c, const char *name,
+			    struct weights *w, const struct packer *p, struct err *err)
+{
+	char *gate_up = xasprintf("%s.experts.gate_up_proj", name),
+	     *down = xasprintf("%s.experts.down_proj", name);
+	uint64_t n = c->experts, h = c->hidden, wide = c->expert_intermediate;
+	const struct tensor *first = weights_find(w, gate_up), *second = weights_find(w, down);
+	bool turned = false;
+	enum rc rc;
+
+	rc = second ? direction(first, second, n, h, wide, &turned, err)
+		    : err_set(err, RC_FATAL, "model-damaged", "%.100s: tensor %.120s is missing",
+			      first->file, down);
+	for (unsigned i = 0; rc == RC_OK && i < n; i++) {
+		struct stack_part part = {.stack = n,
+					  .index = i,
+					  .deep = turned ? h : 2 * wide,
+					  .wide = turned ? 2 * wide : h,
+					  .turned = turned,
+					  .rows = wide};
+		struct matrix m[2];
+
+		rc = weights_take_part(w, gate_up, &part, &m[0], err);
+		part.first = wide;
+		if (rc == RC_OK)
+			rc = weights_take_part(w, gate_up, &part, &m[1], err);
+		if (rc == RC_OK)
+			rc = p->linear(p, &x->gate_up[i], m, NULL, 2, err);
+		part = (struct stack_part){.stack = n,
+					   .index = i,
+					   .deep = turned ? wide : h,
+					   .wide = turned ? h : wide,
+					   .turned = turned,
+					   .rows = h};
+		if (rc == RC_OK)
+			rc = weights_take_part(w, down, &part, &m[0], err);
+		if (rc == RC_OK)
+			rc = p->linear(p, &x->down[i], m, NULL, 1, err);
+	}
+	free(gate_up);
+	free(down);
+	return rc;
+}
+
+static enum rc load_each(struct text_experts *x, const struct text_config *c, const char *name,
+			 struct weights *w, const struct packer *p, struct err *err)
+{
+	static const char *const gate_up[] = {"gate_proj", "up_proj"}, *const down[] = {
+									       "down_proj"};
+	size_t h = c->hidden, wide = c->expert_intermediate;
+	enum rc rc = RC_OK;
+
+	for (unsigned i = 0; rc == RC_OK && i < c->experts; i++) {
+		char *expert = xasprintf("%s.experts.%u", name, i);
+
+		rc = packer_linear(p, w, &x->gate_up[i], expert, gate_up, (size_t[]){wide, wide}, 2,
+				   h, false, err);
+		if (rc == RC_OK)
+			rc = packer_linear(p, w, &x->down[i], expert, down, &h, 1, wide, false,
+					   err);
+		free(expert);
+	}
+	return rc;
+}
+
+enum rc text_experts_load(struct text_experts *x, const struct text_config *c, unsigned layer,
+			  struct weights *w, const struct packer *p, struct err *err)
+{
+	static const char *const router[] = {"gate"};
+	char *name = xasprintf("text.layers.%u.mlp", layer);
+	char *stack = xasprintf("%s.experts.gate_up_proj", name);
+	size_t experts = c->experts;
+	enum rc rc;
+
+	x->count = c->experts;
+	x->gate_up = xcalloc(experts, sizeof(*x->gate_up));
+	x->down = xcalloc(experts, sizeof(*x->down));
+	rc = packer_linear(p->fine ? p->fine : p, w, &x->router, name, router, &experts, 1,
+			   c->hidden, false, err);
+	if (rc == RC_OK)
+		rc = weights_find(w, stack) ? load_stacked(x, c, name, w, p, err)
+					    : load_each(x, c, name, w, p, err);
+	free(stack);
+	free(name);
+	return rc;
+}
+
+void text_experts_free(struct text_experts *x, const struct packer *p)
+{
+	p->free_linear(p, &x->router);
+	for (unsigned i = 0; i < x->count; i++) {
+		p->free_linear(p, &x->gate_up[i]);
+		p->free_linear(p, &x->down[i]);
+	}
+	free(x->gate_up);
+	free(x->down);
+	*x = (struct text_experts){0};
+}
