@@ -27,16 +27,24 @@ struct features {
 struct text_sequence {
 	uint32_t *blocks;
 	size_t count;
+	unsigned slot; /* its own among those that run; below compute->sequences */
 };
 
 /* What a token is chosen by. */
 struct draw {
 	const struct sampling *how;
-	const unsigned *seen; /* prompt and output so far */
+	/* Prompt and output so far. What was chosen in a step that has not ended yet comes last, and is
+	 * there when this one ends. */
+	const unsigned *seen;
 	size_t seen_count;
+	bool fresh;	 /* all of it is there, and new to the device; else: one more than at its last draw */
 	uint64_t step;	 /* of the sequence */
 	unsigned limit;	 /* tokens from here on are never chosen */
-	struct choice choice; /* comes out */
+	bool dropped;	 /* set between begin() and end(): nobody wants the choice any more */
+	/* Come out. late: it was made so late that a step begun meanwhile, which took what was chosen,
+	 * took another token. */
+	struct choice choice;
+	bool late;
 };
 
 struct text_row {
@@ -46,6 +54,7 @@ struct text_row {
 	bool written;		   /* by the model, and not read as the prompt is */
 	bool far;		   /* the sequence is longer than text_config.switch_at */
 	unsigned token;		   /* whose embedding goes in, unless ... */
+	bool chosen;		   /* ... it is what the last draw in the sequence's slot chose, or ... */
 	const struct features *page; /* ... this is set: */
 	size_t place;		   /* then row `place` of it, and of its deepstack */
 	float *logits;		   /* [vocab], to be copied out; or NULL */
@@ -61,11 +70,16 @@ struct compute_calls {
 	/* Zeros, before anything is stored in it. */
 	void (*clear)(struct compute *, uint32_t block);
 	/*
-	 * rows <= compute->rows_max, those of one sequence in ascending order. Stores keys and values of
-	 * the rows, and fills in the logits and choices asked for. What comes out for a row depends on
-	 * its own sequence alone. A device that fails ends the process: its pages are read again.
+	 * A step. rows <= compute->rows_max, those of one sequence in ascending order. Stores keys and
+	 * values of the rows, and computes the logits and choices asked for. What comes out for a row
+	 * depends on its own sequence alone. Rows and features may be gone when it returns; draws,
+	 * and what they point to, stay until end(). A device that fails ends the process: its pages
+	 * are read again.
 	 */
-	void (*forward)(struct compute *, const struct text_row *, size_t count);
+	void (*begin)(struct compute *, const struct text_row *, size_t count);
+	/* Of the steps that were begun, the first ends: its logits and choices are there. Up to
+	 * compute->ahead + 1 may be under way. */
+	void (*end)(struct compute *);
 	/* patches [rows * columns][3 * temporal * patch^2], see vision.h. RC_FAILED: no room for this page. */
 	enum rc (*see)(struct compute *, const float *patches, unsigned rows, unsigned columns,
 		       struct features *, struct err *);
@@ -77,13 +91,21 @@ struct compute_calls {
 struct compute {
 	const struct compute_calls *calls;
 	const char *name;   /* "cpu avx512-bf16", "cuda NVIDIA H100" */
-	size_t rows_max;    /* in one forward() */
+	size_t rows_max;    /* in one step */
 	unsigned sequences; /* side by side at most */
+	unsigned ahead;	    /* steps that may be begun while one before has not ended */
 	size_t block_size;  /* bytes */
 	size_t cache_size;  /* bytes that blocks may take, unless somebody asked for less */
 	bool sees;	    /* has a vision tower */
 	bool singly;	    /* tokens that the model has written come one a step, again as at first */
 };
+
+/* One step and nothing beside it. */
+static inline void compute_forward(struct compute *c, const struct text_row *rows, size_t count)
+{
+	c->calls->begin(c, rows, count);
+	c->calls->end(c);
+}
 
 /* What keys and values are kept in. */
 enum compute_keys {

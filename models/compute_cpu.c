@@ -131,7 +131,7 @@ static void choose(void *arg, size_t i, unsigned thread)
 					      draw->seen, draw->seen_count, draw->step);
 }
 
-static void forward(struct compute *base, const struct text_row *rows, size_t count)
+static void begin(struct compute *base, const struct text_row *rows, size_t count)
 {
 	struct cpu *c = cpu_of(base);
 	struct draws d = {.cpu = c, .rows = rows};
@@ -142,6 +142,12 @@ static void forward(struct compute *base, const struct text_row *rows, size_t co
 		if (rows[i].logits || rows[i].draw)
 			d.row[wanted++] = i;
 	pool_run(c->pool, choose, &d, wanted);
+}
+
+/* All is done when it was begun. */
+static void end(struct compute *base)
+{
+	(void)base;
 }
 
 static enum rc see(struct compute *base, const float *patches, unsigned rows, unsigned columns,
@@ -185,7 +191,7 @@ static void close_cpu(struct compute *base)
 	free(c);
 }
 
-static const struct compute_calls calls = {reserve, clear, forward, see, forget, close_cpu};
+static const struct compute_calls calls = {reserve, clear, begin, end, see, forget, close_cpu};
 
 enum rc compute_open_cpu(struct compute **out, const struct model_config *config, struct weights *w,
 			 const struct compute_options *options, struct pool *pool, struct err *err)

@@ -5,6 +5,11 @@
  * numbers: a sequence that lost its blocks has computed 0 and simply computes again. So does one that
  * becomes longer than the model's first positions (longrope), whose keys all turn by other angles then.
  *
+ * Where the device takes a step while the one before is under way (compute->ahead), tokens that are
+ * being chosen there ("pending") go into the next one unseen, and count as known. Who turns out to
+ * have ended has a row too many under way, whose choice is dropped. Blocks are given back and taken again
+ * meanwhile: the device does things in the order in which they were begun.
+ *
  * Invariant: blocks of a running sequence cover exactly its computed tokens, rounded up.
  */
 #include "engine.h"
@@ -19,11 +24,14 @@
 
 struct sequence {
 	struct sequence *next; /* in its queue, oldest first */
+	struct queue *queue;
 	struct engine_request request;
 	unsigned *tokens;	/* prompt and output */
 	unsigned *position;	/* of the prompt's tokens, three each */
 	unsigned base;		/* position of the first generated token */
 	size_t count, computed; /* tokens known, and those with keys and values */
+	size_t pending;		/* tokens chosen in steps under way */
+	bool fresh;		/* its next draw is the first in its slot */
 	size_t planned;		/* tokens that this step computes */
 	size_t read;		/* tokens that are read as a prompt is; the others are written one by one */
 	bool far;		/* longer than text_config.switch_at */
@@ -47,6 +55,14 @@ struct owner {
 	struct draw draw;
 };
 
+/* A step under way. */
+struct flight {
+	struct owner *owners; /* [sequences] */
+	size_t count;
+};
+
+enum { FLIGHTS = 2 };
+
 struct engine {
 	struct model *model;
 	struct compute *compute; /* the model's */
@@ -54,13 +70,16 @@ struct engine {
 	struct cache *cache;
 	struct queue waiting, running, finished;
 	struct text_row *rows;
-	struct owner *owners; /* [sequences] */
+	struct flight flights[FLIGHTS];
+	unsigned begun, ended; /* steps; flight i % FLIGHTS is step i's */
+	bool *slots;	       /* [sequences]: taken */
 	struct engine_load load;
 };
 
 static void queue_add(struct queue *q, struct sequence *s)
 {
 	s->next = NULL;
+	s->queue = q;
 	*q->end = s;
 	q->end = &s->next;
 	q->count++;
@@ -69,6 +88,7 @@ static void queue_add(struct queue *q, struct sequence *s)
 static void queue_add_first(struct queue *q, struct sequence *s)
 {
 	s->next = q->first;
+	s->queue = q;
 	if (!q->first)
 		q->end = &s->next;
 	q->first = s;
@@ -130,7 +150,9 @@ enum rc engine_open(struct engine **out, struct model *model, const struct engin
 	e->running.end = &e->running.first;
 	e->finished.end = &e->finished.first;
 	e->rows = xcalloc(compute->rows_max, sizeof(*e->rows));
-	e->owners = xcalloc(e->options.sequences, sizeof(*e->owners));
+	for (unsigned i = 0; i < FLIGHTS; i++)
+		e->flights[i].owners = xcalloc(e->options.sequences, sizeof(struct owner));
+	e->slots = xcalloc(e->options.sequences, sizeof(*e->slots));
 	*out = e;
 	return RC_OK;
 }
@@ -139,6 +161,8 @@ void engine_close(struct engine *e)
 {
 	if (!e)
 		return;
+	for (; e->ended != e->begun; e->ended++)
+		e->compute->calls->end(e->compute);
 	queue_free(&e->waiting);
 	queue_free(&e->running);
 	for (struct sequence *s = e->finished.first; s; s = s->next) {
@@ -148,7 +172,9 @@ void engine_close(struct engine *e)
 	queue_free(&e->finished);
 	cache_free(e->cache);
 	free(e->rows);
-	free(e->owners);
+	for (unsigned i = 0; i < FLIGHTS; i++)
+		free(e->flights[i].owners);
+	free(e->slots);
 	free(e);
 }
 
@@ -240,6 +266,24 @@ enum rc engine_add(struct engine *e, const struct engine_request *r, struct err 
 	return RC_OK;
 }
 
+/* Tokens that it has, or will have had chosen before the next step. */
+static size_t known(const struct sequence *s)
+{
+	return s->count + s->pending;
+}
+
+/* Who waits has no slot: its number is of no account. */
+static void take_slot(struct engine *e, struct sequence *s)
+{
+	unsigned i = 0;
+
+	while (e->slots[i])
+		i++;
+	e->slots[i] = true;
+	s->blocks.slot = i;
+	s->fresh = true;
+}
+
 static void give_back(struct engine *e, struct sequence *s)
 {
 	for (size_t b = 0; b < s->blocks.count; b++)
@@ -272,6 +316,8 @@ static void admit(struct engine *e)
 	while (e->waiting.first && e->running.count < e->options.sequences) {
 		struct sequence *s = e->waiting.first;
 
+		if (s->pending)
+			return;
 		share_prefix(e, s);
 		if (e->running.count && cache_free_blocks(e->cache) < s->count / KV_PAGE + 1 -
 									      s->blocks.count +
@@ -282,6 +328,7 @@ static void admit(struct engine *e)
 		}
 		queue_remove(&e->waiting, s);
 		queue_add(&e->running, s);
+		take_slot(e, s);
 	}
 }
 
@@ -300,6 +347,7 @@ static bool reserve(struct engine *e, struct sequence *s, size_t tokens)
 		while (last->next)
 			last = last->next;
 		give_back(e, last);
+		e->slots[last->blocks.slot] = false;
 		queue_remove(&e->running, last);
 		queue_add_first(&e->waiting, last);
 		e->load.preempted++;
@@ -309,11 +357,15 @@ static bool reserve(struct engine *e, struct sequence *s, size_t tokens)
 	return true;
 }
 
-/* Tokens that may be computed together now. */
+/* Tokens that may be computed together now; none when the last that it may write is being chosen. */
 static size_t due(const struct engine *e, const struct sequence *s)
 {
-	if (!e->compute->singly || s->count == s->computed)
-		return s->count - s->computed;
+	size_t all = known(s);
+
+	if (s->pending && all == s->request.prompt_count + s->request.most)
+		return 0;
+	if (!e->compute->singly || all == s->computed)
+		return all - s->computed;
 	return s->computed < s->read ? s->read - s->computed : 1;
 }
 
@@ -346,9 +398,11 @@ static void fill_row(struct sequence *s, struct text_row *row, size_t i)
 
 	*row = (struct text_row){.sequence = &s->blocks,
 				 .index = i,
-				 .token = s->tokens[i],
 				 .written = i >= s->read,
 				 .far = s->far};
+	row->chosen = i >= s->count;
+	if (!row->chosen)
+		row->token = s->tokens[i];
 	if (i >= n) {
 		for (unsigned axis = 0; axis < 3; axis++)
 			row->position[axis] = s->base + (unsigned)(i - n);
@@ -363,28 +417,43 @@ static void fill_row(struct sequence *s, struct text_row *row, size_t i)
 }
 
 /* The rows of the step. A sequence whose last token is among them gets its next one. */
-static size_t collect(struct engine *e, size_t *owners)
+static size_t collect(struct engine *e, struct flight *f)
 {
 	size_t n = 0;
 
-	*owners = 0;
+	f->count = 0;
 	for (struct sequence *s = e->running.first; s; s = s->next) {
-		struct owner *o = &e->owners[*owners];
+		struct owner *o = &f->owners[f->count];
 
 		for (size_t k = 0; k < s->planned; k++)
 			fill_row(s, &e->rows[n++], s->computed + k);
-		if (!s->planned || s->computed + s->planned < s->count)
+		if (!s->planned || s->computed + s->planned < known(s))
 			continue;
 		o->sequence = s;
 		o->draw = (struct draw){.how = &s->request.sampling,
 					.seen = s->tokens,
-					.seen_count = s->count,
-					.step = s->count - s->request.prompt_count,
+					.seen_count = known(s),
+					.fresh = s->fresh,
+					.step = known(s) - s->request.prompt_count,
 					.limit = e->options.vocab};
 		e->rows[n - 1].draw = &o->draw;
-		++*owners;
+		s->fresh = false;
+		f->count++;
 	}
 	return n;
+}
+
+/* What is under way for it is for nobody. */
+static void drop_pending(struct engine *e, struct sequence *s)
+{
+	for (unsigned step = e->ended; step != e->begun; step++) {
+		struct flight *f = &e->flights[step % FLIGHTS];
+
+		for (size_t i = 0; i < f->count; i++)
+			if (f->owners[i].sequence == s)
+				f->owners[i].draw.dropped = true;
+	}
+	s->pending = 0;
 }
 
 static void finish(struct engine *e, struct sequence *s, enum engine_finish why)
@@ -401,8 +470,11 @@ static void finish(struct engine *e, struct sequence *s, enum engine_finish why)
 	};
 	memcpy(s->result.tokens, s->tokens + n, made * sizeof(unsigned));
 	s->log_probabilities = NULL;
+	drop_pending(e, s);
 	give_back(e, s);
-	queue_remove(&e->running, s);
+	if (s->queue == &e->running)
+		e->slots[s->blocks.slot] = false;
+	queue_remove(s->queue, s);
 	queue_add(&e->finished, s);
 }
 
@@ -419,7 +491,9 @@ static bool ends(const struct engine *e, unsigned token)
 /* What there is, is read again with the other angles, as a prompt of that length would have been. */
 static void go_far(struct engine *e, struct sequence *s)
 {
+	drop_pending(e, s);
 	give_back(e, s);
+	s->fresh = true;
 	s->far = true;
 	s->read = s->count;
 	make_keys(s);
@@ -459,24 +533,65 @@ static void publish(struct engine *e, struct sequence *s)
 		cache_publish(e->cache, s->blocks.blocks[s->published], &s->keys[s->published]);
 }
 
-bool engine_step(struct engine *e)
+static bool begin_step(struct engine *e)
 {
-	size_t n, owners;
+	struct flight *f = &e->flights[e->begun % FLIGHTS];
+	size_t n;
 
 	admit(e);
 	plan(e);
-	n = collect(e, &owners);
+	n = collect(e, f);
 	if (!n)
 		return false;
-	e->compute->calls->forward(e->compute, e->rows, n);
+	e->compute->calls->begin(e->compute, e->rows, n);
+	e->begun++;
 	for (struct sequence *s = e->running.first; s; s = s->next) {
 		if (s->computed < s->request.prompt_count)
 			e->load.prompt_tokens += s->planned;
 		s->computed += s->planned;
 		publish(e, s);
 	}
-	for (size_t i = 0; i < owners; i++)
-		accept(e, e->owners[i].sequence, &e->owners[i].draw.choice);
+	for (size_t i = 0; i < f->count; i++)
+		f->owners[i].sequence->pending++;
+	return true;
+}
+
+/* A token that the device learns of only now: where a step has taken another in its place, that row is
+ * computed once more. */
+static void take_back(struct engine *e, struct sequence *s)
+{
+	if (s->pending && s->queue == &e->running)
+		s->computed--;
+	s->fresh = true;
+	drop_pending(e, s);
+}
+
+static void end_step(struct engine *e)
+{
+	struct flight *f = &e->flights[e->ended % FLIGHTS];
+
+	e->compute->calls->end(e->compute);
+	e->ended++;
+	for (size_t i = 0; i < f->count; i++) {
+		struct owner *o = &f->owners[i];
+
+		if (o->draw.dropped)
+			continue;
+		o->sequence->pending--;
+		if (o->draw.late)
+			take_back(e, o->sequence);
+		accept(e, o->sequence, &o->draw.choice);
+	}
+}
+
+bool engine_step(struct engine *e)
+{
+	bool more = begin_step(e);
+
+	if (e->begun == e->ended)
+		return false;
+	if (!more || e->begun - e->ended > e->compute->ahead)
+		end_step(e);
 	return true;
 }
 

@@ -209,9 +209,14 @@ static void clear(struct compute *base, uint32_t block)
 	(void)base, (void)block;
 }
 
-static void forward(struct compute *base, const struct text_row *rows, size_t count)
+static void begin(struct compute *base, const struct text_row *rows, size_t count)
 {
-	language_forward(cuda_of(base), rows, count);
+	language_begin(cuda_of(base), rows, count);
+}
+
+static void end(struct compute *base)
+{
+	language_end(cuda_of(base));
 }
 
 static enum rc see(struct compute *base, const float *patches, unsigned rows, unsigned columns,
@@ -242,7 +247,7 @@ static void close_cuda(struct compute *base)
 	free(c);
 }
 
-static const struct compute_calls calls = {reserve, clear, forward, see, forget, close_cuda};
+static const struct compute_calls calls = {reserve, clear, begin, end, see, forget, close_cuda};
 
 /* Shapes of all weights; what they and everything else will take; and what is left for keys and values. */
 static enum rc plan(struct cuda *c, struct weights *w, const struct compute_options *o, struct err *err)
@@ -287,10 +292,10 @@ static enum rc load(struct cuda *c, struct weights *w, struct err *err)
 		rc = take_buffers(c, err);
 	if (rc != RC_OK)
 		return rc;
-	language_open(c);
-	if (c->vision)
+	rc = language_open(c, err);
+	if (rc == RC_OK && c->vision)
 		tower_open(c);
-	return RC_OK;
+	return rc;
 }
 
 static enum rc check(const struct model_config *config, const struct compute_options *o, struct err *err)
@@ -336,6 +341,7 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 	c->compute.rows_max = CUDA_ROWS;
 	c->compute.sequences = options->sequences ? options->sequences : CUDA_SEQUENCES;
 	c->compute.block_size = c->page_size * config->text.layers;
+	c->compute.ahead = CUDA_FLIGHTS - 1;
 	c->compute.singly = true;
 	c->kv = (struct cuda_kv){.stride = c->compute.block_size,
 				 .heads = config->text.kv_heads,

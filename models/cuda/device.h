@@ -14,7 +14,7 @@
 
 enum {
 	CUDA_ROWS = 4096,     /* of a step */
-	CUDA_LOGITS = 128,    /* rows of logits at a time */
+	CUDA_FLIGHTS = 2,     /* steps under way */
 	CUDA_SEQUENCES = 64,  /* unless somebody says another number */
 	CUDA_BUFFERS_MAX = 64,
 };
@@ -78,11 +78,12 @@ static inline size_t cuda_round(size_t n)
 }
 
 /* language.c. plan: announces what it needs, from the shapes of the weights and the options; open: when
- * all that is there. */
+ * all that is there (RC_FATAL: the host has no memory for the GPU to reach). */
 void language_plan(struct cuda *);
-void language_open(struct cuda *);
+enum rc language_open(struct cuda *, struct err *);
 void language_close(struct cuda *);
-void language_forward(struct cuda *, const struct text_row *, size_t count);
+void language_begin(struct cuda *, const struct text_row *, size_t count);
+void language_end(struct cuda *);
 
 /* tower.c, the same. Features lie in the host's memory, as bf16. */
 void tower_plan(struct cuda *);

@@ -3,8 +3,12 @@
  * The language model on the GPU: text.c, with the kernels of this folder.
  *
  * Tokens of prompts come first in a step and tokens that the model has written behind them: each product
- * is two, of a kind of its own for the two (gpu.h), and so is attention. The step is described to the GPU
- * in one copy; choices come back in one.
+ * is two, of a kind of its own for the two (gpu.h), and so is attention.
+ *
+ * A step begins while the one before is under way: what describes it lies in pinned memory of its own
+ * (struct flight) until it ends, its logits too. On the GPU a step's memory is the next one's: things are done
+ * in the order in which they are asked for. The token that a draw chose is left in its slot, where the next
+ * step's row finds it before the host has seen it; so is what was seen, a bit for each token.
  */
 #include "cuda/device.h"
 
@@ -14,30 +18,45 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a step is, as it lies on the GPU; host's copies first. */
+/* What a step is. */
 struct step {
-	size_t rows, prompt, sequences; /* prompt: rows that are part of one */
+	size_t rows, prompt; /* prompt: rows that are part of one */
 	size_t tables, tiles, picked;
 	size_t embedded; /* rows that come from pages */
 	uint32_t max_keys;
+	unsigned limit; /* of tokens that can be chosen */
+};
+
+/* A step under way: how it is described to the GPU, and where its results go. */
+struct flight {
+	struct gpu_mark *done;
+	/* Pinned. */
+	struct cuda_row *row;
+	struct cuda_tile *tile;
+	uint32_t *table, *pick;
+	uint16_t *embedded; /* of pages, and of each deepstack behind them */
+	struct cuda_sampling *how;
+	uint32_t *seen; /* of slots that are fresh */
+	struct cuda_choice *choice;
+	/* The host's. */
+	const struct text_row **source; /* of each row, for as long as the step begins */
+	struct draw **draw;		/* of each pick, or NULL */
+	float **wanted;			/* where its logits are to go, or NULL */
+	size_t picked;
+	struct cuda_buffer logits; /* the GPU's */
 };
 
 struct language {
 	const uint16_t *embed; /* [vocab][hidden] */
 	struct sampler *sampler; /* for what the GPU leaves to the host */
-	/* On the host, CUDA_ROWS of each. */
-	struct cuda_row *row;
-	const struct text_row **source;
-	struct cuda_tile *tile;
-	uint32_t *table, *pick;
-	size_t table_max;
-	uint16_t *embedded; /* grows */
-	size_t embedded_max;
+	size_t seen_width;	 /* words a slot */
+	struct flight flights[CUDA_FLIGHTS];
+	unsigned begun, ended;
 	/* On the GPU. */
 	struct cuda_buffer table_of_tokens, inverse, axis;
 	struct cuda_buffer rows, tables, tiles, picks, pages, deepstack[DEEPSTACKS_MAX];
 	struct cuda_buffer x, y, delta, qkv, q, attended, wide, inner, cosine, sine;
-	struct cuda_buffer logits, how, choices, attention, choosing;
+	struct cuda_buffer how, choices, chosen, seen, attention, choosing;
 };
 
 /* The table that tokens' embeddings are taken from: the head, where the two are tied. */
@@ -85,13 +104,64 @@ void language_plan(struct cuda *c)
 		cuda_need(c, &l->pages, MEMORY_STEP, n * h, number);
 	for (unsigned d = 0; d < c->config.vision.deepstacks; d++)
 		cuda_need(c, &l->deepstack[d], MEMORY_STEP, n * h, number);
-	cuda_need(c, &l->logits, MEMORY_LOGITS, CUDA_LOGITS * c->text.head.out, sizeof(float));
-	cuda_need(c, &l->how, MEMORY_SAMPLING, CUDA_LOGITS, sizeof(struct cuda_sampling));
-	cuda_need(c, &l->choices, MEMORY_SAMPLING, CUDA_LOGITS, sizeof(struct cuda_choice));
-	cuda_need(c, &l->choosing, MEMORY_SAMPLING, cuda_choose_scratch(CUDA_LOGITS, t->vocab), 1);
+	for (unsigned i = 0; i < CUDA_FLIGHTS; i++)
+		cuda_need(c, &l->flights[i].logits, MEMORY_LOGITS, sequences * c->text.head.out,
+			  sizeof(float));
+	/* One slot more, for rows whose logits alone are wanted. */
+	l->seen_width = (t->vocab + 31) / 32;
+	cuda_need(c, &l->how, MEMORY_SAMPLING, sequences, sizeof(struct cuda_sampling));
+	cuda_need(c, &l->choices, MEMORY_SAMPLING, sequences, sizeof(struct cuda_choice));
+	cuda_need(c, &l->chosen, MEMORY_SAMPLING, sequences + 1, sizeof(uint32_t));
+	cuda_need(c, &l->seen, MEMORY_SAMPLING, (sequences + 1) * l->seen_width, sizeof(uint32_t));
+	cuda_need(c, &l->choosing, MEMORY_SAMPLING, cuda_choose_scratch(sequences, t->vocab), 1);
 }
 
-void language_open(struct cuda *c)
+static bool open_flight(struct cuda *c, struct flight *f)
+{
+	const struct text_config *t = &c->config.text;
+	const struct language *l = c->language;
+	size_t n = CUDA_ROWS, sequences = c->compute.sequences,
+	       parts = c->config.vision.depth ? 1 + c->config.vision.deepstacks : 0;
+	struct {
+		void **to;
+		size_t size;
+	} pieces[] = {
+		{(void **)&f->row, n * sizeof(*f->row)},
+		{(void **)&f->tile, n * sizeof(*f->tile)},
+		{(void **)&f->table, l->tables.size},
+		{(void **)&f->pick, sequences * sizeof(*f->pick)},
+		{(void **)&f->embedded, parts * n * t->hidden * sizeof(*f->embedded)},
+		{(void **)&f->how, sequences * sizeof(*f->how)},
+		{(void **)&f->seen, sequences * l->seen_width * sizeof(*f->seen)},
+		{(void **)&f->choice, sequences * sizeof(*f->choice)},
+	};
+
+	f->done = gpu_mark_new(c->gpu);
+	f->source = xcalloc(n, sizeof(*f->source));
+	f->draw = xcalloc(sequences, sizeof(*f->draw));
+	f->wanted = xcalloc(sequences, sizeof(*f->wanted));
+	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++) {
+		*pieces[i].to = gpu_pin(c->gpu, pieces[i].size);
+		if (!*pieces[i].to)
+			return false;
+	}
+	return true;
+}
+
+static void close_flight(struct cuda *c, struct flight *f)
+{
+	void *const pinned[] = {f->row,	     f->tile, f->table, f->pick,
+				f->embedded, f->how,  f->seen,	f->choice};
+
+	for (size_t i = 0; i < ARRAY_SIZE(pinned); i++)
+		gpu_unpin(c->gpu, pinned[i]);
+	gpu_mark_free(c->gpu, f->done);
+	free(f->source);
+	free(f->draw);
+	free(f->wanted);
+}
+
+enum rc language_open(struct cuda *c, struct err *err)
 {
 	struct language *l = c->language;
 	unsigned half = c->config.text.rotary / 2;
@@ -106,10 +176,11 @@ void language_open(struct cuda *c)
 	free(inverse);
 	free(axis);
 	l->sampler = sampler_new(c->config.text.vocab);
-	l->row = xcalloc(CUDA_ROWS, sizeof(*l->row));
-	l->source = xcalloc(CUDA_ROWS, sizeof(*l->source));
-	l->tile = xcalloc(CUDA_ROWS, sizeof(*l->tile));
-	l->pick = xcalloc(CUDA_ROWS, sizeof(*l->pick));
+	for (unsigned i = 0; i < CUDA_FLIGHTS; i++)
+		if (!open_flight(c, &l->flights[i]))
+			return err_set(err, RC_FATAL, "memory",
+				       "no memory of the host for the GPU to reach");
+	return RC_OK;
 }
 
 void language_close(struct cuda *c)
@@ -118,80 +189,78 @@ void language_close(struct cuda *c)
 
 	if (!l)
 		return;
+	for (unsigned i = 0; i < CUDA_FLIGHTS; i++)
+		close_flight(c, &l->flights[i]);
 	sampler_free(l->sampler);
-	free(l->row);
-	free(l->source);
-	free(l->tile);
-	free(l->table);
-	free(l->pick);
-	free(l->embedded);
 	free(l);
 }
 
 /* Rows of pages' features, one behind the other as they come in the step, to the GPU. */
-static void send_pages(struct cuda *c, const struct step *s)
+static void send_pages(struct cuda *c, struct flight *f, const struct step *s)
 {
 	struct language *l = c->language;
 	size_t h = c->config.text.hidden, size = s->embedded * h * sizeof(uint16_t);
+	uint16_t *to = f->embedded;
 
-	if (s->embedded > l->embedded_max) {
-		l->embedded = xrealloc(l->embedded, size);
-		l->embedded_max = s->embedded;
-	}
 	for (unsigned part = 0; s->embedded && part <= c->config.vision.deepstacks; part++) {
-		size_t k = 0;
+		uint16_t *start = to;
 
 		for (size_t i = 0; i < s->rows; i++) {
-			const struct features *f = l->source[i]->page;
+			const struct features *page = f->source[i]->page;
 			const uint16_t *from;
 
-			if (!f)
+			if (!page)
 				continue;
-			from = (const void *)(part ? f->deepstack[part - 1] : f->embeddings);
+			from = (const void *)(part ? page->deepstack[part - 1] : page->embeddings);
 			if (from)
-				memcpy(l->embedded + k * h, from + l->source[i]->place * h,
-				       h * sizeof(uint16_t));
+				memcpy(to, from + f->source[i]->place * h, h * sizeof(*to));
 			else
-				memset(l->embedded + k * h, 0, h * sizeof(uint16_t));
-			k++;
+				memset(to, 0, h * sizeof(*to));
+			to += h;
 		}
-		gpu_write(c->gpu, part ? l->deepstack[part - 1].data : l->pages.data, l->embedded,
-			  size);
+		gpu_send(c->gpu, part ? l->deepstack[part - 1].data : l->pages.data, start, size);
 	}
 }
 
-/* Where the page table of a row's sequence starts; it is put there if it is not yet. */
-static uint32_t table_of(struct language *l, struct step *s, const struct text_sequence *sequence)
+/* Where the page table of a row's sequence starts; it is put there. */
+static uint32_t table_of(const struct language *l, struct flight *f, struct step *s,
+			 const struct text_sequence *sequence)
 {
-	size_t start = s->tables;
+	size_t start = s->tables, size = sequence->count * sizeof(*f->table);
 
-	if (start + sequence->count > l->table_max) {
-		l->table_max = 2 * (start + sequence->count);
-		l->table = xrealloc(l->table, l->table_max * sizeof(*l->table));
-	}
-	memcpy(l->table + start, sequence->blocks, sequence->count * sizeof(*l->table));
+	cuda_room(&l->tables, start * sizeof(*f->table) + size);
+	memcpy(f->table + start, sequence->blocks, size);
 	s->tables += sequence->count;
 	return (uint32_t)start;
 }
 
-static void add_rows(struct language *l, struct step *s, const struct text_row *rows, size_t count,
-		     bool written)
+static void add_pick(struct cuda *c, struct flight *f, struct step *s, const struct text_row *r)
+{
+	if (s->picked == c->compute.sequences)
+		BUG("more than %zu rows of logits in one call", s->picked);
+	f->draw[s->picked] = r->draw;
+	f->wanted[s->picked] = r->logits;
+	f->pick[s->picked++] = (uint32_t)s->rows;
+}
+
+static void add_rows(struct cuda *c, struct flight *f, struct step *s, const struct text_row *rows,
+		     size_t count, bool written)
 {
 	const struct text_sequence *last = NULL;
 	uint32_t table = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		const struct text_row *r = &rows[i];
-		struct cuda_row *row = &l->row[s->rows];
+		struct cuda_row *row = &f->row[s->rows];
 
 		if (r->written != written)
 			continue;
 		if (r->sequence != last)
-			table = table_of(l, s, r->sequence);
+			table = table_of(c->language, f, s, r->sequence);
 		last = r->sequence;
 		*row = (struct cuda_row){.table = table,
 					 .index = (uint32_t)r->index,
-					 .token = r->token,
+					 .token = r->chosen ? CUDA_CHOSEN | r->sequence->slot : r->token,
 					 .embedding = CUDA_NONE,
 					 .far = r->far};
 		for (unsigned axis = 0; axis < 3; axis++)
@@ -199,29 +268,72 @@ static void add_rows(struct language *l, struct step *s, const struct text_row *
 		if (r->page)
 			row->embedding = (uint32_t)s->embedded++;
 		if (r->logits || r->draw)
-			l->pick[s->picked++] = (uint32_t)s->rows;
+			add_pick(c, f, s, r);
 		if (written)
 			s->max_keys = (uint32_t)max_u64(s->max_keys, r->index + 1);
-		l->source[s->rows++] = r;
+		f->source[s->rows++] = r;
 	}
 }
 
-static struct step describe(struct cuda *c, const struct text_row *rows, size_t count)
+/* The tokens of a fresh slot, a bit for each, where a penalty asks for them. */
+static void send_seen(struct cuda *c, struct flight *f, size_t k, unsigned slot)
+{
+	struct language *l = c->language;
+	const struct draw *d = f->draw[k];
+	uint32_t *bits = f->seen + k * l->seen_width;
+
+	memset(bits, 0, l->seen_width * sizeof(*bits));
+	for (size_t i = 0; i < d->seen_count; i++)
+		bits[d->seen[i] / 32] |= 1u << d->seen[i] % 32;
+	gpu_send(c->gpu, (uint32_t *)l->seen.data + slot * l->seen_width, bits,
+		 l->seen_width * sizeof(*bits));
+}
+
+/* How the picks' tokens are chosen. */
+static void send_sampling(struct cuda *c, struct flight *f, struct step *s)
+{
+	static const struct sampling greedy = {.repetition_penalty = 1, .top_p = 1};
+	struct language *l = c->language;
+
+	s->limit = c->config.text.vocab;
+	for (size_t k = 0; k < s->picked; k++) {
+		const struct draw *d = f->draw[k];
+		const struct sampling *how = d ? d->how : &greedy;
+		unsigned slot = d ? f->source[f->pick[k]]->sequence->slot : c->compute.sequences;
+
+		f->how[k] = (struct cuda_sampling){.temperature = how->temperature,
+						   .top_p = how->top_p,
+						   .min_p = how->min_p,
+						   .repetition_penalty = how->repetition_penalty,
+						   .seed = how->seed,
+						   .step = d ? d->step : 0,
+						   .top_k = how->top_k,
+						   .slot = slot};
+		if (d)
+			s->limit = d->limit;
+		if (d && d->fresh && how->repetition_penalty != 1)
+			send_seen(c, f, k, slot);
+	}
+	gpu_send(c->gpu, l->how.data, f->how, s->picked * sizeof(*f->how));
+}
+
+static struct step describe(struct cuda *c, struct flight *f, const struct text_row *rows, size_t count)
 {
 	const struct text_config *t = &c->config.text;
 	struct language *l = c->language;
 	struct step s = {0};
 
-	add_rows(l, &s, rows, count, false);
+	add_rows(c, f, &s, rows, count, false);
 	s.prompt = s.rows;
-	add_rows(l, &s, rows, count, true);
-	s.tiles = cuda_prefill_tiles(l->row, s.prompt, t->heads / t->kv_heads, l->tile);
-	gpu_write(c->gpu, l->rows.data, l->row, s.rows * sizeof(*l->row));
-	gpu_write(c->gpu, cuda_room(&l->tables, s.tables * sizeof(*l->table)), l->table,
-		  s.tables * sizeof(*l->table));
-	gpu_write(c->gpu, l->tiles.data, l->tile, s.tiles * sizeof(*l->tile));
-	gpu_write(c->gpu, l->picks.data, l->pick, s.picked * sizeof(*l->pick));
-	send_pages(c, &s);
+	add_rows(c, f, &s, rows, count, true);
+	s.tiles = cuda_prefill_tiles(f->row, s.prompt, t->heads / t->kv_heads, f->tile);
+	gpu_send(c->gpu, l->rows.data, f->row, s.rows * sizeof(*f->row));
+	gpu_send(c->gpu, l->tables.data, f->table, s.tables * sizeof(*f->table));
+	gpu_send(c->gpu, l->tiles.data, f->tile, s.tiles * sizeof(*f->tile));
+	gpu_send(c->gpu, l->picks.data, f->pick, s.picked * sizeof(*f->pick));
+	send_pages(c, f, &s);
+	send_sampling(c, f, &s);
+	f->picked = s.picked;
 	return s;
 }
 
@@ -309,7 +421,7 @@ static void run_layers(struct cuda *c, const struct step *s)
 		  cuda_decode_scratch(s->rows - s->prompt, t->heads, t->head_dim, s->max_keys));
 	gpu_check(c->gpu,
 		  cuda_embed(stream, l->rows.data, s->rows, h, l->embed,
-			     s->embedded ? l->pages.data : NULL, NULL, l->x.data),
+			     s->embedded ? l->pages.data : NULL, l->chosen.data, l->x.data),
 		  "embeddings");
 	gpu_check(c->gpu,
 		  cuda_text_angles(stream, l->rows.data, s->rows, l->inverse.data, l->axis.data,
@@ -333,91 +445,78 @@ static void run_layers(struct cuda *c, const struct step *s)
 	}
 }
 
-static struct cuda_sampling sampling_of(const struct draw *d)
-{
-	static const struct sampling greedy = {.repetition_penalty = 1, .top_p = 1};
-	const struct sampling *how = d ? d->how : &greedy;
-
-	return (struct cuda_sampling){.temperature = how->temperature,
-				      .top_p = how->top_p,
-				      .min_p = how->min_p,
-				      .repetition_penalty = 1,
-				      .seed = how->seed,
-				      .step = d ? d->step : 0,
-				      .top_k = how->top_k};
-}
-
-/* Logits that the host looks at itself: those asked for, penalties, draws among too many. */
-static void choose_here(struct cuda *c, const struct text_row *r, size_t k, bool choose)
-{
-	const struct text_config *t = &c->config.text;
-	float *logits = r->logits ? r->logits : xmalloc(t->vocab * sizeof(*logits)), *copy;
-
-	gpu_read(c->gpu, logits, (float *)c->language->logits.data + k * c->text.head.out,
-		 t->vocab * sizeof(*logits));
-	if (choose) {
-		copy = xmalloc(t->vocab * sizeof(*copy));
-		memcpy(copy, logits, t->vocab * sizeof(*copy));
-		r->draw->choice = sampler_choose(c->language->sampler, copy, r->draw->limit, r->draw->how,
-						 r->draw->seen, r->draw->seen_count, r->draw->step);
-		free(copy);
-	}
-	if (!r->logits)
-		free(logits);
-}
-
-/* Rows first .. first + n - 1 of those picked. */
-static void choose(struct cuda *c, const struct step *s, size_t first, size_t n)
+/* The logits of the picks, and what is chosen by them. */
+static void choose(struct cuda *c, struct flight *f, const struct step *s)
 {
 	const struct text_config *t = &c->config.text;
 	struct language *l = c->language;
-	struct cuda_sampling how[CUDA_LOGITS];
-	struct cuda_choice choices[CUDA_LOGITS];
-	const struct text_row *rows[CUDA_LOGITS];
 	const uint16_t *deep = deepstack_after(c, s, (int)t->layers - 1);
-	size_t limit = t->vocab;
 
-	for (size_t k = 0; k < n; k++) {
-		rows[k] = l->source[l->pick[first + k]];
-		how[k] = sampling_of(rows[k]->draw);
-		if (rows[k]->draw)
-			limit = rows[k]->draw->limit;
-	}
 	gpu_check(c->gpu,
 		  cuda_pick_rms_norm(gpu_stream(c->gpu), l->x.data, l->delta.data, deep,
-				     deep ? l->rows.data : NULL, (uint32_t *)l->picks.data + first,
-				     c->text.norm, t->eps, l->y.data, n, t->hidden),
+				     deep ? l->rows.data : NULL, l->picks.data, c->text.norm, t->eps,
+				     l->y.data, s->picked, t->hidden),
 		  "last norm");
-	cuda_multiply(c, GPU_FEW, &c->text.head, l->y.data, n, l->logits.data, true);
-	gpu_write(c->gpu, l->how.data, how, n * sizeof(*how));
+	cuda_multiply(c, GPU_FEW, &c->text.head, l->y.data, s->picked, f->logits.data, true);
 	gpu_check(c->gpu,
-		  cuda_choose(gpu_stream(c->gpu), l->logits.data, c->text.head.out, limit, l->how.data,
-			      n, NULL, 0, NULL, l->choices.data, l->choosing.data),
+		  cuda_choose(gpu_stream(c->gpu), f->logits.data, c->text.head.out, s->limit, l->how.data,
+			      s->picked, l->seen.data, l->seen_width, l->chosen.data, l->choices.data,
+			      l->choosing.data),
 		  "choice of tokens");
-	gpu_read(c->gpu, choices, l->choices.data, n * sizeof(*choices));
-	for (size_t k = 0; k < n; k++) {
-		struct draw *d = rows[k]->draw;
-		bool here = d && (choices[k].status == CUDA_CHOICE_HOST ||
-				  d->how->repetition_penalty != 1);
-
-		if (d)
-			d->choice = (struct choice){choices[k].status == CUDA_CHOICE_VALID,
-						    choices[k].token, choices[k].log_probability};
-		if (here || rows[k]->logits)
-			choose_here(c, rows[k], k, here);
-	}
+	gpu_fetch(c->gpu, f->choice, l->choices.data, s->picked * sizeof(*f->choice));
 }
 
-void language_forward(struct cuda *c, const struct text_row *rows, size_t count)
+void language_begin(struct cuda *c, const struct text_row *rows, size_t count)
 {
+	struct language *l = c->language;
+	struct flight *f = &l->flights[l->begun++ % CUDA_FLIGHTS];
 	struct step s;
 
-	if (count > CUDA_ROWS)
-		BUG("%zu rows in one call", count);
-	if (count == 0)
-		return;
-	s = describe(c, rows, count);
-	run_layers(c, &s);
-	for (size_t first = 0; first < s.picked; first += CUDA_LOGITS)
-		choose(c, &s, first, min_u64(CUDA_LOGITS, s.picked - first));
+	if (count > CUDA_ROWS || l->begun - l->ended > CUDA_FLIGHTS)
+		BUG("%zu rows in one call, %u steps under way", count, l->begun - l->ended);
+	f->picked = 0;
+	if (count) {
+		s = describe(c, f, rows, count);
+		run_layers(c, &s);
+		if (s.picked)
+			choose(c, f, &s);
+	}
+	gpu_mark_set(c->gpu, f->done);
+}
+
+/* A draw that the GPU leaves to the host. */
+static void choose_here(struct cuda *c, struct draw *d, float *logits)
+{
+	d->choice = sampler_choose(c->language->sampler, logits, d->limit, d->how, d->seen,
+				   d->seen_count, d->step);
+	d->late = true;
+}
+
+void language_end(struct cuda *c)
+{
+	struct language *l = c->language;
+	struct flight *f = &l->flights[l->ended++ % CUDA_FLIGHTS];
+	size_t vocab = c->config.text.vocab;
+
+	gpu_mark_wait(c->gpu, f->done);
+	for (size_t k = 0; k < f->picked; k++) {
+		const float *logits = (float *)f->logits.data + k * c->text.head.out;
+		const struct cuda_choice *choice = &f->choice[k];
+		struct draw *d = f->draw[k];
+
+		if (f->wanted[k])
+			gpu_read(c->gpu, f->wanted[k], logits, vocab * sizeof(*logits));
+		if (!d || d->dropped)
+			continue;
+		d->late = false;
+		d->choice = (struct choice){choice->status == CUDA_CHOICE_VALID, choice->token,
+					    choice->log_probability};
+		if (choice->status == CUDA_CHOICE_HOST) {
+			float *copy = xmalloc(vocab * sizeof(*copy));
+
+			gpu_read(c->gpu, copy, logits, vocab * sizeof(*copy));
+			choose_here(c, d, copy);
+			free(copy);
+		}
+	}
 }

@@ -241,7 +241,7 @@ static float *run(struct golden *g, size_t chunk, const unsigned *position, unsi
 	size_t vocab = g->model.config.text.vocab, total = n + steps - 1,
 	       blocks = total / KV_PAGE + 1;
 	float *logits = calloc(steps * vocab, sizeof(float));
-	struct text_sequence sequence = {calloc(blocks, sizeof(uint32_t)), blocks};
+	struct text_sequence sequence = {calloc(blocks, sizeof(uint32_t)), blocks, 0};
 	struct compute *compute = g->model.compute;
 	struct text_row *rows = calloc(chunk, sizeof(*rows));
 	size_t switch_at = g->model.config.text.switch_at, read = n;
@@ -266,7 +266,7 @@ static float *run(struct golden *g, size_t chunk, const unsigned *position, unsi
 			if (i >= read - 1)
 				rows[k].logits = logits + (i - (n - 1)) * vocab;
 		}
-		compute->calls->forward(compute, rows, count);
+		compute_forward(compute, rows, count);
 		/* The next token makes it long: all of it is read again, by other angles. */
 		if (i >= n && i < total && !far && switch_at && i + 1 > switch_at) {
 			far = true;
