@@ -159,7 +159,8 @@ $(BUILD)/obj/cuda/main.o: models/main.c
 	$(CC) $(ALL_CFLAGS) -DCLOISTER_CUDA $(call pkg,cflags,$(PACKAGES_common) $(PACKAGES_runner)) -c -o $@ $<
 
 $(BUILD)/cloister-model-cuda: $(BUILD)/obj/cuda/main.o $(call objects,$(filter-out models/main.c,$(SERVE_SRC))) $(CUDA_LIB) $(MODELS_LIB) $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_models) $(PACKAGES_common)) $(CUDA_LINK) -lm
+	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -Wl,--export-dynamic-symbol=pthread_setname_np -o $@ $^ \
+		$(call pkg,libs,$(PACKAGES_models) $(PACKAGES_common)) $(CUDA_LINK) -lm
 
 $(BUILD)/cloister-models: $(call objects,$(FOLDERS_SRC)) $(MODELS_LIB) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ $^ $(call pkg,libs,$(PACKAGES_folders) $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread

@@ -11,6 +11,7 @@
 #include "vision.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -35,6 +36,7 @@ struct cpu {
 	struct sampler **samplers; /* one a thread */
 	char *blocks;
 	size_t size;
+	char name[32];
 };
 
 static enum rc pack_linear(const struct packer *base, struct linear *out, const struct matrix *parts,
@@ -226,7 +228,8 @@ enum rc compute_open_cpu(struct compute **out, const struct model_config *config
 	c->samplers = xcalloc(pool_threads(pool), sizeof(*c->samplers));
 	for (unsigned i = 0; i < pool_threads(pool); i++)
 		c->samplers[i] = sampler_new(c->vocab);
-	c->compute.name = cpu_level_name(cpu_level());
+	snprintf(c->name, sizeof(c->name), "cpu %s", cpu_level_name(cpu_level()));
+	c->compute.name = c->name;
 	c->compute.rows_max = TEXT_ROWS_MAX;
 	/* Whoever generates has a row in every step, and one is left for a prompt. */
 	c->compute.sequences = TEXT_ROWS_MAX - 1;

@@ -13,6 +13,7 @@
 #include "modelfolder.h"
 #include "probe.h"
 #include "sandbox.h"
+#include "sandbox_gpu.h"
 #include "serve/serve.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -20,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,13 +190,57 @@ struct place {
 	const char *folder; /* of the model; or NULL */
 };
 
+#ifdef CLOISTER_CUDA
+/* The driver names its threads, and gives up where it may not write names to /proc. As it calls the C
+ * library for that, it can be spared: nobody needs them. */
+int pthread_setname_np(pthread_t thread, const char *name)
+{
+	(void)thread, (void)name;
+	return 0;
+}
+
+/* As the driver wants its surroundings: no code on disk, and GPUs counted in the order of their slots. */
+static void prepare_device(void)
+{
+	static const char missing[] = "there is %s, but no %s: `nvidia-modprobe -u -c 0` makes it";
+	char **nodes = gpu_nodes();
+	bool memory = false;
+
+	for (size_t i = 0; nodes[i]; i++)
+		memory |= strstr(nodes[i], "/nvidia-uvm") != NULL;
+	if (gpu_count() && !memory)
+		die(EX_CONFIGURATION, missing, nodes[0], "/dev/nvidia-uvm");
+	gpu_nodes_free(nodes);
+	setenv("CUDA_CACHE_DISABLE", "1", 1);
+	setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0);
+}
+
+static void lock_down(const char *const *read, enum sandbox_mode mode)
+{
+	struct err err;
+
+	if (mode != SANDBOX_OFF && sandbox_enter_cuda(read, mode == SANDBOX_ON, NULL, &err) != RC_OK)
+		die(EX_CONFIGURATION, "sandbox: %s", err.text);
+}
+#else
+static void prepare_device(void)
+{
+}
+
+static void lock_down(const char *const *read, enum sandbox_mode mode)
+{
+	const struct sandbox_rules rules = {.read = read, .write_fd = -1, .open_files = 256};
+
+	sandbox_enter_or_die(SANDBOX_MODEL, &rules, mode);
+}
+#endif
+
 /* A snapshot's files are links into a folder beside it. */
 static void enter_sandbox(const void *arg)
 {
 	const struct place *place = arg;
 	char *blobs = place->folder ? xasprintf("%s/../../blobs", place->folder) : NULL;
 	const char *read[4] = {NULL};
-	struct sandbox_rules rules = {.read = read, .write_fd = -1, .open_files = 256};
 	size_t n = 0;
 
 	if (place->o->pages)
@@ -203,7 +249,7 @@ static void enter_sandbox(const void *arg)
 		read[n++] = place->folder;
 		read[n++] = blobs;
 	}
-	sandbox_enter_or_die(SANDBOX_MODEL, &rules, place->o->sandbox);
+	lock_down(read, place->o->sandbox);
 	free(blobs);
 }
 
@@ -294,6 +340,7 @@ int main(int argc, char **argv)
 	int code = EX_ALL_DONE;
 
 	log_init("cloister-model", LOG_INFO);
+	prepare_device();
 	if (argc > 1 && !strcmp(argv[1], "bench"))
 		return bench_main(argc - 1, argv + 1, COMPUTE_OPEN);
 	options_parse(&o, argc, argv);

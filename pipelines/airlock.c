@@ -396,6 +396,17 @@ static bool is_hash(const char *s)
 	return s && strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
 }
 
+/* A short name in printable ASCII. */
+static bool is_label(const char *s)
+{
+	size_t n = s ? strlen(s) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (s[i] < ' ' || s[i] > '~')
+			return false;
+	return n && n <= 100;
+}
+
 /* The scalars a result may have besides its text. */
 static bool copy_measures(struct check *c, json_t *out, const json_t *raw)
 {
@@ -419,6 +430,8 @@ static bool copy_measures(struct check *c, json_t *out, const json_t *raw)
 	}
 	if (json_is_number(temperature))
 		json_object_set(out, "temperature", temperature);
+	if (is_label(json_string_value(json_object_get(raw, "device"))))
+		json_object_set(out, "device", json_object_get(raw, "device"));
 	if (is_hash(json_string_value(json_object_get(raw, "prompt_sha256"))))
 		json_object_set(out, "prompt_sha256", json_object_get(raw, "prompt_sha256"));
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {

@@ -20,8 +20,9 @@
  *             "lines":[{"box":[x0,y0,x1,y1],"words":[{"text":..,"box":[..],"confidence":0..1}]}],
  *             "blocks":[...],"rotation":0|90|180|270,"confidence":mean,"confidence_worst":min,
  *             "finish":"stop|length|repetition|...","tokens":N,"ms":N,
- *             "readings":N,"temperature":T,"prompt_sha256":HEX}   of the one that counts, where
+ *             "readings":N,"temperature":T,"prompt_sha256":HEX,   of the one that counts, where
  *             a page was read more than once
+ *             "device":"cpu avx512-bf16"}   what it was computed on
  *         or {"id":17,"status":"error","error":"one line"}
  *
  *   Blocks are the recogniser's own; "box" in them is checked like any other. One with

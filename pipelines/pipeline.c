@@ -49,6 +49,10 @@ static const struct word weights[] = { { "bf16", MODEL_BF16 },
 static const struct word kv_numbers[] = { { "bf16", MODEL_KV_BF16 },
 					  { "fp8", MODEL_KV_FP8 },
 					  { NULL, 0 } };
+static const struct word devices[] = { { "auto", DEVICE_AUTO },
+				       { "cpu", DEVICE_CPU },
+				       { "cuda", DEVICE_CUDA },
+				       { NULL, 0 } };
 static const struct word replies[] = { { "text", REPLY_TEXT },
 				       { "markdown", REPLY_MARKDOWN },
 				       { "layout", REPLY_LAYOUT },
@@ -161,6 +165,8 @@ static const struct setting model_settings[] = {
 	{ "folder", TEXT, AT(model.folder), .max = 4000 },
 	{ "weights", WORD, AT(model.weights), .words = weights },
 	{ "kv", WORD, AT(model.kv), .words = kv_numbers },
+	{ "device", WORD, AT(model.device), .words = devices },
+	{ "gpus", NUMBER64, NOT_HASHED, AT(model.gpus), .max = 64 },
 	{ "reply", WORD, AT(model.reply), .words = replies },
 	{ "heads", WORD, AT(model.heads), .words = heads },
 	{ "think", WORD, AT(model.think), .words = yes_or_no },
@@ -572,6 +578,17 @@ static bool agrees(const struct pipeline *p, struct fault *f)
 			     settings[1].example);
 	if (p->recogniser == RECOGNISER_MODEL && !p->model.folder)
 		return blame(f, "is model, but there is no model: write model: {folder: /models/mine}");
+	f->group = "model";
+	f->key = "device";
+	if (p->model.device == DEVICE_CUDA && p->model.weights != MODEL_BF16)
+		return blame(f, "is cuda, which computes with weights: bf16 alone");
+	f->key = "kv";
+	if (p->model.device == DEVICE_CPU && p->model.kv == MODEL_KV_FP8)
+		return blame(f, "is fp8, which needs a GPU, not device: cpu");
+	f->key = "gpus";
+	if (p->model.device == DEVICE_CPU && p->model.gpus)
+		return blame(f, "is used only with a GPU, not with device: cpu");
+	f->group = "";
 	f->key = "command";
 	if (p->n_command && p->recogniser != RECOGNISER_COMMAND)
 		return blame(f, "is used only with recogniser: command");
@@ -910,6 +927,7 @@ json_t *pipeline_params(const struct pipeline *p)
 	json_object_del(model, "folder");
 	json_object_del(model, "weights");
 	json_object_del(model, "kv");
+	json_object_del(model, "device");
 	return model;
 }
 

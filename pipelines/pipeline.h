@@ -27,6 +27,7 @@ enum figures_policy { FIGURES_CUT, FIGURES_NONE };
 
 enum model_weights { MODEL_BF16, MODEL_INT8, MODEL_F32 };
 enum model_kv { MODEL_KV_BF16, MODEL_KV_FP8 };
+enum model_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
 enum model_reply { REPLY_TEXT, REPLY_MARKDOWN, REPLY_LAYOUT, REPLY_SAME };
 enum model_heads { HEADS_DROP, HEADS_KEEP };
 enum model_resize { RESIZE_ONCE, RESIZE_LANCZOS };
@@ -36,6 +37,8 @@ struct model_settings {
 	char *folder;		  /* absolute, or a name beneath $CLOISTER_MODELS */
 	enum model_weights weights;
 	enum model_kv kv;	  /* what keys and values are kept in */
+	enum model_device device; /* auto: a GPU where there is one */
+	uint64_t gpus;		  /* at most, a process each; 0: all */
 	enum model_reply reply;	  /* what it writes; SAME: what the text is that it is given */
 	enum model_heads heads;	  /* page headers and footers of REPLY_LAYOUT */
 	unsigned think;		  /* yes: a text model that can may think before it answers */

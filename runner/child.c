@@ -26,6 +26,7 @@
 #define PIPE_BYTES (256 << 10)
 /* Above every descriptor of a child, so that placing one never overwrites another. */
 #define FD_PARK 200
+#define ENV_MORE_MAX 4
 
 /* Environment that a child may inherit; all else is fixed. */
 static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_MODELS", "CLOISTER_TEST_FSYNC",
@@ -45,9 +46,25 @@ const char *const child_offline[] = { "HF_HUB_OFFLINE=1",	  "TRANSFORMERS_OFFLIN
 				      "WANDB_MODE=offline",	  "PIP_NO_INDEX=1",
 				      NULL };
 
-static void make_env(char **env)
+static bool is_set(const char *const *env, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (; env && *env; env++)
+		if (!strncmp(*env, name, len) && (*env)[len] == '=')
+			return true;
+	return false;
+}
+
+static void make_env(char **env, const char *const *more)
 {
 	size_t n = 0;
+
+	for (size_t i = 0; more && more[i]; i++) {
+		if (i == ENV_MORE_MAX)
+			_exit(EX_BUG);
+		env[n++] = (char *)more[i];
+	}
 
 	for (size_t i = 0; i < ARRAY_SIZE(fixed_env); i++)
 		env[n++] = (char *)fixed_env[i];
@@ -56,7 +73,7 @@ static void make_env(char **env)
 	for (size_t i = 0; i < ARRAY_SIZE(inherited); i++) {
 		const char *value = getenv(inherited[i]);
 
-		if (value)
+		if (value && !is_set(more, inherited[i]))
 			env[n++] = xasprintf("%s=%s", inherited[i], value);
 	}
 	env[n] = NULL;
@@ -66,7 +83,7 @@ static void make_env(char **env)
 static void __attribute__((noreturn)) become(const struct child_spec *spec, const int std[3],
 					     pid_t parent)
 {
-	char *env[ARRAY_SIZE(fixed_env) + ARRAY_SIZE(child_offline) + ARRAY_SIZE(inherited)];
+	char *env[ENV_MORE_MAX + ARRAY_SIZE(fixed_env) + ARRAY_SIZE(child_offline) + ARRAY_SIZE(inherited)];
 	int keep[3 + 128], parked[128];
 	size_t n = 0;
 	sigset_t none;
@@ -99,7 +116,7 @@ static void __attribute__((noreturn)) become(const struct child_spec *spec, cons
 	umask(022);
 	if (chdir(spec->cwd ? spec->cwd : "/"))
 		_exit(EX_BUG);
-	make_env(env);
+	make_env(env, spec->env);
 	if (spec->rules && sandbox_enter(SANDBOX_COMMAND, spec->rules, spec->require_sandbox, NULL,
 					 &err) != RC_OK) {
 		dprintf(2, "%s\n", err.text);

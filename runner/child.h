@@ -51,6 +51,7 @@ struct child_spec {
 	size_t max_line;                   /* of its standard output */
 	const struct sandbox_rules *rules; /* put it under SANDBOX_COMMAND before exec; or NULL */
 	bool require_sandbox;
+	const char *const *env; /* "NAME=VALUE" beside what each has, or in its place; NULL-terminated; or NULL */
 	const char *cwd; /* NULL: the root folder */
 	int priority;    /* nice(2) increment */
 };

@@ -121,7 +121,7 @@ enum rc conform_start(struct conform *c)
 
 	conform_stop(c);
 	c->broken = c->ready = c->closed = c->ended = false;
-	if (recogniser_start(&c->child, &c->pool, c->argv,
+	if (recogniser_start(&c->child, &c->pool, c->argv, NULL,
 			     c->pipeline->recogniser == RECOGNISER_COMMAND, on_line, on_end, c,
 			     &c->fault) != RC_OK) {
 		c->broken = true;
@@ -420,6 +420,8 @@ int check_recogniser(const struct options *o)
 	struct pipeline p = {0};
 	struct conform c = {.options = o, .pipeline = &p, .next_id = 1};
 	int code = EX_CONFIGURATION;
+	struct gpu *gpus = NULL;
+	size_t n_gpus = 0;
 	struct err err;
 	char **argv;
 
@@ -436,16 +438,17 @@ int check_recogniser(const struct options *o)
 			       : fmax(HELLO_SECONDS, (double)p.limits.read_seconds);
 	pool_init(&c.pool, &c.loop, &c.scratch, 1, sandbox_mode_of(true), true);
 	c.scratch.fd = c.scratch.mark = -1;
-	if (set_up(&c, &err) != RC_OK) {
+	if (set_up(&c, &err) != RC_OK || gpus_find(&p, &gpus, &n_gpus, &err) != RC_OK) {
 		complain(o, "%s", err.text);
 	} else {
-		argv = recogniser_argv(&c.pool, &p);
+		argv = recogniser_argv(&c.pool, &p, n_gpus > 0);
 		c.argv = (const char *const *)argv;
 		code = make_checks(&c);
 		for (size_t i = 0; argv[i]; i++)
 			free(argv[i]);
 		free(argv);
 	}
+	gpus_free(gpus, n_gpus);
 	scratch_close(&c.scratch);
 	loop_release(&c.loop);
 out:

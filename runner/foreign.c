@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum rc recogniser_start(struct child *child, const struct pool *pool, const char *const *argv,
-			 bool foreign, loop_handler *on_line, loop_handler *on_end, void *arg,
+			 const char *const *env, bool foreign, loop_handler *on_line, loop_handler *on_end, void *arg,
 			 struct err *err)
 {
 	static const char *const readable[] = {"/dev/null",
@@ -30,6 +30,7 @@ enum rc recogniser_start(struct child *child, const struct pool *pool, const cha
 	struct sandbox_rules rules = {.write_fd = -1};
 	struct child_spec spec = {.name = "recogniser",
 				  .argv = argv,
+				  .env = env,
 				  .max_line = 64u << 20,
 				  .cwd = pool->scratch->path,
 				  .require_sandbox = pool->sandbox == SANDBOX_ON};

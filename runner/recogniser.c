@@ -14,12 +14,15 @@
 #define WINDOW_MAX   1024
 #define TRIES_MAX    2
 #define DEATHS_MAX   10
+#define GPU_DEATHS_MAX 5
 #define HELLO_SECONDS	   60
 #define HELLO_SECONDS_LONG 900 /* models are large */
 
 struct process {
 	struct child child;
 	struct engine *engine;
+	struct gpu *gpu; /* or NULL */
+	bool full;       /* it has not read what it was sent last */
 	bool ready;     /* has said hello */
 	double started;
 	struct reading *flight; /* list */
@@ -66,6 +69,8 @@ static void end_process(struct process *process)
 		finish(e, r, RC_RETRY, NULL, &why);
 	}
 	child_kill(&process->child);
+	if (process->gpu)
+		process->gpu->used = false;
 	free(process);
 }
 
@@ -80,6 +85,7 @@ void pool_release(struct pool *p)
 			free((char *)e->argv[k]);
 		free(e->argv);
 		free(e->processes);
+		gpus_free(e->gpus, e->n_gpus);
 		free(e->id);
 		free(e);
 	}
@@ -93,7 +99,7 @@ static void changed(struct engine *e)
 		e->pool->changed(e->pool->arg);
 }
 
-char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline)
+char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bool cuda)
 {
 	size_t n = 0;
 	char **argv;
@@ -109,7 +115,8 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline)
 		const struct model_settings *m = &pipeline->model;
 
 		argv = xcalloc(12, sizeof(*argv));
-		argv[n++] = xasprintf("%s/cloister-model", install_program_dir());
+		argv[n++] = xasprintf("%s/cloister-model%s", install_program_dir(),
+				      cuda ? "-cuda" : "");
 		argv[n++] = xstrdup(sandbox_mode_option(p->sandbox));
 		argv[n++] = xasprintf("--pages=%s", p->scratch->path);
 		argv[n++] = xasprintf("--model=%s", m->folder);
@@ -139,16 +146,23 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline)
 struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
 {
 	struct engine *e;
+	struct gpu *gpus;
 	struct buf id;
+	struct err why;
 	char **argv;
+	size_t n_gpus;
+	enum rc found = gpus_find(pipeline, &gpus, &n_gpus, &why);
 
 	buf_init(&id, 1 << 20);
-	argv = recogniser_argv(p, pipeline);
+	argv = recogniser_argv(p, pipeline, n_gpus || found != RC_OK);
 	for (size_t i = 0; argv[i]; i++)
 		buf_addf(&id, "%s\n", argv[i]); /* tells engines apart */
+	if (n_gpus)
+		buf_addf(&id, "on %zu GPUs\n", n_gpus);
 	for (size_t i = 0; i < p->n_engines; i++) {
 		if (strcmp(p->engines[i]->id, id.data))
 			continue;
+		gpus_free(gpus, n_gpus);
 		buf_release(&id);
 		for (size_t k = 0; argv[k]; k++)
 			free(argv[k]);
@@ -164,6 +178,14 @@ struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
 	e->read_seconds_start = e->alone ? HELLO_SECONDS_LONG : HELLO_SECONDS;
 	p->engines = xrealloc(p->engines, (p->n_engines + 1) * sizeof(*p->engines));
 	p->engines[p->n_engines++] = e;
+	e->gpus = gpus;
+	e->n_gpus = n_gpus;
+	e->greedy = n_gpus && !pipeline->model.cache_mebibytes;
+	if (found != RC_OK) {
+		log_error("recogniser %s cannot be used: %s", e->argv[0], why.text);
+		e->state = ENGINE_BROKEN;
+		e->why = why;
+	}
 	return e;
 }
 
@@ -183,6 +205,7 @@ void engine_read(struct engine *e, struct reading *r)
 		return;
 	}
 	r->engine = e;
+	r->lost_on = NULL;
 	r->tries = 0;
 	r->next = NULL;
 	if (e->last)
@@ -273,6 +296,8 @@ static unsigned processes_wanted(const struct engine *e, unsigned working)
 {
 	unsigned share = e->pool->jobs / (working ? working : 1);
 
+	if (e->gpus)
+		return (unsigned)gpus_left(e->gpus, e->n_gpus);
 	return e->window <= 1 && share > 1 ? share : 1;
 }
 
@@ -295,12 +320,26 @@ static void break_engine(struct engine *e, const struct err *why)
 	changed(e);
 }
 
+/* A process has died on this one: it may be to blame, where others read. Is any left? */
+static bool blame_gpu(struct engine *e, struct gpu *gpu, const struct err *why, bool at_once)
+{
+	gpu->deaths++;
+	if (at_once || gpu->deaths >= GPU_DEATHS_MAX)
+		gpu->lost = true;
+	if (!gpus_left(e->gpus, e->n_gpus))
+		return false;
+	if (gpu->lost)
+		log_error("%s is not used any more: %s", gpu->visible, why->text);
+	return true;
+}
+
 /* The process has died or has to: its pages are tried again, or fail with `why`. */
 static void lose_process(struct process *process, const struct err *why, bool permanent)
 {
 	struct engine *e = process->engine;
+	struct gpu *gpu = process->gpu;
 	struct reading *flight = process->flight;
-	bool was_ready = process->ready;
+	bool was_ready = process->ready, broken;
 	unsigned long document = flight ? strtoul(flight->page, NULL, 10) : 0;
 
 	process->flight = NULL;
@@ -317,12 +356,16 @@ static void lose_process(struct process *process, const struct err *why, bool pe
 		struct reading *r = flight;
 
 		flight = r->next;
+		r->lost_on = gpu;
 		if (++r->tries >= TRIES_MAX)
 			finish(e, r, RC_FAILED, NULL, why);
 		else
 			queue_front(e, r);
 	}
-	if (permanent || e->deaths >= DEATHS_MAX || (!was_ready && e->deaths >= 3))
+	broken = permanent || (!was_ready && e->deaths >= 3);
+	if (gpu)
+		broken = !blame_gpu(e, gpu, why, permanent || (!was_ready && gpu->deaths >= 2));
+	if (broken || e->deaths >= DEATHS_MAX)
 		break_engine(e, why);
 	changed(e);
 }
@@ -443,6 +486,8 @@ static bool take_result(struct process *process, json_t *message, size_t len)
 			error && *error ? error : "no reason given");
 		e->deaths = 0;
 	}
+	if (process->gpu)
+		process->gpu->deaths = 0;
 	finish(e, r, result ? RC_OK : RC_FAILED, result, &why);
 	changed(e);
 	return true;
@@ -488,12 +533,15 @@ static void on_line(void *arg)
 static bool start_process(struct engine *e)
 {
 	struct process *process = xcalloc(1, sizeof(*process));
+	struct gpu *gpu = gpus_take(e->gpus, e->n_gpus);
+	const char *env[] = { gpu ? gpu->visible : NULL, NULL };
 	struct err err;
 
 	process->engine = e;
+	process->gpu = gpu;
 	process->started = loop_now();
-	if (recogniser_start(&process->child, e->pool, e->argv, e->foreign, on_line, on_end, process,
-			     &err) != RC_OK) {
+	if (recogniser_start(&process->child, e->pool, e->argv, env, e->foreign, on_line, on_end,
+			     process, &err) != RC_OK) {
 		log_warn("%s", err.text);
 		free(process);
 		e->restart_at = loop_now() + 1;
@@ -501,6 +549,8 @@ static bool start_process(struct engine *e)
 	}
 	e->processes = xrealloc(e->processes, (e->n_processes + 1) * sizeof(*e->processes));
 	e->processes[e->n_processes++] = process;
+	if (gpu)
+		gpu->used = true;
 	return true;
 }
 
@@ -551,15 +601,33 @@ static bool has_room(const struct process *process, const struct reading *r)
 	return !process->flight || (!reads_alone(process->flight) && !reads_alone(r));
 }
 
-static void give_work(struct engine *e)
+/* The one that reads the fewest pages, of those that can take this one: another GPU than the one that
+ * it was lost on, so that a broken one does not have it twice. */
+static struct process *least_busy(const struct engine *e, const struct reading *r)
 {
-	for (size_t i = 0; i < e->n_processes && e->first; i++) {
+	bool choosy = gpus_left(e->gpus, e->n_gpus) > 1;
+	struct process *best = NULL;
+
+	for (size_t i = 0; i < e->n_processes; i++) {
 		struct process *process = e->processes[i];
 
-		while (e->first && has_room(process, e->first))
-			if (!hand_out(process))
-				break;
+		if (choosy && r->lost_on && process->gpu == r->lost_on)
+			continue;
+		if (!process->full && has_room(process, r) &&
+		    (!best || process->n_flight < best->n_flight))
+			best = process;
 	}
+	return best;
+}
+
+static void give_work(struct engine *e)
+{
+	struct process *process;
+
+	for (size_t i = 0; i < e->n_processes; i++)
+		e->processes[i]->full = false;
+	while (e->first && (process = least_busy(e, e->first)) != NULL)
+		process->full = !hand_out(process);
 }
 
 /* Kill what is over time. One at a time: the lists change under us. */
@@ -597,30 +665,61 @@ static bool time_out_one(struct engine *e, double now, double *next)
 	return false;
 }
 
+/* On the CPU. */
 static size_t count_processes(const struct pool *p)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < p->n_engines; i++)
-		n += p->engines[i]->n_processes;
+		n += p->engines[i]->gpus ? 0 : p->engines[i]->n_processes;
 	return n;
+}
+
+/* Can the two not use GPUs side by side? */
+static bool exclude_each_other(const struct engine *a, const struct engine *b)
+{
+	return a != b && a->gpus && b->gpus && (a->greedy || b->greedy);
+}
+
+static bool is_kept_out(const struct engine *e)
+{
+	for (size_t i = 0; i < e->pool->n_engines; i++)
+		if (exclude_each_other(e, e->pool->engines[i]) && e->pool->engines[i]->n_processes)
+			return true;
+	return false;
+}
+
+/* Does another wait for the GPUs of this one? */
+static bool keeps_out(const struct engine *e)
+{
+	for (size_t i = 0; i < e->pool->n_engines; i++) {
+		const struct engine *other = e->pool->engines[i];
+
+		if (exclude_each_other(e, other) && other->state != ENGINE_BROKEN &&
+		    (other->waiting || other->state == ENGINE_STARTING))
+			return true;
+	}
+	return false;
 }
 
 /* Idle processes go when there are more than the engine's share, or when others need the room. One
  * stays while nobody does, or a document is open that needs it: a model that follows another recogniser
- * is often idle for a moment, and slow to start. */
+ * is often idle for a moment, and slow to start. Not on a GPU that another waits for. */
 static void retire(struct engine *e, unsigned wanted, unsigned at_work)
 {
 	size_t stays = e->documents || !at_work ? 1 : 0;
 	bool working = is_at_work(e);
 
+	if (!working && keeps_out(e))
+		wanted = 0;
 	for (size_t i = e->n_processes; i-- > 0;) {
 		struct process *process = e->processes[i];
 
 		if (process->n_flight || !process->ready)
 			continue;
-		if (working ? e->n_processes > wanted
-			    : e->n_processes > stays && count_processes(e->pool) > e->pool->jobs)
+		if (working || !wanted
+			    ? e->n_processes > wanted
+			    : e->n_processes > stays && !e->gpus && count_processes(e->pool) > e->pool->jobs)
 			end_process(process);
 	}
 }
@@ -633,7 +732,7 @@ static bool needs_another(const struct engine *e)
 		return e->state == ENGINE_STARTING || e->waiting;
 	if (e->state == ENGINE_STARTING && !e->alone)
 		return e->n_processes < e->pool->expected;
-	return e->waiting && e->window == 1;
+	return e->waiting && (e->window == 1 || (e->gpus && e->state == ENGINE_READY));
 }
 
 double pool_turn(struct pool *p, double now)
@@ -651,7 +750,7 @@ double pool_turn(struct pool *p, double now)
 			continue;
 		give_work(e);
 		retire(e, wanted, working);
-		while (e->n_processes < wanted && needs_another(e)) {
+		while (e->n_processes < wanted && needs_another(e) && !is_kept_out(e)) {
 			if (e->restart_at > now) {
 				next = fmin(next, e->restart_at);
 				break;

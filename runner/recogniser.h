@@ -8,11 +8,17 @@
  * process is tried once more; a page that takes too long fails; a line that is not the protocol
  * costs the process its life.  An engine whose processes die ten times, over different documents and
  * without one result between, is broken: its pages go back unread, never counted as failed.
+ *
+ * An engine on GPUs has a process for each, however many jobs there are; pages go where the fewest are
+ * read.  A GPU whose processes do not come up, or die as above, is left out; without any the engine is
+ * broken.  One whose cache takes what memory is left there (cache_mebibytes: 0) has the GPUs to itself:
+ * others wait until it is idle, and then it goes, to come back when they are.
  */
 #ifndef RUNNER_RECOGNISER_H
 #define RUNNER_RECOGNISER_H
 
 #include "child.h"
+#include "gpus.h"
 #include "pipeline.h"
 #include "scratch.h"
 
@@ -40,6 +46,7 @@ struct reading {
 	void *arg;
 	/* private */
 	struct engine *engine;
+	const struct gpu *lost_on; /* the last time it was tried; or NULL */
 	unsigned tries;
 	uint64_t id;
 	double started, deadline;
@@ -70,6 +77,9 @@ struct engine {
 	unsigned waiting, in_flight;
 	struct process **processes;
 	size_t n_processes;
+	struct gpu *gpus; /* or NULL: on the CPU */
+	size_t n_gpus;
+	bool greedy; /* its processes take all memory of theirs */
 };
 
 struct pool {
@@ -104,10 +114,10 @@ unsigned engine_appetite(const struct engine *e);
 double pool_turn(struct pool *p, double now);
 
 /* What its parts share with cloister check --recogniser. The command of a pipeline, which the caller frees, all of it. */
-char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline);
-/* Start one, as a run does; the rest as child_start(). */
+char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bool cuda);
+/* Start one, as a run does; env as in struct child_spec, the rest as child_start(). */
 enum rc recogniser_start(struct child *child, const struct pool *pool, const char *const *argv,
-			 bool foreign, loop_handler *on_line, loop_handler *on_end, void *arg,
+			 const char *const *env, bool foreign, loop_handler *on_line, loop_handler *on_end, void *arg,
 			 struct err *err);
 /* enum engine_takes bits, of the hello's "takes". */
 unsigned recogniser_takes(const json_t *list);

@@ -13,8 +13,8 @@
  *   5. seccomp, last, since it forbids all of the above
  *
  * Parsers and the writer run under allow-lists: a call that is not listed kills the process, and so
- * does a call of another architecture (int 0x80, x32).  Foreign programs and the supervisor run
- * under a deny-list, where no list of ours could be complete: so numbers above the highest one that
+ * does a call of another architecture (int 0x80, x32).  Foreign programs, the driver of a GPU and the
+ * supervisor run under a deny-list, where no list of ours could be complete: so numbers above the highest one that
  * was judged answer ENOSYS, by a second, hand-made filter, because libseccomp can only name calls.
  *
  * What the layers do not hold: Landlock does not cover stat(2), so that a parser that was taken
@@ -47,7 +47,8 @@ const char *sandbox_kind_name(enum sandbox_kind kind)
 		[SANDBOX_DECODE] = "decode",   [SANDBOX_UNPACK] = "unpack",
 		[SANDBOX_TESSERACT] = "tesseract", [SANDBOX_MODEL] = "model",
 		[SANDBOX_WRITE] = "write",
-		[SANDBOX_COMMAND] = "command", [SANDBOX_SUPERVISOR] = "supervisor",
+		[SANDBOX_COMMAND] = "command", [SANDBOX_MODEL_CUDA] = "model-cuda",
+		[SANDBOX_SUPERVISOR] = "supervisor",
 	};
 
 	return names[kind];
@@ -175,6 +176,9 @@ static enum rc landlock_enter(unsigned kind, int abi, const struct sandbox_rules
 	if (rc == RC_OK)
 		rc = allow_paths(ruleset, rules->write, writing, handled, err);
 	if (rc == RC_OK)
+		rc = allow_paths(ruleset, rules->change, FS_RIGHTS_READ | FS_WRITE_FILE, handled,
+				 err);
+	if (rc == RC_OK)
 		rc = allow_paths(ruleset, rules->remove, FS_REMOVE_DIR, handled, err);
 	if (rc == RC_OK && rules->write_fd >= 0)
 		rc = allow_fd(ruleset, rules->write_fd, writing, handled, "the output folder", err);
@@ -211,7 +215,7 @@ static int add_signal_rules(scmp_filter_ctx ctx, unsigned kind, int abi)
 	/* abort() is to end in SIGABRT: a crash is not to be taken for a breach. */
 	if (kind & LISTED)
 		return add(ctx, ALLOW, SCMP_SYS(tgkill), 1, &self);
-	if (kind != COMMAND || abi >= 6)
+	if (!(kind & FOREIGN) || abi >= 6)
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(signals) && !r; i++)
 		r = add(ctx, REFUSE(EPERM), signals[i], 1, &others);
@@ -287,7 +291,7 @@ static uint64_t capabilities_kept(unsigned kind)
 
 	if (kind & PARSERS)
 		return 0;
-	if (kind & MODEL)
+	if (kind & (MODEL | CUDA))
 		return CAP(CAP_DAC_READ_SEARCH);
 	if (kind & (WRITE | COMMAND))
 		return files;

@@ -13,6 +13,8 @@
  *   model      allow-list, kill; threads    read: the model's folder, page folder
  *   write      allow-list, kill             create and write beneath one folder
  *   command    deny-list (foreign code)     read and execute: system, its program; read: pages
+ *   model-cuda deny-list (NVIDIA's driver   read: system libraries, the model's folder, page folder; write:
+ *              is in the process)           the GPU's device nodes; no processes, no programs
  *   supervisor deny-list (no sockets)       write: spool, page folder; execute: our programs
  *
  * A child inherits its parent's filter and Landlock rules and can only add to them: what a child
@@ -38,6 +40,7 @@ enum sandbox_kind {
 	SANDBOX_MODEL,
 	SANDBOX_WRITE,
 	SANDBOX_COMMAND,
+	SANDBOX_MODEL_CUDA,
 	SANDBOX_SUPERVISOR,
 	SANDBOX_KINDS,
 };
@@ -48,6 +51,7 @@ struct sandbox_rules {
 	const char *const *execute; /* beneath these: also execute */
 	const char *const *write;   /* beneath these: read, write, create, rename, remove; a device
 				     * node that is named itself also takes ioctl */
+	const char *const *change;  /* beneath these: read, and write to files that are there */
 	const char *const *remove;  /* beneath these: remove empty folders */
 	int write_fd;               /* as `write`, for an open folder; -1 for none */
 	uint64_t memory_bytes;      /* RLIMIT_AS; 0 leaves it alone */

@@ -30,10 +30,12 @@
 #define MODEL      BIT(SANDBOX_MODEL)
 #define WRITE      BIT(SANDBOX_WRITE)
 #define COMMAND    BIT(SANDBOX_COMMAND)
+#define CUDA       BIT(SANDBOX_MODEL_CUDA)
 #define SUPERVISOR BIT(SANDBOX_SUPERVISOR)
 #define PARSERS    (DECODE | UNPACK | TESSERACT)
 #define LISTED     (PARSERS | MODEL | WRITE) /* allow-list */
-#define OPEN_ENDED (COMMAND | SUPERVISOR) /* deny-list */
+#define FOREIGN    (COMMAND | CUDA)
+#define OPEN_ENDED (FOREIGN | SUPERVISOR) /* deny-list */
 
 #define INT_MASK            0xffffffffu
 #define MASKED(n, m, value) {(n), SCMP_CMP_MASKED_EQ, (m), (value)}
@@ -162,8 +164,11 @@ static const struct rule rules_by_argument[] = {
 	{OPEN_ENDED, REFUSE(EPERM), SCMP_SYS(ioctl), 1, {INT(1, SIOCSPGRP)}},
 	{OPEN_ENDED, REFUSE(EPERM), SCMP_SYS(fcntl), 1, {INT(1, F_SETOWN)}},
 	{OPEN_ENDED, REFUSE(EPERM), SCMP_SYS(fcntl), 1, {INT(1, F_SETOWN_EX)}},
-	{COMMAND, REFUSE(EPERM), SCMP_SYS(prlimit64), 1, {NOT(0, 0)}},
+	{FOREIGN, REFUSE(EPERM), SCMP_SYS(prlimit64), 1, {NOT(0, 0)}},
+	/* Not of a GPU's driver: it places its threads, and names them by their numbers. */
 	{COMMAND, REFUSE(EPERM), SCMP_SYS(sched_setaffinity), 1, {NOT(0, 0)}},
+	/* The driver's threads, but no processes, which its helper programs would be. */
+	{CUDA, REFUSE(EPERM), SCMP_SYS(clone), 1, {MASKED(CLONE_FLAGS_ARGUMENT, CLONE_THREAD, 0)}},
 };
 
 /* Deny-lists: refused with EPERM. */
@@ -188,29 +193,33 @@ static const struct {
 	{SCMP_SYS(kcmp), OPEN_ENDED},
 	{SCMP_SYS(move_pages), OPEN_ENDED},
 	{SCMP_SYS(migrate_pages), OPEN_ENDED},
-	{SCMP_SYS(setpriority), COMMAND},
-	{SCMP_SYS(ioprio_set), COMMAND},
-	{SCMP_SYS(sched_setscheduler), COMMAND},
-	{SCMP_SYS(sched_setparam), COMMAND},
-	{SCMP_SYS(sched_setattr), COMMAND},
+	{SCMP_SYS(setpriority), FOREIGN},
+	{SCMP_SYS(ioprio_set), FOREIGN},
+	{SCMP_SYS(sched_setscheduler), FOREIGN},
+	{SCMP_SYS(sched_setparam), FOREIGN},
+	{SCMP_SYS(sched_setattr), FOREIGN},
+	{SCMP_SYS(fork), CUDA},
+	{SCMP_SYS(vfork), CUDA},
+	{SCMP_SYS(execve), CUDA},
+	{SCMP_SYS(execveat), CUDA},
 	/* what Landlock does not see: mode, owner, times and attributes of files */
-	{SCMP_SYS(chmod), COMMAND},
-	{SCMP_SYS(fchmod), COMMAND},
-	{SCMP_SYS(fchmodat), COMMAND},
-	{SCMP_SYS(chown), COMMAND},
-	{SCMP_SYS(fchown), COMMAND},
-	{SCMP_SYS(lchown), COMMAND},
-	{SCMP_SYS(fchownat), COMMAND},
-	{SCMP_SYS(utime), COMMAND},
-	{SCMP_SYS(utimes), COMMAND},
-	{SCMP_SYS(futimesat), COMMAND},
-	{SCMP_SYS(utimensat), COMMAND},
-	{SCMP_SYS(setxattr), COMMAND},
-	{SCMP_SYS(lsetxattr), COMMAND},
-	{SCMP_SYS(fsetxattr), COMMAND},
-	{SCMP_SYS(removexattr), COMMAND},
-	{SCMP_SYS(lremovexattr), COMMAND},
-	{SCMP_SYS(fremovexattr), COMMAND},
+	{SCMP_SYS(chmod), FOREIGN},
+	{SCMP_SYS(fchmod), FOREIGN},
+	{SCMP_SYS(fchmodat), FOREIGN},
+	{SCMP_SYS(chown), FOREIGN},
+	{SCMP_SYS(fchown), FOREIGN},
+	{SCMP_SYS(lchown), FOREIGN},
+	{SCMP_SYS(fchownat), FOREIGN},
+	{SCMP_SYS(utime), FOREIGN},
+	{SCMP_SYS(utimes), FOREIGN},
+	{SCMP_SYS(futimesat), FOREIGN},
+	{SCMP_SYS(utimensat), FOREIGN},
+	{SCMP_SYS(setxattr), FOREIGN},
+	{SCMP_SYS(lsetxattr), FOREIGN},
+	{SCMP_SYS(fsetxattr), FOREIGN},
+	{SCMP_SYS(removexattr), FOREIGN},
+	{SCMP_SYS(lremovexattr), FOREIGN},
+	{SCMP_SYS(fremovexattr), FOREIGN},
 	{SCMP_SYS(open_by_handle_at), OPEN_ENDED},
 	{SCMP_SYS(name_to_handle_at), OPEN_ENDED},
 	{SCMP_SYS(fanotify_init), OPEN_ENDED},
@@ -276,10 +285,10 @@ static const int signals[] = {
 /* Truncation, which is a right of its own from ABI 3 on, and until then asks for none when the
  * file is open for reading. openat2's flags are out of a filter's sight. */
 static const struct rule rules_before_truncate[] = {
-	{COMMAND, REFUSE(EPERM), SCMP_SYS(truncate), 0, {}},
-	{COMMAND, REFUSE(ENOSYS), SCMP_SYS(openat2), 0, {}},
-	{COMMAND, REFUSE(EPERM), SCMP_SYS(open), 1, {MASKED(1, OPEN_TRUNCATING, O_TRUNC)}},
-	{COMMAND, REFUSE(EPERM), SCMP_SYS(openat), 1, {MASKED(2, OPEN_TRUNCATING, O_TRUNC)}},
+	{FOREIGN, REFUSE(EPERM), SCMP_SYS(truncate), 0, {}},
+	{FOREIGN, REFUSE(ENOSYS), SCMP_SYS(openat2), 0, {}},
+	{FOREIGN, REFUSE(EPERM), SCMP_SYS(open), 1, {MASKED(1, OPEN_TRUNCATING, O_TRUNC)}},
+	{FOREIGN, REFUSE(EPERM), SCMP_SYS(openat), 1, {MASKED(2, OPEN_TRUNCATING, O_TRUNC)}},
 };
 
 #endif

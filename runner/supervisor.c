@@ -12,6 +12,7 @@
 #include "durable.h"
 #include "publish.h"
 #include "sandbox.h"
+#include "sandbox_gpu.h"
 #include "base/log.h"
 #include "base/name.h"
 #include "base/num.h"
@@ -92,9 +93,10 @@ static void on_signal(void *arg)
 
 enum rc supervisor_lock_down(const char *spool, const char *scratch, bool require, struct err *err)
 {
-	static const char *const anything[] = { "/", NULL };
+	static const char *const anything[] = { "/", NULL }, *const processes[] = { "/proc", NULL };
 	char *root = realpath(spool, NULL);
-	const char *writable[] = { root, scratch, "/dev/null", NULL };
+	const char *writable[3 + GPU_NODES_MAX + 1] = { root, scratch, "/dev/null" };
+	char **nodes = gpu_nodes();
 	char *around = strndup(scratch, (size_t)(strrchr(scratch, '/') - scratch));
 	const char *emptied[] = { around, NULL };
 	struct sandbox_rules rules = { .execute = anything,
@@ -104,10 +106,17 @@ enum rc supervisor_lock_down(const char *spool, const char *scratch, bool requir
 	struct sandbox_state state;
 	enum rc rc;
 
+	for (size_t i = 0; nodes[i]; i++)
+		writable[3 + i] = nodes[i];
+	/* A GPU's driver names threads of its process in /proc, and what the supervisor may not its children
+	 * may not. To root all of /proc/sys would be open: see pthread_setname_np() in models/main.c. */
+	if (nodes[0] && geteuid())
+		rules.change = processes;
 	rc = sandbox_enter(SANDBOX_SUPERVISOR, &rules, require, &state, err);
 	if (rc == RC_OK)
 		log_debug("sandbox: landlock abi %d, seccomp %s", state.landlock_abi,
 			 state.seccomp ? "on" : "off");
+	gpu_nodes_free(nodes);
 	free(root);
 	free(around);
 	return rc;

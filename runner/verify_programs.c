@@ -196,6 +196,7 @@ static void try_programs(struct verify *v)
 	char *write = xasprintf("%s/cloister-write", dir);
 	char *tesseract = xasprintf("%s/cloister-tesseract", dir);
 	char *model = xasprintf("%s/cloister-model", dir);
+	char *cuda = xasprintf("%s/cloister-model-cuda", dir);
 	int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	const struct child_fd document[] = { { nothing, DECODE_DOCUMENT_FD },
 					     { nothing, DECODE_SLOT_FD } };
@@ -214,6 +215,11 @@ static void try_programs(struct verify *v)
 	try_program(v, SANDBOX_MODEL,
 		    (const char *[]){ model, "--pages", v->scratch.path, flag, probe[0], probe[1], NULL },
 		    NULL, 0, "0 1 2 3");
+	if (!access(cuda, X_OK)) /* there is one where it was built with the toolkit for GPUs */
+		try_program(v, SANDBOX_MODEL_CUDA,
+			    (const char *[]){ cuda, "--pages", v->scratch.path, flag, probe[0], probe[1],
+					      NULL },
+			    NULL, 0, "0 1 2 3");
 	try_program(v, SANDBOX_WRITE, (const char *[]){ write, flag, probe[0], probe[1], NULL },
 		    folder, 2, "0 1 2 3 4");
 	if (nothing >= 0)
@@ -222,6 +228,7 @@ static void try_programs(struct verify *v)
 	free(write);
 	free(tesseract);
 	free(model);
+	free(cuda);
 }
 
 /* ---- somebody else's ---- */

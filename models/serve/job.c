@@ -317,6 +317,7 @@ static json_t *result_of(const struct job *job, const struct server *server,
 			   hex, "ms", (json_int_t)(milliseconds() - job->started + 0.5));
 	if (!result)
 		BUG("a result cannot be packed");
+	json_object_set_new(result, "device", json_string(server->model.compute->name));
 	if (output.blocks)
 		json_object_set(result, "blocks", output.blocks);
 	set_confidence(result, r->log_probabilities, r->count);

@@ -26,7 +26,8 @@ NAMESPACES = ["unshare", "-m", "-n", "-p", "-f", "--mount-proc"]
 # In a user namespace of its own, root is root of that alone, and can be forbidden to make more.
 CONFINED = [*NAMESPACES, "-U", "-r"]
 AS_ROOT = os.geteuid() == 0
-KINDS = ["supervisor", "decode", "unpack", "tesseract", "model", "write", "command"]
+KINDS = ["supervisor", "decode", "unpack", "tesseract", "model",
+         *["model-cuda"] * (BUILD / "cloister-model-cuda").exists(), "write", "command"]
 READ_ONLY = """
 mount --make-rprivate /
 for kept in {spool} /dev/shm /tmp; do mount --bind $kept $kept; done

@@ -55,6 +55,7 @@ for record in records:
 ok(any(r["result"]["readings"] > 1 for r in records), "a page that went round in circles was read again")
 same({page["prompt_sha256"] for page in book.pages}, {prompt}, "document.json says what was asked")
 same(book.document["recogniser"]["name"], "cloister-model", "and who read it")
+ok({page["device"].split()[0] for page in book.pages} == {"cpu"}, "and on which device", book.pages[0])
 same(len(book.document["recogniser"]["model"]["sha256"]), 64, "and with which model")
 
 # The same again: alone, with others beside it, killed on the way.
@@ -94,8 +95,8 @@ short.run()
 same((short.why("model/telegram.png") or {}).get("reason"), "finish:length", "a text that is cut is a failure")
 
 # Keys and values in fp8 are for a GPU: the pipeline's wish reaches the engine, which says so.
-fp8 = prepare(folders["qwen3-vl"], "kv: fp8")
-fp8.run()
+fp8 = prepare(folders["qwen3-vl"], "device: auto", "kv: fp8")
+fp8.run(env={**os.environ, "CLOISTER_TEST_DEV": "/nonexistent"})
 why = fp8.why("model/telegram.png") or {}
 ok(why.get("reason") == "recogniser" and "fp8 on a GPU" in why.get("text", ""), "kv: fp8 needs a GPU", why)
 wrong = subprocess.run([BUILD / "cloister-model", "--model", folders["qwen3-vl"], "--kv=e5m2", "--identify"],

@@ -307,7 +307,7 @@ class Spool:
 
     def model_pipeline(self, name, folder, *settings, more="dpi: 72\n"):
         """A pipeline read by a model folder."""
-        values = dict(line.split(": ") for line in ("cache_mebibytes: 64", "sequences: 4", *settings))
+        values = dict(line.split(": ") for line in ("device: cpu", "cache_mebibytes: 64", "sequences: 4", *settings))
         group = "".join(f"  {key}: {value}\n" for key, value in values.items())
         self.pipeline(name, f"recogniser: model\nprompt: Read this page.\nmodel:\n  folder: {folder}\n"
                             f"{group}{more}")

@@ -31,10 +31,16 @@ EXPECTED = {
     "html": (range(3), ()),
     "tesseract": (range(4), ("/dev/shm/cloister-pages-", "/dev/null")),  # its debug file
     "model": (range(4), ("/dev/shm/cloister-pages-", f"{tempfile.gettempdir()}/cloister-test-")),  # the model
+    # The driver's own, and /proc/self/task, which its rule for the names of threads is about.
+    "model-cuda": (range(4), ("/dev/shm/cloister-pages-", f"{tempfile.gettempdir()}/cloister-test-", "/dev/nvidia",
+                              "/proc/", "/memfd:", "anon_inode:", "socket:", "pipe:", "/dev/null")),
     "command": (range(3), ()),
     "write": (range(5), ("state/tmp/",)),
 }
-KINDS = {"cloister-tesser": "tesseract", "cloister-model": "model", "null-recogniser": "command", "cloister-write": "write"}
+KINDS = {"cloister-tesser": "tesseract", "cloister-model": "model", "cloister-model-": "model-cuda",
+         "null-recogniser": "command", "cloister-write": "write"}
+if not (BUILD / "cloister-model-cuda").exists() or not pathlib.Path("/dev/nvidia0").exists():
+    del EXPECTED["model-cuda"]  # without a GPU its program ends at once
 
 
 def kind_of(pid):
@@ -77,6 +83,8 @@ spool = Spool()
 FIGURE = '<div data-bbox="[0,0,1024,1024]" data-label="Figure"></div>'
 spool.null_pipeline("null", "--delay-ms", "20", "--layout", FIGURE, more="outputs: [text.md, document.html]\n")
 spool.model_pipeline("model", modelfolder.make(spool.path / "random"), "tokens: 100")
+if "model-cuda" in EXPECTED:
+    spool.model_pipeline("cuda", spool.path / "random", "device: cuda", "tokens: 100")
 run = spool.start("-j", "2")
 ok(wait_for(lambda: (spool.root / "state" / "status.json").exists()), "a run has begun")
 seen = {kind: collections.Counter() for kind in EXPECTED}
@@ -85,7 +93,7 @@ until = time.monotonic() + (120 if FULL else 15)
 while time.monotonic() < until and (FULL or min(sum(c.values()) for c in seen.values()) < 3):
     if number < 400 and len(spool.left()) < 6:
         number += 1
-        pipeline = {1: "tesseract", 2: "model"}.get(number % 10, "null")
+        pipeline = {1: "tesseract", 2: "model", 3: "cuda" if "model-cuda" in EXPECTED else "null"}.get(number % 10, "null")
         for name in ("scans/telegram.png", "archives/week-12.tar.zst", "forms/signal-book.pdf",
                      "protected/ledger.pdf.cloister.yaml", "protected/ledger.pdf"):
             spool.drop(SAMPLES / name, f"{pipeline}/{number}/{name}")

@@ -51,7 +51,7 @@ UNPACK = "SIGSYS", {
     **LISTED_REFUSALS,
     "ENOENT": READING.replace("openat2_outside", "").replace("open_old_call", "") + " " +
         READ_ONLY + " ioctl_device open_truncating create_outside tmpfile_outside open_many read_allowed "
-        "list_allowed create_own",
+        "list_allowed create_own name_thread",
     "EACCES": "read_own_link",
     "ENOMEM": "",
     "ok": "write_pipe allocate map_slot tell_time sort ask_terminal",
@@ -61,15 +61,14 @@ WRITE = "SIGSYS", {
     "EACCES": """open_outside list_outside open_symlink open_dotdot openat_folder_fd proc_self_root
         proc_parent_fd proc_parent_mem proc_parent_environ proc_self_mem read_etc_shadow
         read_own_link ioctl_device open_to_write open_to_append create_outside create_beside_read
-        read_allowed list_allowed open_many""",
+        read_allowed list_allowed open_many name_thread""",
     "SIGXFSZ": "", "ENOMEM": "",
     "ok": "write_slot write_pipe allocate map_slot tell_time sort ask_terminal create_own",
 }, "allocate_too_much null_device"
 COMMAND = "EPERM", {
     "EAFNOSUPPORT": SOCKETS,
     "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet rename_link_own "
-        "ioctl_device " +
-        READ_ONLY,
+        "ioctl_device name_thread " + READ_ONLY,
     "EXDEV": "link_into_own",
     "ENOSYS": "clone3 newer_call no_such_call",
     "SIGSYS": "call_x32 call_int80",
@@ -82,7 +81,7 @@ COMMAND = "EPERM", {
     map_code make_code make_code_pkey shared_memory allocate_too_much null_device"""
 SUPERVISOR = "EPERM", {
     **COMMAND[1],
-    "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet ioctl_device",
+    "EACCES": READING + " " + CHANGING + " exec_outside bind_open_inet ioctl_device name_thread",
     "ok": HARMLESS + " kill_child limit_child chmod_own null_device lock_file rename_link_own " +
         READ_ONLY,
 }, COMMAND[2] + """ chmod_outside chmod_read chown_read utimens_read setxattr_read renice_parent
@@ -96,8 +95,29 @@ COMMAND_OLD = "EPERM", {
     "ok": HARMLESS,
 }, COMMAND[2] + " bind_open_inet ioctl_device"
 
+# NVIDIA's driver is in the process: threads, code made at run time, its device nodes, and names for its
+# threads; no processes, and no folder of its own.
+MODEL_CUDA = "EPERM", {
+    **COMMAND[1],
+    "EPERM": "exec_true exec_program exec_outside execat_true libc_fork vfork raw_clone kill_child limit_child",
+    "EACCES": READING.replace("proc_self_mem", "") + " " + CHANGING + " bind_open_inet rename_link_own create_own "
+        "rename_own rename_across_own mkdir_own proc_self_mem link_into_own " + READ_ONLY,
+    "EXDEV": "",
+    "ENOTTY": "ioctl_device",  # the device's own answer
+    "EMFILE": "",
+    "ok": "read_allowed list_allowed write_pipe allocate map_slot tell_time sort ask_terminal start_thread "
+        "socketpair_stream socket_unix_seqpacket signal_self limit_self name_thread read_own_link",
+}, COMMAND[2] + " open_many pin_parent"
+MODEL_CUDA_OLD = "EPERM", {
+    **MODEL_CUDA[1],
+    "EACCES": MODEL_CUDA[1]["EACCES"].replace("bind_open_inet", "").replace("open_truncating", "")
+        .replace("truncate_outside", "").replace("openat2_outside", ""),
+    "ENOSYS": COMMAND[1]["ENOSYS"] + " openat2_outside",
+}, MODEL_CUDA[2] + " bind_open_inet"
+OLD = {"CLOISTER_TEST_LANDLOCK_ABI": "2"}
+
 KINDS = {"decode": PARSER, "tesseract": PARSER, "model": MODEL, "unpack": UNPACK, "write": WRITE,
-         "command": COMMAND, "supervisor": SUPERVISOR}
+         "command": COMMAND, "model-cuda": MODEL_CUDA, "supervisor": SUPERVISOR}
 PERMITTED = {"ok", "SIGABRT"}
 
 
@@ -134,12 +154,12 @@ def main():
             tap.ok(not missing, "without a sandbox, as %s, what a program needs works"
                    % user_name(uid), *missing)
             runs = [(kind, table, {}) for kind, table in KINDS.items()]
-            runs += [("supervisor+" + kind, table, {})
+            runs += [(("supervisor-cuda+" if kind == "model-cuda" else "supervisor+") + kind, table, {})
                      for kind, table in KINDS.items() if kind != "supervisor"]
-            runs += [("command", COMMAND_OLD, {"CLOISTER_TEST_LANDLOCK_ABI": "2"})]
+            runs += [("command", COMMAND_OLD, OLD), ("model-cuda", MODEL_CUDA_OLD, OLD)]
             for kinds, table, environment in runs:
                 title = "%s as %s" % (kinds, user_name(uid)) + ", Landlock ABI 2" * len(environment)
-                found = place.outcomes(kinds, ["all"], uid, **environment)
+                found = place.outcomes(kinds, ["all"], uid, CLOISTER_TEST_DEV=place.dev, **environment)
                 counts = compare(tap, title, control, found, table)
                 refused += counts[0]
                 toothless += counts[1]

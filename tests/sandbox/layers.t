@@ -29,7 +29,7 @@ def check_status(tap, place, kind, uid):
            title + "filter and no_new_privs are in force", str(got))
     capabilities = int(got.get("CapEff", "-1"), 16)
     parser = kind in ("decode", "unpack", "tesseract")
-    may_keep = 0 if parser or uid else DAC_READ if kind == "model" else DAC if kind != "supervisor" else ~DANGEROUS
+    may_keep = 0 if parser or uid else DAC_READ if kind in ("model", "model-cuda") else DAC if kind != "supervisor" else ~DANGEROUS
     tap.ok(capabilities & ~may_keep == 0, title + "no capability that it has no use for", str(got))
     limits = [got.get("Max core file size") == "0"]
     if parser or kind == "model":
@@ -44,7 +44,7 @@ def main():
     with Place() as place:
         check_usable(place)
         for uid in users():
-            for kind in ("decode", "unpack", "tesseract", "model", "write", "command", "supervisor"):
+            for kind in ("decode", "unpack", "tesseract", "model", "write", "command", "model-cuda", "supervisor"):
                 check_status(tap, place, kind, uid)
         lines, error = place.run("decode", ["read_allowed"], CLOISTER_TEST_LANDLOCK_ABI="0")
         tap.ok(lines == [["read_allowed", "setup"]] and "no Landlock" in error,

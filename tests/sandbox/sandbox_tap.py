@@ -54,6 +54,9 @@ class Place:
         os.chmod(self.top, 0o755)
         self.tool = os.path.join(self.top, "try-forbidden")
         shutil.copy(TOOL, self.tool)
+        self.dev = os.path.join(self.top, "dev")  # of a machine with a GPU
+        os.mkdir(self.dev)
+        os.symlink("/dev/zero", os.path.join(self.dev, "nvidia0"))
         self.runs = 0
         return self
 

@@ -96,6 +96,7 @@
 	X(compare_parent, syscall(SYS_kcmp, acts_on.other, acts_on.other, 0, 0, 0)) \
 	X(move_parent_pages, syscall(SYS_move_pages, acts_on.other, 0, NULL, NULL, NULL, 0)) \
 	X(advise_parent, syscall(SYS_process_madvise, t.parent_pidfd, NULL, 0, MADV_COLD, 0)) \
+	X(name_thread, name_thread()) \
 	X(limit_parent, limit_parent()) \
 	X(renice_parent, setpriority(PRIO_PROCESS, (id_t)acts_on.other, 0)) \
 	X(schedule_parent, schedule_parent()) \

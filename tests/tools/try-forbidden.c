@@ -3,7 +3,8 @@
  * try-forbidden: enter a sandbox and try what it should refuse.
  *
  *   try-forbidden KIND DIR ACT...   KIND: none (the control), decode, unpack, tesseract, write,
- *                                   command, supervisor; an ACT "all" stands for every act
+ *                                   model-cuda, command, supervisor, supervisor-cuda
+ *                                   (where there are GPUs); an ACT "all" stands for every act
  *
  * Each act is tried in a process of its own, which prepares what it needs, enters the sandbox and
  * then acts on its parent, on DIR or on the kernel.  For each the parent prints one line,
@@ -19,6 +20,7 @@
 #include "forbidden-acts.h"
 #include "probe_acts.h"
 #include "sandbox.h"
+#include "sandbox_gpu.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -245,6 +247,17 @@ static int start_thread(void)
 
 	errno = r;
 	return r ? -1 : pthread_join(thread, NULL);
+}
+
+/* As the C library names a thread that is not the calling one. */
+static int name_thread(void)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/comm", (int)gettid());
+	fd = open(path, O_RDWR);
+	return fd < 0 ? -1 : call(write(fd, "reader", 6));
 }
 
 static int limit_parent(void)
@@ -528,17 +541,26 @@ static void prepare(void)
 
 static void enter(const char *kind_name)
 {
+	static const char *const processes[] = {"/proc", NULL};
 	const char *allowed = in_dir("allowed"), *own = in_dir("own");
 	const char *const read_paths[] = {allowed, NULL};
 	const char *const read_device[] = {allowed, "/dev/zero", NULL};
+	const char *const read_nodes[] = {getenv("CLOISTER_TEST_DEV"), NULL};
 	const char *const write_paths[] = {own, NULL};
-	const char *const write_more[] = {own, allowed, "/dev/null", NULL};
+	const char *write_more[] = {own, allowed, "/dev/null", NULL, NULL};
 	const char *const execute[] = {"/bin", "/usr/bin", "/usr/lib", "/lib", "/lib64", NULL};
 	struct sandbox_rules rules = {.write_fd = -1, .open_files = 64};
 	enum sandbox_kind kind = 0;
 	struct sandbox_state state;
 	struct err err;
+	enum rc rc;
 
+	if (!strcmp(kind_name, "supervisor-cuda")) {
+		rules.change = processes;
+		rules.read = read_nodes;
+		write_more[3] = "/dev/zero"; /* that the node is a link to */
+		kind_name = "supervisor";
+	}
 	while (kind < SANDBOX_KINDS && strcmp(kind_name, sandbox_kind_name(kind)))
 		kind++;
 	switch (kind) {
@@ -561,12 +583,15 @@ static void enter(const char *kind_name)
 		rules.execute = execute;
 		break;
 	case SANDBOX_UNPACK:
+	case SANDBOX_MODEL_CUDA:
 		break;
 	case SANDBOX_KINDS:
 		fprintf(stderr, "no such kind: %s\n", kind_name);
 		_exit(SETUP_FAILED);
 	}
-	if (sandbox_enter(kind, &rules, true, &state, &err) != RC_OK || !state.seccomp) {
+	rc = kind == SANDBOX_MODEL_CUDA ? sandbox_enter_cuda(read_paths, true, &state, &err)
+					: sandbox_enter(kind, &rules, true, &state, &err);
+	if (rc != RC_OK || !state.seccomp) {
 		fprintf(stderr, "cannot enter %s: %s\n", kind_name, err.text);
 		_exit(SETUP_FAILED);
 	}

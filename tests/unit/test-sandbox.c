@@ -5,6 +5,7 @@
  */
 #include "base/num.h"
 #include "sandbox.h"
+#include "sandbox_gpu.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -125,10 +126,58 @@ static void test_missing_layers(void **state)
 }
 #endif
 
+static void touch(const char *dir, const char *name)
+{
+	char *path = xasprintf("%s/%s", dir, name);
+	int fd = open(path, O_CREAT | O_WRONLY, 0600);
+
+	assert_true(fd >= 0);
+	close(fd);
+	free(path);
+}
+
+/* GPUs are counted by their nodes; the driver needs all of its nodes, but the folder of its parts. */
+static void test_gpus(void **state)
+{
+	static const char *const names[] = { "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia0",
+					     "nvidia12", "nvidia-caps", "nvidia", "nvidia1a", "null" };
+	char dir[] = "/tmp/cloister-test-gpu-XXXXXX", *rest;
+	char **nodes;
+	size_t n = 0;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	setenv("CLOISTER_TEST_DEV", dir, 1);
+	nodes = gpu_nodes();
+	assert_int_equal(gpu_count(), 0);
+	assert_null(nodes[0]);
+	gpu_nodes_free(nodes);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		touch(dir, names[i]);
+	nodes = gpu_nodes();
+	assert_int_equal(gpu_count(), 2);
+	for (; nodes[n]; n++) {
+		assert_null(strstr(nodes[n], "nvidia-caps"));
+		assert_null(strstr(nodes[n], "null"));
+	}
+	assert_int_equal(n, 7);
+	gpu_nodes_free(nodes);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		rest = xasprintf("%s/%s", dir, names[i]);
+		unlink(rest);
+		free(rest);
+	}
+	rmdir(dir);
+	setenv("CLOISTER_TEST_DEV", "/nonexistent/folder", 1);
+	assert_int_equal(gpu_count(), 0);
+	unsetenv("CLOISTER_TEST_DEV");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_close_from),
+		cmocka_unit_test(test_gpus),
 		cmocka_unit_test(test_kind_names),
 		cmocka_unit_test(test_pretended_abi),
 #ifndef __SANITIZE_ADDRESS__
