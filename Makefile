@@ -106,8 +106,8 @@ NVCC :=
 endif
 CUDA_LIB := $(if $(NVCC),$(BUILD)/libcuda-kernels.a)
 EMULATED_LIB := $(BUILD)/libcuda-emulated.a
-# What asks the emulation itself how much memory was taken.
-EMULATED_ONLY := test-cuda-memory
+# What asks the emulation itself what it was asked for.
+EMULATED_ONLY := test-cuda-memory test-cuda-steps
 # Two of them are the CPU's tests of the whole engine, on that device.
 CUDA_UNIT_NAMES := $(patsubst tests/models/%.c,%,$(CUDA_UNIT_SRC)) test-cuda-golden test-cuda-engine
 CUDA_UNIT = $(if $(HAVE_CXX),$(addprefix $(BUILD)/tests/models/,$(CUDA_UNIT_NAMES))) \

@@ -194,7 +194,11 @@ static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
 		return err_set(err, RC_FATAL, "memory",
 			       "a cache of %u blocks of %zu bytes: there is room for %zu MiB", count,
 			       base->block_size, base->cache_size >> 20);
+	/* One more, for rows that only fill up a recorded step. */
+	size += base->block_size;
 	c->blocks = c->kv.pages = gpu_alloc(c->gpu, size);
+	c->spare_block = count;
+	replays_forget(c->replays);
 	if (!c->blocks)
 		return err_set(err, RC_FATAL, "memory",
 			       "somebody else took the GPU's memory: a cache of %zu MiB is needed, %zu are "
@@ -238,6 +242,7 @@ static void close_cuda(struct compute *base)
 
 	for (size_t i = 0; i < c->buffer_count; i++)
 		gpu_free(c->gpu, c->buffers[i]->data);
+	replays_free(c->replays);
 	tower_close(c);
 	language_close(c);
 	text_weights_free(&c->text, &c->packer.packer);
@@ -254,7 +259,8 @@ static enum rc plan(struct cuda *c, struct weights *w, const struct compute_opti
 {
 	const struct text_config *t = &c->config.text;
 	struct cuda_packer counter = {c->packer.packer, c->gpu, &c->plan, MEMORY_WEIGHTS};
-	struct memory_cache cache = {.block = c->compute.block_size, .asked = o->cache_size};
+	struct memory_cache cache = {
+		.block = c->compute.block_size, .asked = o->cache_size, .spare = 1};
 	uint32_t blocks = 0;
 	enum rc rc;
 
@@ -332,6 +338,7 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 		free(c);
 		return rc;
 	}
+	c->replays = replays_new(c->gpu);
 	c->compute.calls = &calls;
 	c->packer = (struct cuda_packer){
 		{pack_linear, free_linear, pack_vector, free_vector, NULL}, c->gpu, NULL, 0};

@@ -9,6 +9,7 @@
 #include "compute.h"
 #include "cuda/gpu.h"
 #include "cuda/memory.h"
+#include "cuda/replay.h"
 #include "text_weights.h"
 #include "vision_tower.h"
 
@@ -51,6 +52,8 @@ struct cuda {
 	struct cuda_kv kv; /* of layer 0; the others follow, each a page's size further */
 	size_t page_size;
 	char *blocks;
+	uint32_t spare_block; /* behind those of the cache */
+	struct replays *replays;
 };
 
 /* `count` pieces of `size` bytes will be needed in the buffer. */

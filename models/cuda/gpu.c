@@ -185,6 +185,47 @@ void gpu_mark_wait(struct gpu *g, struct gpu_mark *m)
 	gpu_check(g, cudaEventSynchronize(m->event), "compute");
 }
 
+struct gpu_graph {
+	cudaGraphExec_t exec;
+};
+
+void gpu_graph_begin(struct gpu *g)
+{
+	gpu_check(g, cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeThreadLocal), "record a step");
+}
+
+struct gpu_graph *gpu_graph_end(struct gpu *g)
+{
+	struct gpu_graph *graph = xcalloc(1, sizeof(*graph));
+	cudaGraph_t recorded;
+	cudaError_t error;
+
+	gpu_check(g, cudaStreamEndCapture(g->stream, &recorded), "record a step");
+	error = cudaGraphInstantiate(&graph->exec, recorded, 0);
+	gpu_check(g, cudaGraphDestroy(recorded), "record a step");
+	if (error == cudaErrorMemoryAllocation) {
+		cudaGetLastError(); /* it is not for the next call */
+		free(graph);
+		return NULL;
+	}
+	gpu_check(g, error, "record a step");
+	return graph;
+}
+
+void gpu_graph_run(struct gpu *g, struct gpu_graph *graph)
+{
+	gpu_check(g, cudaGraphLaunch(graph->exec, g->stream), "a recorded step");
+}
+
+void gpu_graph_free(struct gpu *g, struct gpu_graph *graph)
+{
+	if (!graph)
+		return;
+	gpu_check(g, cudaStreamSynchronize(g->stream), "wait");
+	gpu_check(g, cudaGraphExecDestroy(graph->exec), "drop a recorded step");
+	free(graph);
+}
+
 /* From memory that may be swapped out, the copy is taken before this returns. */
 void gpu_write(struct gpu *g, void *to, const void *from, size_t size)
 {

@@ -43,6 +43,14 @@ void gpu_mark_free(struct gpu *, struct gpu_mark *);
 void gpu_mark_set(struct gpu *, struct gpu_mark *); /* behind all that was asked for */
 void gpu_mark_wait(struct gpu *, struct gpu_mark *);
 
+/* Kernels and products that are asked for between begin and end are not done but recorded, to be done as often
+ * as wanted. NULL: there is no room for it. */
+struct gpu_graph;
+void gpu_graph_begin(struct gpu *);
+struct gpu_graph *gpu_graph_end(struct gpu *);
+void gpu_graph_run(struct gpu *, struct gpu_graph *);
+void gpu_graph_free(struct gpu *, struct gpu_graph *);
+
 /* From any memory, which may be changed when it returns. */
 void gpu_write(struct gpu *, void *to, const void *from, size_t size);
 /* Waits until it is there. */

@@ -9,6 +9,9 @@
  * (struct flight) until it ends, its logits too. On the GPU a step's memory is the next one's: things are done
  * in the order in which they are asked for. The token that a draw chose is left in its slot, where the next
  * step's row finds it before the host has seen it; so is what was seen, a bit for each token.
+ *
+ * A step without prompts is filled up to a round number of rows and keys and taken from a record where there is
+ * one (replay.c). What fills it up has a block of its own, and chooses into a slot of its own.
  */
 #include "cuda/device.h"
 
@@ -25,6 +28,7 @@ struct step {
 	size_t embedded; /* rows that come from pages */
 	uint32_t max_keys;
 	unsigned limit; /* of tokens that can be chosen */
+	bool repeats;	/* it may be taken from a record */
 };
 
 /* A step under way: how it is described to the GPU, and where its results go. */
@@ -84,7 +88,7 @@ void language_plan(struct cuda *c)
 	cuda_need(c, &l->inverse, MEMORY_STEP, 2 * half, sizeof(float));
 	cuda_need(c, &l->axis, MEMORY_STEP, half, sizeof(uint8_t));
 	cuda_need(c, &l->rows, MEMORY_STEP, n, sizeof(struct cuda_row));
-	cuda_need(c, &l->tables, MEMORY_STEP, sequences * (t->max_positions / KV_PAGE + 1),
+	cuda_need(c, &l->tables, MEMORY_STEP, sequences * (t->max_positions / KV_PAGE + 1) + 1,
 		  sizeof(uint32_t));
 	cuda_need(c, &l->tiles, MEMORY_STEP, n, sizeof(struct cuda_tile));
 	cuda_need(c, &l->picks, MEMORY_STEP, n, sizeof(uint32_t));
@@ -275,6 +279,24 @@ static void add_rows(struct cuda *c, struct flight *f, struct step *s, const str
 	}
 }
 
+/* Up to a number of rows and keys for which there may be a record; each row is a pick then. */
+static void fill_up(struct cuda *c, struct flight *f, struct step *s)
+{
+	const struct text_sequence spare = {.blocks = &c->spare_block, .count = 1};
+	size_t rows = replay_rows(s->rows, c->compute.sequences);
+	uint32_t table = table_of(c->language, f, s, &spare);
+
+	for (; s->rows < rows; s->rows++)
+		f->row[s->rows] = (struct cuda_row){.table = table, .embedding = CUDA_NONE};
+	for (; s->picked < rows; s->picked++) {
+		f->draw[s->picked] = NULL;
+		f->wanted[s->picked] = NULL;
+		f->pick[s->picked] = (uint32_t)rows - 1;
+	}
+	s->max_keys = (uint32_t)replay_keys(s->max_keys, c->config.text.max_positions);
+	s->repeats = true;
+}
+
 /* The tokens of a fresh slot, a bit for each, where a penalty asks for them. */
 static void send_seen(struct cuda *c, struct flight *f, size_t k, unsigned slot)
 {
@@ -326,6 +348,9 @@ static struct step describe(struct cuda *c, struct flight *f, const struct text_
 	add_rows(c, f, &s, rows, count, false);
 	s.prompt = s.rows;
 	add_rows(c, f, &s, rows, count, true);
+	f->picked = s.picked;
+	if (!s.prompt && s.rows <= c->compute.sequences)
+		fill_up(c, f, &s);
 	s.tiles = cuda_prefill_tiles(f->row, s.prompt, t->heads / t->kv_heads, f->tile);
 	gpu_send(c->gpu, l->rows.data, f->row, s.rows * sizeof(*f->row));
 	gpu_send(c->gpu, l->tables.data, f->table, s.tables * sizeof(*f->table));
@@ -333,7 +358,6 @@ static struct step describe(struct cuda *c, struct flight *f, const struct text_
 	gpu_send(c->gpu, l->picks.data, f->pick, s.picked * sizeof(*f->pick));
 	send_pages(c, f, &s);
 	send_sampling(c, f, &s);
-	f->picked = s.picked;
 	return s;
 }
 
@@ -463,7 +487,21 @@ static void choose(struct cuda *c, struct flight *f, const struct step *s)
 			      s->picked, l->seen.data, l->seen_width, l->chosen.data, l->choices.data,
 			      l->choosing.data),
 		  "choice of tokens");
-	gpu_fetch(c->gpu, f->choice, l->choices.data, s->picked * sizeof(*f->choice));
+}
+
+struct work {
+	struct cuda *c;
+	struct flight *flight;
+	const struct step *step;
+};
+
+static void run(void *arg)
+{
+	const struct work *w = arg;
+
+	run_layers(w->c, w->step);
+	if (w->step->picked)
+		choose(w->c, w->flight, w->step);
 }
 
 void language_begin(struct cuda *c, const struct text_row *rows, size_t count)
@@ -476,10 +514,16 @@ void language_begin(struct cuda *c, const struct text_row *rows, size_t count)
 		BUG("%zu rows in one call, %u steps under way", count, l->begun - l->ended);
 	f->picked = 0;
 	if (count) {
+		struct work work = {c, f, &s};
+
 		s = describe(c, f, rows, count);
-		run_layers(c, &s);
-		if (s.picked)
-			choose(c, f, &s);
+		if (s.repeats)
+			replay(c->replays,
+			       &(struct replay_key){(unsigned)(f - l->flights), s.limit, s.rows, s.max_keys},
+			       run, &work);
+		else
+			run(&work);
+		gpu_fetch(c->gpu, f->choice, l->choices.data, f->picked * sizeof(*f->choice));
 	}
 	gpu_mark_set(c->gpu, f->done);
 }

@@ -72,6 +72,14 @@ static enum rc refuse(const struct memory_plan *p, size_t room, struct err *err)
 		       mebibytes(needed), text, MEMORY_RESERVE >> 20, room >> 20);
 }
 
+/* Blocks in whole pages, so that rounding takes no more than is there. */
+static size_t fits(size_t left, const struct memory_cache *cache)
+{
+	size_t blocks = left / PAGE * PAGE / cache->block;
+
+	return blocks > cache->spare ? blocks - cache->spare : 0;
+}
+
 enum rc memory_settle(struct memory_plan *p, const struct memory_cache *cache, size_t room,
 		      uint32_t *blocks, struct err *err)
 {
@@ -80,10 +88,10 @@ enum rc memory_settle(struct memory_plan *p, const struct memory_cache *cache, s
 	p->part[MEMORY_CACHE] = 0;
 	needed = sum(memory_total(p), MEMORY_RESERVE);
 	left = needed < room ? room - needed : 0;
-	if (!cache->asked) /* whole pages, so that rounding takes no more than is there */
-		count = min_u64(max_u64(left / PAGE * PAGE / cache->block, cache->least), cache->most);
+	if (!cache->asked)
+		count = min_u64(max_u64(fits(left, cache), cache->least), cache->most);
 	count = min_u64(count, UINT32_MAX - 1);
-	memory_add(p, MEMORY_CACHE, count, cache->block);
+	memory_add(p, MEMORY_CACHE, count + cache->spare, cache->block);
 	if (sum(needed, p->part[MEMORY_CACHE]) > room)
 		return refuse(p, room, err);
 	if (!count)

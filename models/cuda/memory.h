@@ -45,6 +45,7 @@ struct memory_cache {
 	size_t block; /* bytes */
 	size_t asked; /* bytes, for as many whole blocks; 0: what is left, so far as it is of use */
 	uint32_t least, most; /* blocks; for asked == 0 */
+	uint32_t spare;	      /* blocks that are there beside those */
 };
 
 /*

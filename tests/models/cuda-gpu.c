@@ -32,6 +32,7 @@ struct gpu_mark {
 };
 
 size_t emulated_room = (size_t)64 << 30, emulated_asked, emulated_peak;
+size_t emulated_graphs_max = SIZE_MAX, emulated_graphs, emulated_replays, emulated_longest;
 
 enum rc gpu_open(struct gpu **out, struct err *err)
 {
@@ -162,6 +163,47 @@ void gpu_mark_set(struct gpu *g, struct gpu_mark *m)
 void gpu_mark_wait(struct gpu *g, struct gpu_mark *m)
 {
 	stream_wait(g->stream, m->at);
+}
+
+struct gpu_graph {
+	struct recording *recording;
+};
+
+void gpu_graph_begin(struct gpu *g)
+{
+	stream_record(g->stream);
+}
+
+struct gpu_graph *gpu_graph_end(struct gpu *g)
+{
+	struct gpu_graph *graph = xcalloc(1, sizeof(*graph));
+
+	graph->recording = stream_recorded(g->stream);
+	if (emulated_graphs == emulated_graphs_max) {
+		recording_free(graph->recording);
+		free(graph);
+		return NULL;
+	}
+	emulated_graphs++;
+	if (recording_length(graph->recording) > emulated_longest)
+		emulated_longest = recording_length(graph->recording);
+	return graph;
+}
+
+void gpu_graph_run(struct gpu *g, struct gpu_graph *graph)
+{
+	emulated_replays++;
+	stream_play(g->stream, graph->recording);
+}
+
+void gpu_graph_free(struct gpu *g, struct gpu_graph *graph)
+{
+	if (!graph)
+		return;
+	stream_wait(g->stream, stream_mark(g->stream));
+	emulated_graphs--;
+	recording_free(graph->recording);
+	free(graph);
 }
 
 void gpu_write(struct gpu *g, void *to, const void *from, size_t size)

@@ -10,4 +10,7 @@
 /* Bytes that it has, that are taken now, and that were taken at most; rounded as allocations are. */
 extern size_t emulated_room, emulated_asked, emulated_peak;
 
+/* Records of steps: there is room for so many; how many there are; how often one was done, and the longest. */
+extern size_t emulated_graphs_max, emulated_graphs, emulated_replays, emulated_longest;
+
 #endif
