@@ -14,6 +14,7 @@
 #include "probe.h"
 #include "sandbox.h"
 #include "sandbox_gpu.h"
+#include "serve/eyes.h"
 #include "serve/serve.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -29,8 +30,10 @@
 
 #ifdef CLOISTER_CUDA
 #define COMPUTE_OPEN compute_open_cuda
+#define EYES	     4 /* the CPU has nothing else to do */
 #else
 #define COMPUTE_OPEN compute_open_cpu
+#define EYES	     0
 #endif
 
 #define SEQUENCES_MAX 256
@@ -49,6 +52,9 @@ static const char usage[] =
 	"  --weights KIND   bf16 (default), int8 or f32\n"
 	"  --threads N      0 (default): one for each CPU\n"
 	"  --sequences N    pages read side by side (default 8)\n"
+	"  --eyes N         threads that prepare pages ahead, while others are read (default: 4 beside "
+	"a GPU,\n"
+	"                   else 0)\n"
 	"  --cache SIZE     for their keys and values, such as 512M; 0 (default): 4G, on a GPU what "
 	"is left\n"
 	"  --kv KIND        what those are kept in: bf16 (default), on a GPU fp8 as well\n"
@@ -62,7 +68,7 @@ struct options {
 	const char *model, *pages, *probe;
 	enum number weights;
 	enum compute_keys keys;
-	uint64_t threads, sequences, cache;
+	uint64_t threads, sequences, eyes, cache;
 	enum sandbox_mode sandbox;
 	bool identify, require_lock;
 };
@@ -117,6 +123,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{"weights", required_argument, NULL, 'w'},
 		{"threads", required_argument, NULL, 't'},
 		{"sequences", required_argument, NULL, 'n'},
+		{"eyes", required_argument, NULL, 'e'},
 		{"cache", required_argument, NULL, 'c'},
 		{"kv", required_argument, NULL, 'k'},
 		{"sandbox", required_argument, NULL, 's'},
@@ -130,7 +137,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 	int c;
 
 	*o = (struct options){
-		.weights = NUMBER_BF16, .sequences = 8, .sandbox = SANDBOX_ON};
+		.weights = NUMBER_BF16, .sequences = 8, .eyes = EYES, .sandbox = SANDBOX_ON};
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case 'm':
@@ -147,6 +154,9 @@ static void options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'n':
 			o->sequences = max_u64(number_of("--sequences", optarg, SEQUENCES_MAX), 1);
+			break;
+		case 'e':
+			o->eyes = number_of("--eyes", optarg, 64);
 			break;
 		case 'c':
 			o->cache = size_of(optarg);
@@ -273,6 +283,12 @@ static enum rc identify(struct server *s, const struct options *o, struct model_
 	return RC_OK;
 }
 
+/* A text model has none. */
+static unsigned eyes_of(const struct server *s, const struct options *o)
+{
+	return s->model.compute->sees ? (unsigned)o->eyes : 0;
+}
+
 static enum rc load(struct server *s, const struct options *o, struct model_identity *id,
 		    struct err *err)
 {
@@ -298,6 +314,8 @@ static enum rc load(struct server *s, const struct options *o, struct model_iden
 	rc = engine_open(&s->engine, &s->model, &options, err);
 	if (rc == RC_OK)
 		s->cache_tokens = engine_load(s->engine).blocks * KV_PAGE;
+	if (rc == RC_OK && !o->identify)
+		rc = eyes_open(&s->eyes, s, eyes_of(s, o), err);
 	return rc;
 }
 
@@ -309,7 +327,7 @@ static void say_hello(const struct server *s, const struct options *o,
 		s->model.compute->sees ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
 	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:o, s:{s:s, s:s, s:s*}}",
 				  "airlock", 1, "name", "cloister-model", "version",
-				  CLOISTER_VERSION, "window", (int)o->sequences, "formats",
+				  CLOISTER_VERSION, "window", (int)(o->sequences + eyes_room(eyes_of(s, o))), "formats",
 				  "markdown", "text", "takes", takes, "model", "name", name,
 				  "sha256", id->sha256, "lock", *id->lock ? id->lock : NULL);
 
@@ -323,6 +341,7 @@ static void say_hello(const struct server *s, const struct options *o,
 
 static void unload(struct server *s)
 {
+	eyes_close(s->eyes);
 	engine_close(s->engine);
 	chat_release(&s->chat);
 	tokenizer_free(s->tokenizer);

@@ -40,6 +40,9 @@ struct job {
 	struct sampling sampling; /* of the first reading */
 	double temperature;	  /* of this one */
 	const char *words;	  /* the prompt */
+	bool looked; /* what is to be done before the engine: rc, with `why` */
+	enum rc rc;
+	struct sight_patches patches;
 	struct sight sight;
 	struct token_ids prompt;
 	size_t first; /* token of the page */
@@ -71,6 +74,7 @@ uint64_t job_number(const struct job *job)
 
 void job_free(struct job *job)
 {
+	free(job->patches.patches);
 	sight_release(&job->sight);
 	token_ids_release(&job->prompt);
 	json_decref(job->json);
@@ -170,18 +174,14 @@ static enum rc parse(struct job *job, struct sight_page *page, struct err *err)
 	return parse_reply(job, reply, format, err);
 }
 
-static enum rc prepare(struct job *job, struct server *server, struct err *err)
+static enum rc look(struct job *job, const struct server *server, struct pool *pool, struct err *err)
 {
 	const char *text = json_string_value(json_object_get(job->json, "text"));
-	struct chat_message message = {0};
 	struct sight_page page;
-	struct sha256_ctx hash;
 	enum rc rc;
 
-	if (!job->json) {
-		*err = job->why;
-		return RC_FAILED;
-	}
+	if (!job->json)
+		return RC_FAILED; /* why is there */
 	rc = parse(job, &page, err);
 	if (rc != RC_OK)
 		return rc;
@@ -193,8 +193,29 @@ static enum rc prepare(struct job *job, struct server *server, struct err *err)
 			       "weights");
 	if (!page.path && !text)
 		return err_set(err, RC_FAILED, "protocol", "request: neither a page nor a text");
-	if (page.path)
-		rc = sight_load(&job->sight, server, &page, err);
+	return page.path ? sight_load(&job->patches, server, &page, pool, err) : RC_OK;
+}
+
+void job_look(struct job *job, const struct server *server, struct pool *pool)
+{
+	job->rc = look(job, server, pool, &job->why);
+	job->looked = true;
+}
+
+static enum rc prepare(struct job *job, struct server *server, struct err *err)
+{
+	const char *text = json_string_value(json_object_get(job->json, "text"));
+	struct chat_message message = {0};
+	struct sha256_ctx hash;
+	enum rc rc;
+
+	if (!job->looked)
+		job_look(job, server, server->pool);
+	if (job->rc != RC_OK) {
+		*err = job->why;
+		return job->rc;
+	}
+	rc = job->patches.patches ? sight_see(&job->sight, server, &job->patches, err) : RC_OK;
 	if (rc != RC_OK)
 		return rc;
 	message = (struct chat_message){job->words, text, job->sight.rows, job->sight.columns,

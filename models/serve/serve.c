@@ -3,10 +3,13 @@
  * serve: requests in, results out, tokens between.
  *
  * One thread reads requests between two steps of the engine and takes in at most one page a step,
- * so that a page that arrives holds up those being written only for as long as its picture takes.
- * When there is nothing to do it sleeps in poll().
+ * so that a page that arrives holds up those being written only for as long as its picture takes; with eyes,
+ * for as long as the tower does. When there is nothing to do it sleeps in poll(), or, while the eyes alone
+ * have something to do, for a moment.
  */
 #include "serve.h"
+
+#include "eyes.h"
 
 #include "airlock.h"
 #include "base/lines.h"
@@ -16,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { LOOK_MILLISECONDS = 5 };
 
 struct queue {
 	struct job **job;
@@ -72,15 +77,21 @@ static void read_requests(struct loop *l, bool wait)
 	}
 }
 
-/* The next page, when there is a place for it. */
+/* The next page, when there is a place for it: to the eyes, and from them to the engine. */
 static void start_one(struct loop *l)
 {
-	struct job *job;
+	struct eyes *eyes = l->server->eyes;
+	struct job *job = NULL;
 
-	if (!l->waiting.count || l->running.count >= l->server->sequences)
+	while (eyes && l->waiting.count && !eyes_full(eyes))
+		eyes_give(eyes, queue_take(&l->waiting, 0));
+	if (l->running.count >= l->server->sequences)
 		return;
-	job = queue_take(&l->waiting, 0);
-	if (job_start(job, l->server))
+	if (eyes)
+		job = eyes_take(eyes, l->running.count ? 0 : LOOK_MILLISECONDS);
+	else if (l->waiting.count)
+		job = queue_take(&l->waiting, 0);
+	if (job && job_start(job, l->server))
 		queue_add(&l->running, job);
 }
 
@@ -100,13 +111,18 @@ static void end_some(struct loop *l)
 	}
 }
 
+static bool busy(const struct loop *l)
+{
+	return l->waiting.count || l->running.count || eyes_busy(l->server->eyes);
+}
+
 int serve(struct server *server)
 {
 	struct loop l = {.server = server, .next = 1};
 
 	lines_init(&l.lines, STDIN_FILENO, REQUEST_MAX);
-	while (!l.ended || l.waiting.count || l.running.count) {
-		read_requests(&l, !l.waiting.count && !l.running.count);
+	while (!l.ended || busy(&l)) {
+		read_requests(&l, !busy(&l));
 		start_one(&l);
 		engine_step(server->engine);
 		end_some(&l);

@@ -2,8 +2,8 @@
  *
  * serve: cloister-model, a recogniser that reads pages with the engine of this folder.
  *
- * identity.c says which model it is, sight.c takes a page in, job.c is one request from its
- * line to its result, serve.c reads requests while it generates. Pages are answered in the order in
+ * identity.c says which model it is, sight.c takes a page in, eyes.c does that in threads, job.c is one
+ * request from its line to its result, serve.c reads requests while it generates. Pages are answered in the order in
  * which they end; what a page gives does not depend on those beside it.
  */
 #ifndef MODELS_SERVE_SERVE_H
@@ -18,6 +18,8 @@
 
 #include <jansson.h>
 
+struct eyes;
+
 struct server {
 	const char *folder; /* of the model */
 	const char *page_folder;
@@ -29,6 +31,7 @@ struct server {
 	struct engine *engine;
 	size_t cache_tokens; /* that fit into the engine's cache */
 	unsigned sequences;
+	struct eyes *eyes; /* or NULL */
 };
 
 /* identity.c */
@@ -59,7 +62,17 @@ struct sight_page {
 	bool lanczos;	      /* brought below by image_prepare() */
 	unsigned enlarge;     /* for that; 0: left as it is */
 };
-enum rc sight_load(struct sight *, const struct server *, const struct sight_page *, struct err *);
+/* A page in patches. Zeroed: none. */
+struct sight_patches {
+	float *patches; /* owned */
+	unsigned rows, columns;
+	unsigned char digest[32];
+};
+/* From any thread, with a pool of its own. */
+enum rc sight_load(struct sight_patches *, const struct server *, const struct sight_page *, struct pool *,
+		   struct err *);
+/* The patches are gone then. */
+enum rc sight_see(struct sight *, const struct server *, struct sight_patches *, struct err *);
 void sight_release(struct sight *);
 
 /* job.c */
@@ -67,6 +80,9 @@ struct job;
 
 /* A request's line. Never NULL: what is wrong with it is found when it is started. */
 struct job *job_new(uint64_t number, const char *line, size_t len);
+/* Takes its page in, from any thread, with a pool of its own: all of a job that takes long before the engine
+ * has it. What is wrong is found when it is started. */
+void job_look(struct job *, const struct server *, struct pool *);
 /* Give it to the engine, or answer it with what is wrong. False: it was answered and is gone. */
 bool job_start(struct job *, struct server *);
 /* What the engine made of it: answered (true, and it is gone), or given to the engine once more. */

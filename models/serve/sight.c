@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * sight: from a page file to embeddings: resized, cut into patches, through the vision tower.
+ * sight: from a page file to patches, resized and normalised, and through the vision tower to embeddings.
  */
 #include "serve.h"
 
@@ -39,21 +39,18 @@ static void digest(const struct vision_config *v, const float *patches, unsigned
 	sha256_digest(&hash, 32, out);
 }
 
-enum rc sight_load(struct sight *s, const struct server *server, const struct sight_page *page,
-		   struct err *err)
+enum rc sight_load(struct sight_patches *p, const struct server *server, const struct sight_page *page,
+		   struct pool *pool, struct err *err)
 {
-	struct compute *compute = server->model.compute;
 	struct model_config config = server->model.config;
 	struct image_config *limits = &config.image;
 	uint64_t most = page->most_pixels;
 	struct image image = {0};
 	struct picture picture;
-	unsigned rows, columns;
-	float *patches = NULL;
 	enum rc rc;
 
-	*s = (struct sight){0};
-	if (!compute->sees)
+	*p = (struct sight_patches){0};
+	if (!server->model.compute->sees)
 		return err_set(err, RC_FAILED, "model", "this model reads text alone, no pages");
 	rc = picture_load(&picture, server->pages, server->page_folder, page->path, page->width,
 			  page->height, err);
@@ -62,23 +59,32 @@ enum rc sight_load(struct sight *s, const struct server *server, const struct si
 	to_rgb(&picture, &image);
 	picture_release(&picture);
 	if (page->lanczos)
-		rc = image_prepare(&image, page->enlarge, most, server->pool, err);
+		rc = image_prepare(&image, page->enlarge, most, pool, err);
 	else if (most)
 		limits->max_pixels = max_u64(min_u64(most, limits->max_pixels), limits->min_pixels);
 	if (rc == RC_OK)
-		rc = image_patches(&config, &image, server->pool, &patches, &rows, &columns, err);
+		rc = image_patches(&config, &image, pool, &p->patches, &p->rows, &p->columns, err);
 	image_release(&image);
-	if (rc == RC_OK) {
-		digest(&config.vision, patches, rows, columns, s->page.digest);
-		rc = compute->calls->see(compute, patches, rows, columns, &s->features, err);
-	}
-	free(patches);
+	if (rc == RC_OK)
+		digest(&config.vision, p->patches, p->rows, p->columns, p->digest);
+	return rc;
+}
+
+enum rc sight_see(struct sight *s, const struct server *server, struct sight_patches *p, struct err *err)
+{
+	struct compute *compute = server->model.compute;
+	unsigned merge = server->model.config.vision.merge;
+	enum rc rc = compute->calls->see(compute, p->patches, p->rows, p->columns, &s->features, err);
+
+	free(p->patches);
+	p->patches = NULL;
 	if (rc != RC_OK)
 		return rc;
 	s->compute = compute;
 	s->page.features = &s->features;
-	s->rows = rows / config.vision.merge;
-	s->columns = columns / config.vision.merge;
+	memcpy(s->page.digest, p->digest, sizeof(p->digest));
+	s->rows = p->rows / merge;
+	s->columns = p->columns / merge;
 	return RC_OK;
 }
 

@@ -105,13 +105,13 @@ ok(wrong.returncode == 2 and "bf16 or fp8" in wrong.stderr, "--kv of another kin
 
 # Straight on the protocol: a text model is asked about a text, what is wrong with a request fails it alone,
 # and answers bear the id of their request in whatever order they come.
-def ask(model, *requests):
+def ask(model, *requests, eyes=0):
     lines = "".join((json.dumps(r) if isinstance(r, dict) else r) + "\n" for r in requests)
     done = subprocess.run([BUILD / "cloister-model", "--model", model, "--pages", models, "--cache=32M",
-                           "--sandbox=try"],
+                           "--sandbox=try", f"--eyes={eyes}"],
                           input=lines, capture_output=True, text=True, timeout=60)
     hello, *answers = map(json.loads, done.stdout.splitlines())
-    same((done.returncode, hello["airlock"], hello["window"]), (0, 1, 8), f"{model.name}: hello, and a clean end")
+    same((done.returncode, hello["airlock"], hello["window"]), (0, 1, 8 + 2 * eyes), f"{model.name}: hello, and a clean end")
     return {answer["id"]: answer for answer in answers}
 
 
@@ -134,6 +134,19 @@ for size, answer in ((101, "seen"), (100, "a page file with another header is re
     got = ask(folders["qwen3-vl"], {"id": "p", "page": "page.pnm", "width": 101, "height": 80, "prompt": "Read.",
                                     "params": {"tokens": 30}})["p"]
     ok((got["status"] == "ok") == (size == 101), answer, got)
+
+# Threads that take pages in ahead change nothing but the order, whatever is wrong with some.
+requests = [{"id": i, "page": f"eye-{i}.pnm", "width": 40 + 9 * i, "height": 80, "prompt": f"Read {i % 3}.",
+             "params": {"tokens": 20 + i, "retries": 0, **({"temperature": -1} if i == 5 else {})}}
+            for i in range(24)]
+for request in requests[1:]:
+    width = request["width"]
+    (models / request["page"]).write_bytes(b"P5\n%d 80\n255\n" % width + bytes(i * width % 251 for i in range(80 * width)))
+read = [{i: (a["status"], a.get("text"), a.get("error"), a.get("confidence"))
+         for i, a in ask(folders["qwen3-vl"], *requests, "{", eyes=eyes).items()} for eyes in (0, 1, 3)]
+same(read[1], read[0], "a thread that takes pages in ahead: the same answers")
+same(read[2], read[0], "three of them: the same answers")
+same(sorted(str(i) for i, a in read[0].items() if a[0] == "error"), ["0", "5", "None"], "and the same errors")
 
 # What is done to a page before the model's own grid: images alone are enlarged, and only where they are small.
 (models / "page.pnm").write_bytes(b"P6\n101 80\n255\n" + bytes(range(256)) * 94 + bytes(176))
