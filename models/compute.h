@@ -8,6 +8,7 @@
 #ifndef MODELS_COMPUTE_H
 #define MODELS_COMPUTE_H
 
+#include "adapter.h"
 #include "config.h"
 #include "kernels/attention.h"
 #include "sampler.h"
@@ -47,11 +48,22 @@ struct draw {
 	bool late;
 };
 
+enum {
+	ADAPTERS_MAX = 64, /* loaded beside a model */
+	ADAPTED_MAX = 4,   /* for one sequence */
+};
+
+/* The adapters of a sequence, by the numbers that adapt() gave them, in the order in which they are added. */
+struct adapted {
+	unsigned count, number[ADAPTED_MAX];
+};
+
 struct text_row {
 	const struct text_sequence *sequence;
 	size_t index;		   /* of the token in its sequence; its block is there */
 	unsigned position[3];	   /* time, row, column; all three the same for text */
 	bool written;		   /* by the model, and not read as the prompt is */
+	struct adapted adapted;	   /* the same in all rows of a sequence */
 	bool far;		   /* the sequence is longer than text_config.switch_at */
 	unsigned token;		   /* whose embedding goes in, unless ... */
 	bool chosen;		   /* ... it is what the last draw in the sequence's slot chose, or ... */
@@ -67,6 +79,9 @@ struct compute_calls {
 	/* Blocks of KV_PAGE tokens in all layers, `count` of them, instead of those there were. RC_FATAL when
 	 * they do not fit. */
 	enum rc (*reserve)(struct compute *, uint32_t count, struct err *);
+	/* One more adapter, with the next number, from 0. RC_FATAL names what does not fit the model, or the
+	 * device cannot. */
+	enum rc (*adapt)(struct compute *, struct adapter *, struct err *);
 	/* Zeros, before anything is stored in it. */
 	void (*clear)(struct compute *, uint32_t block);
 	/*

@@ -107,6 +107,14 @@ static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
 	return RC_OK;
 }
 
+/* As the tower's, they are packed in no less than 16 bits: they are thin. */
+static enum rc adapt(struct compute *base, struct adapter *adapter, struct err *err)
+{
+	struct cpu *c = cpu_of(base);
+
+	return text_adapt(c->text, adapter, &c->vision_packer.packer, err);
+}
+
 static void clear(struct compute *base, uint32_t block)
 {
 	memset(cpu_of(base)->blocks + block * base->block_size, 0, base->block_size);
@@ -193,7 +201,7 @@ static void close_cpu(struct compute *base)
 	free(c);
 }
 
-static const struct compute_calls calls = {reserve, clear, begin, end, see, forget, close_cpu};
+static const struct compute_calls calls = {reserve, adapt, clear, begin, end, see, forget, close_cpu};
 
 enum rc compute_open_cpu(struct compute **out, const struct model_config *config, struct weights *w,
 			 const struct compute_options *options, struct pool *pool, struct err *err)

@@ -191,6 +191,16 @@ static const struct engine_page *page_of(const struct engine_request *r, size_t 
 	return NULL;
 }
 
+static void hash_beginning(struct sha256_ctx *hash, const struct sequence *s)
+{
+	const struct adapted *adapted = &s->request.adapted;
+
+	sha256_update(hash, 1, (const uint8_t[]){s->far});
+	sha256_update(hash, adapted->count * sizeof(*adapted->number),
+		      (const uint8_t *)adapted->number);
+	sha256_update(hash, sizeof(adapted->count), (const uint8_t *)&adapted->count);
+}
+
 /* Each full block's key: the key before it, and its tokens, or what lies on the page there. The first tells of
  * all else that keys and values depend on. */
 static void make_keys(struct sequence *s)
@@ -206,7 +216,7 @@ static void make_keys(struct sequence *s)
 		if (b)
 			sha256_update(&hash, sizeof(s->keys[b - 1].digest), s->keys[b - 1].digest);
 		else
-			sha256_update(&hash, 1, (const uint8_t[]){s->far});
+			hash_beginning(&hash, s);
 		for (size_t i = b * KV_PAGE; i < (b + 1) * KV_PAGE; i++) {
 			size_t at;
 			const struct engine_page *page = page_of(&s->request, i, &at);
@@ -238,6 +248,11 @@ enum rc engine_add(struct engine *e, const struct engine_request *r, struct err 
 	if (!r->prompt_count || !r->most)
 		return err_set(err, RC_FAILED, "prompt-empty",
 			       "a request without a prompt, or for no tokens");
+	if (r->adapted.count > ADAPTED_MAX)
+		BUG("%u adapters", r->adapted.count);
+	for (unsigned i = 0; i < r->adapted.count; i++)
+		if (r->adapted.number[i] >= e->model->adapter_count)
+			BUG("adapter %u of %zu", r->adapted.number[i], e->model->adapter_count);
 	if (total > e->model->config.text.max_positions)
 		return err_set(err, RC_FAILED, "limit:context",
 			       "%zu tokens to read and %zu to write are more than the model's %u",
@@ -399,6 +414,7 @@ static void fill_row(struct sequence *s, struct text_row *row, size_t i)
 	*row = (struct text_row){.sequence = &s->blocks,
 				 .index = i,
 				 .written = i >= s->read,
+				 .adapted = s->request.adapted,
 				 .far = s->far};
 	row->chosen = i >= s->count;
 	if (!row->chosen)

@@ -36,6 +36,7 @@ struct engine_request {
 	size_t prompt_count;
 	const struct engine_page *pages; /* in the prompt's order; stay until the result is taken */
 	size_t page_count;
+	struct adapted adapted; /* by adapters of the model */
 	struct sampling sampling;
 	size_t most;  /* tokens at most */
 	bool endless; /* go on behind the end-of-text tokens: for measuring */

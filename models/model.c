@@ -54,8 +54,28 @@ enum rc model_open_random(struct model *m, const char *config, compute_opener *o
 	return rc;
 }
 
+enum rc model_adapt(struct model *m, const char *folder, struct err *err)
+{
+	struct adapter *adapter;
+	enum rc rc;
+
+	if (m->adapter_count == ADAPTERS_MAX)
+		return err_set(err, RC_FATAL, "adapter", "more than %d adapters", ADAPTERS_MAX);
+	rc = adapter_open(&adapter, folder, err);
+	if (rc != RC_OK)
+		return rc;
+	rc = m->compute->calls->adapt(m->compute, adapter, err);
+	if (rc == RC_OK)
+		m->adapters[m->adapter_count++] = adapter;
+	else
+		adapter_close(adapter);
+	return rc;
+}
+
 void model_close(struct model *m)
 {
+	for (size_t i = 0; i < m->adapter_count; i++)
+		adapter_close(m->adapters[i]);
 	if (m->compute)
 		m->compute->calls->close(m->compute);
 	weights_close(m->weights);

@@ -12,6 +12,8 @@ struct model {
 	struct model_config config;
 	struct weights *weights; /* stays mapped: embeddings are read from it */
 	struct compute *compute;
+	struct adapter *adapters[ADAPTERS_MAX]; /* by the numbers that the device knows them by */
+	size_t adapter_count;
 };
 
 /* Every tensor of the folder is used and every one needed is there, or RC_FATAL names it. */
@@ -21,6 +23,9 @@ enum rc model_open(struct model *, const char *folder, compute_opener *, const s
 enum rc model_open_random(struct model *, const char *config, compute_opener *,
 			  const struct compute_options *, struct pool *, struct err *);
 void model_close(struct model *);
+
+/* One more adapter beside the model, with the next number. RC_FATAL names file and field. */
+enum rc model_adapt(struct model *, const char *folder, struct err *);
 
 /* A page in a prompt: where its tokens begin, and how many rows and columns of them there are. */
 struct model_page {

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "experts.h"
 #include "kernels/ops.h"
+#include "text_adapter.h"
 #include "text_weights.h"
 
 #include <math.h>
@@ -22,6 +23,11 @@ struct text {
 	struct text_weights w;
 	float *inverse[2]; /* of the rope, [rotary/2] each, the second of far rows */
 	uint8_t *axis;	   /* which of the three positions turns each */
+
+	struct text_adapter adapters[ADAPTERS_MAX];
+	size_t adapter_count;
+	const struct packer *adapter_packer;
+	float *low, *high; /* scratch for them */
 
 	/* Scratch for TEXT_ROWS_MAX rows. */
 	float *x, *y, *qkv, *attended, *gate_up, *mlp, *cosine, *sine, *logits;
@@ -85,6 +91,10 @@ void text_free(struct text *t)
 	if (!t)
 		return;
 	text_weights_free(&t->w, t->packer);
+	for (size_t i = 0; i < t->adapter_count; i++)
+		text_adapter_free(&t->adapters[i], t->adapter_packer);
+	free(t->low);
+	free(t->high);
 	free(t->inverse[0]);
 	free(t->inverse[1]);
 	free(t->axis);
@@ -101,6 +111,29 @@ void text_free(struct text *t)
 	experts_scratch_free(t->experts);
 	free(t->pages);
 	free(t);
+}
+
+enum rc text_adapt(struct text *t, struct adapter *adapter, const struct packer *packer,
+		   struct err *err)
+{
+	size_t rank = 0, widest = 0;
+
+	if (t->adapter_count == ADAPTERS_MAX)
+		return err_set(err, RC_FATAL, "adapter", "there are %d beside the model already",
+			       ADAPTERS_MAX);
+	if (text_adapter_load(&t->adapters[t->adapter_count], &t->c, adapter, packer, err) != RC_OK)
+		return RC_FATAL;
+	t->adapter_packer = packer;
+	t->adapter_count++;
+	for (size_t i = 0; i < t->adapter_count; i++) {
+		rank = max_u64(rank, t->adapters[i].rank);
+		widest = max_u64(widest, t->adapters[i].widest);
+	}
+	free(t->low);
+	free(t->high);
+	t->low = xmalloc(TEXT_ROWS_MAX * 3 * rank * sizeof(float));
+	t->high = xmalloc(TEXT_ROWS_MAX * widest * sizeof(float));
+	return RC_OK;
 }
 
 size_t text_block_size(const struct text *t)
@@ -150,16 +183,62 @@ static size_t prepare_rows(struct text *t, char *blocks, const struct text_row *
 	return used;
 }
 
-/* x += o(attention(norm(x))) */
-static void attend(struct text *t, const struct text_layer *l, struct pool *pool,
-		   const struct text_row *rows, size_t n)
+/* y += scale * b(a(x)), a part of y each. */
+static void add_adapter(struct text *t, const struct text_adapter *adapter,
+			const struct text_addition *l, struct pool *pool, const float *x,
+			size_t x_stride, size_t n, float *y, size_t y_stride)
 {
+	size_t width = (size_t)l->count * adapter->rank;
+
+	if (!l->count)
+		return;
+	linear_apply(&l->a, pool, x, x_stride, n, t->low, width);
+	for (size_t i = 0; i < n * width; i++)
+		t->low[i] *= adapter->scale;
+	for (unsigned k = 0; k < l->count; k++) {
+		const struct linear *b = &l->b[k];
+
+		linear_apply(b, pool, t->low + k * adapter->rank, width, n, t->high, b->out);
+		add_rows(pool, y + l->first[k], y_stride, t->high, n, b->out);
+	}
+}
+
+static bool same_adapters(const struct text_row *a, const struct text_row *b)
+{
+	return a->adapted.count == b->adapted.count &&
+	       !memcmp(a->adapted.number, b->adapted.number,
+		       a->adapted.count * sizeof(*a->adapted.number));
+}
+
+/* Rows of the same adapters go together as far as they follow each other. */
+static void adapt(struct text *t, const struct text_row *rows, size_t n, unsigned layer,
+		  enum text_linear which, struct pool *pool, const float *x, size_t x_stride,
+		  float *y, size_t y_stride)
+{
+	for (size_t i = 0, run; t->adapter_count && i < n; i += run) {
+		for (run = 1; i + run < n && same_adapters(&rows[i], &rows[i + run]);)
+			run++;
+		for (unsigned k = 0; k < rows[i].adapted.count; k++) {
+			const struct text_adapter *a = &t->adapters[rows[i].adapted.number[k]];
+
+			add_adapter(t, a, &a->layer[layer][which], pool, x + i * x_stride, x_stride,
+				    run, y + i * y_stride, y_stride);
+		}
+	}
+}
+
+/* x += o(attention(norm(x))) */
+static void attend(struct text *t, unsigned layer, struct pool *pool, const struct text_row *rows,
+		   size_t n)
+{
+	const struct text_layer *l = &t->w.layer[layer];
 	const struct text_config *c = &t->c;
 	size_t width = qkv_size(c), q = (size_t)c->heads * c->head_dim,
 	       kv = (size_t)c->kv_heads * c->head_dim;
 
 	rms_norm(pool, t->x, l->input_norm, c->eps, t->y, n, c->hidden);
 	linear_apply(&l->qkv, pool, t->y, c->hidden, n, t->qkv, width);
+	adapt(t, rows, n, layer, TEXT_QKV, pool, t->y, c->hidden, t->qkv, width);
 	if (c->qk_norm) {
 		rms_norm_heads(pool, t->qkv, l->q_norm, c->eps, n, width, c->heads, c->head_dim);
 		rms_norm_heads(pool, t->qkv + q, l->k_norm, c->eps, n, width, c->kv_heads,
@@ -174,14 +253,18 @@ static void attend(struct text *t, const struct text_layer *l, struct pool *pool
 			 t->qkv + i * width + q + kv);
 	attention_paged(&t->kv, pool, c->heads, 1.0f / sqrtf((float)c->head_dim), t->attention, n);
 	linear_apply(&l->o, pool, t->attended, q, n, t->y, c->hidden);
+	adapt(t, rows, n, layer, TEXT_O, pool, t->attended, q, t->y, c->hidden);
 	add(pool, t->x, t->y, n * c->hidden);
 }
 
 /* x += down(silu(gate(norm(x))) up(norm(x))), or what the experts of a routed layer make of norm(x)
  */
-static void feed_forward(struct text *t, const struct text_layer *l, struct pool *pool, size_t n)
+static void feed_forward(struct text *t, unsigned layer, struct pool *pool,
+			 const struct text_row *rows, size_t n)
 {
+	const struct text_layer *l = &t->w.layer[layer];
 	const struct text_config *c = &t->c;
+	size_t wide = c->intermediate;
 
 	rms_norm(pool, t->x, l->post_norm, c->eps, t->y, n, c->hidden);
 	if (l->experts.count) {
@@ -189,10 +272,11 @@ static void feed_forward(struct text *t, const struct text_layer *l, struct pool
 		add(pool, t->x, t->y, n * c->hidden);
 		return;
 	}
-	linear_apply(&l->gate_up, pool, t->y, c->hidden, n, t->gate_up,
-		     2 * (size_t)c->intermediate);
+	linear_apply(&l->gate_up, pool, t->y, c->hidden, n, t->gate_up, 2 * wide);
+	adapt(t, rows, n, layer, TEXT_GATE_UP, pool, t->y, c->hidden, t->gate_up, 2 * wide);
 	silu_gate(pool, t->gate_up, t->mlp, n, c->intermediate);
-	linear_apply(&l->down, pool, t->mlp, c->intermediate, n, t->y, c->hidden);
+	linear_apply(&l->down, pool, t->mlp, wide, n, t->y, c->hidden);
+	adapt(t, rows, n, layer, TEXT_DOWN, pool, t->mlp, wide, t->y, c->hidden);
 	add(pool, t->x, t->y, n * c->hidden);
 }
 
@@ -242,8 +326,8 @@ float *text_forward(struct text *t, struct pool *pool, void *blocks, const struc
 		BUG("%zu rows in one call", n);
 	pages = prepare_rows(t, blocks, rows, n);
 	for (unsigned i = 0; i < t->c.layers; i++) {
-		attend(t, &t->w.layer[i], pool, rows, n);
-		feed_forward(t, &t->w.layer[i], pool, n);
+		attend(t, i, pool, rows, n);
+		feed_forward(t, i, pool, rows, n);
 		add_deepstack(t, i, rows, n);
 		for (size_t k = 0; k < pages; k++)
 			t->pages[k] = (char *)t->pages[k] + t->page;

@@ -213,6 +213,13 @@ static void clear(struct compute *base, uint32_t block)
 	(void)base, (void)block;
 }
 
+static enum rc adapt(struct compute *base, struct adapter *adapter, struct err *err)
+{
+	(void)base, (void)adapter;
+	return err_set(err, RC_FATAL, "adapter",
+		       "adapters are not applied on a GPU yet: read these pages on the CPU");
+}
+
 static void begin(struct compute *base, const struct text_row *rows, size_t count)
 {
 	language_begin(cuda_of(base), rows, count);
@@ -252,7 +259,7 @@ static void close_cuda(struct compute *base)
 	free(c);
 }
 
-static const struct compute_calls calls = {reserve, clear, begin, end, see, forget, close_cuda};
+static const struct compute_calls calls = {reserve, adapt, clear, begin, end, see, forget, close_cuda};
 
 /* Shapes of all weights; what they and everything else will take; and what is left for keys and values. */
 static enum rc plan(struct cuda *c, struct weights *w, const struct compute_options *o, struct err *err)

@@ -151,6 +151,16 @@ void add(struct pool *pool, float *y, const float *x, size_t n)
 	run_pieces(pool, (struct op){.row = add_piece, .x = x, .y = y}, n);
 }
 
+static void add_row(const struct op *op, size_t i)
+{
+	op->table->add(op->y + i * op->stride, op->x + i * op->n, op->n);
+}
+
+void add_rows(struct pool *pool, float *y, size_t stride, const float *x, size_t rows, size_t n)
+{
+	run(pool, (struct op){.row = add_row, .x = x, .y = y, .n = n, .stride = stride}, rows, n);
+}
+
 static void rope_row(const struct op *op, size_t i)
 {
 	for (unsigned h = 0; h < op->heads; h++)

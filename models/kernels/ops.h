@@ -32,6 +32,9 @@ void gelu_tanh(struct pool *, float *x,
 
 void add(struct pool *, float *y, const float *x, size_t n); /* y += x */
 
+/* The same into rows that have more beside them: y [rows][stride], x [rows][n]. */
+void add_rows(struct pool *, float *y, size_t stride, const float *x, size_t rows, size_t n);
+
 /*
  * Rotate pairs (i, i + rotary/2) of each head by the row's angles; what is beyond `rotary` stays.
  * x [rows][stride]; cosine and sine [rows][rotary/2].

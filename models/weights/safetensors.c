@@ -75,7 +75,7 @@ static const struct {
 	{"model.", "text."},
 };
 
-static char *canonical_name(const char *stored)
+char *weights_name_of(const char *stored)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++) {
 		size_t n = strlen(prefixes[i].stored);
@@ -149,7 +149,7 @@ static enum rc read_entry(struct entry *e, const struct shard *s, const char *st
 			"its data lies beyond the end of the file (is the download complete?)");
 	if (e->end - e->begin != t->size)
 		return damaged(err, s->name, stored, "shape and dtype do not fit data_offsets");
-	e->name = as_stored ? xstrdup(stored) : canonical_name(stored);
+	e->name = as_stored ? xstrdup(stored) : weights_name_of(stored);
 	t->name = e->name;
 	return RC_OK;
 }
@@ -290,7 +290,7 @@ static enum rc check_index(const struct weights *w, const json_t *map, struct er
 
 	json_object_foreach((json_t *)map, stored, value)
 	{
-		char *name = canonical_name(stored);
+		char *name = weights_name_of(stored);
 		const struct tensor *t = weights_find(w, name);
 
 		free(name);

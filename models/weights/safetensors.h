@@ -59,6 +59,9 @@ const struct tensor *weights_at(const struct weights *, size_t);
  * zeros. */
 uint64_t weights_parameters(const struct weights *);
 
+/* What a tensor is called here that is saved under this name; freed by the caller. */
+char *weights_name_of(const char *stored);
+
 /* NULL when there is none. */
 const struct tensor *weights_find(const struct weights *, const char *name);
 

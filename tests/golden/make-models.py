@@ -4,7 +4,7 @@
 
     tests/golden/make-models.py [--seed N] [--out FOLDER] [--only NAME...]
 
-Needs torch (CPU), torchvision, transformers, safetensors and Pillow before 13; `make check` needs none of them, it reads what lies
+Needs torch (CPU), torchvision, transformers, peft, safetensors and Pillow before 13; `make check` needs none of them, it reads what lies
 in tests/golden/models. Each folder is a model as one downloads it, and beside it expected.safetensors:
 
     image.K        U8  [height][width][3]     the pages of the prompt
@@ -20,6 +20,8 @@ in tests/golden/models. Each folder is a model as one downloads it, and beside i
     logits_bf16    F32 [steps][vocab]         the same steps with weights and activations in bf16
 
 Weights are bf16 numbers, or of 4 bits with the scale of a group, so that both computations start from the same model.
+In a model's folder lie folders of adapters (adapter-NAME) as peft saves them, each with an expected.safetensors of
+its own: tokens, logits and logits_bf16 of the same prompt.
 """
 
 import argparse
@@ -27,10 +29,11 @@ import json
 import pathlib
 
 import numpy
+import peft
 import PIL
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (Phi3ForCausalLM, Qwen2_5_VLForConditionalGeneration, Qwen3ForCausalLM, Qwen3MoeForCausalLM,
                           Qwen3VLForConditionalGeneration, Qwen3VLMoeForConditionalGeneration)
 from PIL import Image
@@ -150,6 +153,23 @@ MODELS = {
         text=text(64, 1, 1, 64, 160, 2, **mrope([8, 12, 12])),
         vision=dict(depth=2, hidden_size=48, num_heads=1, intermediate_size=76, patch_size=6, out_hidden_size=64,
                     window_size=24, fullatt_block_indexes=[1], hidden_act="silu")),
+}
+
+
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# LoRA on each kind of projection: all, some of those that are stacked here, those stacked in the file; some layers;
+# names and expressions; both scales.
+ADAPTERS = {
+    "qwen3": {"all": dict(r=4, lora_alpha=8, target_modules=ALL),
+              "some": dict(r=5, lora_alpha=11, target_modules=["v_proj", "up_proj"], layers_to_transform=[0, 2])},
+    "qwen3-untied": {"expression": dict(r=3, lora_alpha=4, use_rslora=True, whole=True,
+                                        target_modules=r"model\.layers\.\d+\.(self_attn\.(k|o)|mlp\.(gate|down))_proj")},
+    "qwen3-vl": {"language": dict(r=8, lora_alpha=8, target_modules=["q_proj", "k_proj", "o_proj", "down_proj"],
+                                  layers_to_transform=1),
+                 "expression": dict(r=2, lora_alpha=3, target_modules=r".*language_model.*(v_proj|gate_proj)")},
+    "phi3": {"stacked": dict(r=4, lora_alpha=8, use_rslora=True,
+                             target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"])},
+    "phi3-crossing": {"stacked": dict(r=6, lora_alpha=6, target_modules=["qkv_proj", "gate_up_proj"])},
 }
 
 
@@ -326,12 +346,79 @@ def watch_routers(model):
     return least, hooks
 
 
+def write_steps(expected, recipe, model, ids, types, pixels, grid, hooks=()):
+    """Tokens, and logits in both kinds of numbers; the least distance of a token from the next best. The model is in
+    bf16 then."""
+    steps, margin = [], 1e9
+    for _ in range(STEPS):
+        last = logits_of(model, ids, types, pixels, grid)[-1]
+        top = last.topk(2).values
+        margin = min(margin, float(top[0] - top[1]))
+        steps.append(last)
+        ids = torch.cat([ids, last.argmax().view(1, 1)], 1)
+        types = torch.cat([types, torch.zeros(1, 1, dtype=torch.int)], 1)
+    expected["tokens"] = ids[0, -STEPS:].clone()
+    expected["logits"] = torch.stack(steps)
+    for hook in hooks:
+        hook.remove()
+    half = model.bfloat16()
+    n = ids.shape[1]
+    if recipe.get("stepwise"):
+        half_steps = [logits_of(half, ids[:, :n - STEPS + k], types, pixels, grid)[-1].float() for k in range(STEPS)]
+        expected["logits_bf16"] = torch.stack(half_steps)
+    else:
+        whole_half = logits_of(half, ids, types, pixels, grid).float()
+        expected["logits_bf16"] = whole_half[n - STEPS - 1:n - 1].contiguous()
+    return margin
+
+
+@torch.no_grad()
+def make_adapter(name, recipe, adapter, settings, seed, out):
+    """An adapter of a model that has been made."""
+    base, folder = out / name, out / name / f"adapter-{adapter}"
+    config = recipe["cls"].config_class(**configuration(recipe)[0])
+    config._attn_implementation = "eager"
+    model = recipe["cls"](config).float().eval()
+    stored = {key: value for file in base.glob("model*.safetensors") for key, value in load_file(file).items()}
+    for key, p in model.named_parameters():
+        p.copy_(stored[stored_name(key, recipe["spelling"])].float())
+    whole = settings.get("whole")
+    made = peft.get_peft_model(model, peft.LoraConfig(**{k: v for k, v in settings.items() if k != "whole"})).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for key, p in made.named_parameters():
+        if "lora_" in key:
+            scale = p.shape[1] ** -0.5 if "lora_A" in key else 0.4 * p.shape[1] ** -0.5
+            p.copy_((scale * torch.randn(p.shape, generator=generator)).bfloat16().float())
+    made.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["target_modules"] = sorted(config["target_modules"]) if isinstance(config["target_modules"], list) \
+        else config["target_modules"]
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    if not whole:
+        file = folder / "adapter_model.safetensors"
+        save_file({key: value.bfloat16() for key, value in load_file(file).items()}, file)
+
+    known = load_file(base / "expected.safetensors")
+    ids = known["prompt"].view(1, -1)
+    types = (ids == IMAGE).int()
+    grid = torch.tensor([[1, *pair] for pair in known.get("grid", torch.zeros(0, 2)).tolist()], dtype=torch.long)
+    pixels = torch.cat([known[f"pixels.{k}"] for k in range(len(grid))]) if len(grid) else None
+    expected = {}
+    margin = write_steps(expected, recipe, made.base_model.model, ids, types, pixels, grid)
+    save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
+    changed = float((expected["logits"][0] - known["logits"][0]).abs().max() / known["logits"].abs().max())
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"{name} {adapter}: least margin {margin:.4f}, logits changed by {changed:.2f}, {size // 1024} KiB")
+    return margin
+
+
 @torch.no_grad()
 def make(name, recipe, seed, out):
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
+    for old in sorted(folder.rglob("*"), reverse=True):
+        old.rmdir() if old.is_dir() else old.unlink()
     arguments, whole = configuration(recipe)
     config = recipe["cls"].config_class(**arguments)
     config._attn_implementation = config._experts_implementation = "eager"
@@ -374,27 +461,8 @@ def make(name, recipe, seed, out):
         expected["positions"] = torch.arange(ids.shape[1]).expand(3, -1).contiguous()
     expected["prompt"] = ids[0].clone()
 
-    steps, margin = [], 1e9
     distance, hooks = watch_routers(model)
-    for _ in range(STEPS):
-        last = logits_of(model, ids, types, pixels, grid)[-1]
-        top = last.topk(2).values
-        margin = min(margin, float(top[0] - top[1]))
-        steps.append(last)
-        ids = torch.cat([ids, last.argmax().view(1, 1)], 1)
-        types = torch.cat([types, torch.zeros(1, 1, dtype=torch.int)], 1)
-    expected["tokens"] = ids[0, -STEPS:].clone()
-    expected["logits"] = torch.stack(steps)
-    for hook in hooks:
-        hook.remove()
-    half = model.bfloat16()
-    n = ids.shape[1]
-    if recipe.get("stepwise"):
-        half_steps = [logits_of(half, ids[:, :n - STEPS + k], types, pixels, grid)[-1].float() for k in range(STEPS)]
-        expected["logits_bf16"] = torch.stack(half_steps)
-    else:
-        whole_half = logits_of(half, ids, types, pixels, grid).float()
-        expected["logits_bf16"] = whole_half[n - STEPS - 1:n - 1].contiguous()
+    margin = write_steps(expected, recipe, model, ids, types, pixels, grid, hooks)
     save_file({key: value.contiguous() for key, value in expected.items()}, folder / "expected.safetensors")
     size = sum(file.stat().st_size for file in folder.iterdir())
     error = float((expected["logits_bf16"] - expected["logits"]).abs().max() / expected["logits"].abs().max())
@@ -419,6 +487,9 @@ def main():
         # Two tokens that tie would make a greedy choice a matter of rounding.
         while name in options.only and make(name, recipe, seed, options.out) < 1e-2:
             seed += 100
+        for adapter, settings in ADAPTERS.get(name, {}).items() if name in options.only else ():
+            while make_adapter(name, recipe, adapter, settings, seed, options.out) < 1e-2:
+                seed += 100
 
 
 if __name__ == "__main__":

@@ -126,6 +126,10 @@ static void describe(const struct fixture *f, struct request *q, unsigned k)
 						  .min_p = 0.01,
 						  .repetition_penalty = 1.1,
 						  .seed = k};
+	/* None, one, the other, or both. */
+	for (unsigned i = 0; i < f->model.adapter_count; i++)
+		if (k % 4 >> i & 1)
+			q->r.adapted.number[q->r.adapted.count++] = i;
 	q->r.prompt = q->prompt;
 	q->r.prompt_count = n;
 }
@@ -225,6 +229,45 @@ static void test_switch(void **state)
 		       &(struct compute_options){.weights = NUMBER_BF16}, f.pool, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	check_invariant(&f);
+	model_close(&f.model);
+}
+
+/* Requests of different adapters ride in one batch; what one has left in the cache is not another's. */
+static void __attribute__((unused)) test_adapters(void **state)
+{
+	static const char *const adapters[] = {"tests/golden/models/qwen3-vl/adapter-language",
+					       "tests/golden/models/qwen3-vl/adapter-expression"};
+	struct fixture *shared = *state, f = *shared;
+	struct engine_result got[4] = {0};
+	const unsigned order[] = {0, 1, 2, 3};
+	struct request q[4];
+	struct engine *e;
+	struct err err;
+
+	if (model_open(&f.model, "tests/golden/models/qwen3-vl", COMPUTE_OPEN,
+		       &(struct compute_options){.weights = NUMBER_BF16}, f.pool, &err) != RC_OK)
+		fail_msg("%s", err.text);
+	for (unsigned i = 0; i < 2; i++)
+		if (model_adapt(&f.model, adapters[i], &err) != RC_OK)
+			fail_msg("%s", err.text);
+	check_invariant(&f);
+	e = start(&f, 100, 4);
+	for (unsigned k = 0; k < 4; k++) {
+		describe(&f, &q[k], 0);
+		q[k].r.id = k;
+		for (unsigned i = 0; i < 2; i++)
+			if (k >> i & 1)
+				q[k].r.adapted.number[q[k].r.adapted.count++] = i;
+	}
+	run_all(e, q, order, 4, got);
+	for (unsigned k = 1; k < 4; k++)
+		for (unsigned j = 0; j < k; j++)
+			assert_memory_not_equal(got[k].log_probabilities, got[j].log_probabilities,
+						sizeof(float));
+	assert_int_equal(engine_load(e).shared_tokens, 0);
+	for (unsigned k = 0; k < 4; k++)
+		release(&got[k]);
+	engine_close(e);
 	model_close(&f.model);
 }
 
@@ -328,7 +371,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		ONLY_ON_CUDA(cmocka_unit_test_setup_teardown(test_batch_invariant, setup_fp8, teardown))
 #ifndef ENGINE_SOBER
-		ONLY_ON_CPU(cmocka_unit_test(test_ends), cmocka_unit_test(test_repetition))
+		ONLY_ON_CPU(cmocka_unit_test(test_adapters), cmocka_unit_test(test_ends), cmocka_unit_test(test_repetition))
 #endif
 	};
 

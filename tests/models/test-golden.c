@@ -2,7 +2,8 @@
  *
  * Small random models of every family against what transformers computes with the same weights
  * (tests/golden/make-models.py): vision features, positions, logits of every step, greedy tokens.
- * In fp32 they agree to 1e-4; in bf16 we may be as far off as the reference's own bf16.
+ * In fp32 they agree to 1e-4; in bf16 we may be as far off as the reference's own bf16. The same with the
+ * adapters that lie in a model's folder, as peft applies them.
  */
 #include "engine.h"
 #include "image.h"
@@ -19,6 +20,12 @@
 #include <cmocka.h>
 
 #define PAGES_MAX 8
+
+#ifdef ON_CUDA
+#define ADAPTERS_HERE false
+#else
+#define ADAPTERS_HERE true
+#endif
 #define FP8_MOST  8 /* they come to 5; the step of e4m3 is 16 times that of bf16 */
 
 static const char *root(void)
@@ -31,7 +38,8 @@ static const char *root(void)
 struct golden {
 	char *folder;
 	struct model model;
-	struct weights *expected;
+	struct weights *expected, *own; /* own: an adapter's; or NULL */
+	struct adapted adapted;
 	struct pool *pool;
 	struct model_page pages[PAGES_MAX];
 	struct features features[PAGES_MAX];
@@ -47,7 +55,8 @@ static const struct tensor *expect(const struct golden *g, const char *format, .
 	va_start(ap, format);
 	vsnprintf(name, sizeof(name), format, ap);
 	va_end(ap);
-	t = weights_find(g->expected, name);
+	t = g->own ? weights_find(g->own, name) : NULL;
+	t = t ? t : weights_find(g->expected, name);
 	if (!t)
 		fail_msg("%s: no %s", g->folder, name);
 	return t;
@@ -85,14 +94,22 @@ static double difference(const float *got, const struct tensor *want, size_t fir
 
 static void golden_open(struct golden *g, const char *name, enum number number, enum compute_keys keys)
 {
+	char *base = xasprintf("%s/%.*s", root(), (int)strcspn(name, "/"), name);
 	struct err err;
 
 	*g = (struct golden){.folder = xasprintf("%s/%s", root(), name)};
 	if (pool_open(&g->pool, 0, &err) != RC_OK ||
-	    model_open(&g->model, g->folder, COMPUTE_OPEN,
+	    model_open(&g->model, base, COMPUTE_OPEN,
 		       &(struct compute_options){.weights = number, .keys = keys}, g->pool, &err) != RC_OK ||
-	    weights_open_file(&g->expected, g->folder, "expected.safetensors", &err) != RC_OK)
+	    weights_open_file(&g->expected, base, "expected.safetensors", &err) != RC_OK)
+		fail_msg("%s: %s", base, err.text);
+	free(base);
+	if (!strchr(name, '/'))
+		return;
+	if (model_adapt(&g->model, g->folder, &err) != RC_OK ||
+	    weights_open_file(&g->own, g->folder, "expected.safetensors", &err) != RC_OK)
 		fail_msg("%s: %s", g->folder, err.text);
+	g->adapted.count = 1;
 }
 
 static void golden_close(struct golden *g)
@@ -101,6 +118,7 @@ static void golden_close(struct golden *g)
 		g->model.compute->calls->forget(g->model.compute, &g->features[k]);
 	model_close(&g->model);
 	weights_close(g->expected);
+	weights_close(g->own);
 	pool_close(g->pool);
 	free(g->folder);
 }
@@ -263,6 +281,7 @@ static float *run(struct golden *g, size_t chunk, const unsigned *position, unsi
 			fill_row(g, &rows[k], i, position, next);
 			rows[k].written = i >= read;
 			rows[k].far = far;
+			rows[k].adapted = g->adapted;
 			if (i >= read - 1)
 				rows[k].logits = logits + (i - (n - 1)) * vocab;
 		}
@@ -343,6 +362,7 @@ static void __attribute__((unused)) test_engine(void **state)
 	request.prompt_count = prompt->shape[0];
 	request.most = tokens->shape[0];
 	request.endless = true;
+	request.adapted = g.adapted;
 	options.cache_size = 8 * g.model.compute->block_size;
 	if (g.model.config.vision.depth)
 		goto out;
@@ -473,19 +493,50 @@ static bool refused(const char *name)
 	return yes;
 }
 
+static const struct kind {
+	const char *what;
+	CMUnitTestFunction run;
+	bool adapters; /* of these, too */
+} kinds[] = {{"bf16", test_bf16, ADAPTERS_HERE},
+	     ONLY_ON_CUDA({"fp8", test_fp8, false})
+	     ONLY_ON_CPU({"pixels", test_pixels, false}, {"fp32", test_fp32, true},
+			 {"int8", test_int8, true}, {"engine", test_engine, true})};
+
+enum { TESTS_MAX = 256 };
+
+static struct CMUnitTest tests[TESTS_MAX];
+static size_t count;
+
+/* `name` is given away. */
+static void add_tests(char *name, bool adapter)
+{
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
+		if (adapter && !kinds[k].adapters)
+			continue;
+		if (count == TESTS_MAX)
+			BUG("more than %d tests", TESTS_MAX);
+		tests[count++] = (struct CMUnitTest){xasprintf("%s %s", name, kinds[k].what),
+						     kinds[k].run, NULL, NULL, xstrdup(name)};
+	}
+	free(name);
+}
+
+static void add_adapters(const char *name)
+{
+	char *path = xasprintf("%s/%s", root(), name);
+	DIR *dir = opendir(path);
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir)) != NULL)
+		if (!strncmp(e->d_name, "adapter-", 8))
+			add_tests(xasprintf("%s/%s", name, e->d_name), true);
+	if (dir)
+		closedir(dir);
+	free(path);
+}
+
 int main(void)
 {
-	static const struct {
-		const char *what;
-		CMUnitTestFunction run;
-	} kinds[] = {{"bf16", test_bf16},
-		     ONLY_ON_CUDA({"fp8", test_fp8})
-		     ONLY_ON_CPU({"pixels", test_pixels}, {"fp32", test_fp32}, {"int8", test_int8},
-				 {"engine", test_engine})};
-	enum { KINDS = sizeof(kinds) / sizeof(*kinds), MODELS_MAX = 32 };
-	struct CMUnitTest tests[KINDS * MODELS_MAX];
-	char *names[MODELS_MAX];
-	size_t count = 0, models = 0;
 	DIR *dir = opendir(root());
 	struct dirent *e;
 	int failed;
@@ -495,15 +546,11 @@ int main(void)
 		printf("1..0 # SKIP %s\n", compute_missing());
 		return 0;
 	}
-	while (dir && models < MODELS_MAX && (e = readdir(dir)) != NULL) {
+	while (dir && (e = readdir(dir)) != NULL) {
 		if (e->d_name[0] == '.' || refused(e->d_name))
 			continue;
-		names[models] = xstrdup(e->d_name);
-		for (size_t k = 0; k < KINDS; k++)
-			tests[count++] = (struct CMUnitTest){
-				xasprintf("%s %s", names[models], kinds[k].what), kinds[k].run,
-				NULL, NULL, names[models]};
-		models++;
+		add_tests(xstrdup(e->d_name), false);
+		add_adapters(e->d_name);
 	}
 	if (!count) {
 		printf("not ok 1 - no golden models in %s\n1..1\n", root());
@@ -511,9 +558,9 @@ int main(void)
 	}
 	closedir(dir);
 	failed = _cmocka_run_group_tests("golden", tests, count, NULL, NULL);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		free((char *)tests[i].name);
-	while (models)
-		free(names[--models]);
+		free(tests[i].initial_state);
+	}
 	return failed;
 }
