@@ -48,6 +48,8 @@ static const char usage[] =
 	"  --model DIR      the model's folder, as downloaded: an absolute path, or a name "
 	"beneath\n"
 	"                   $CLOISTER_MODELS (default /models), such as nanonets/Nanonets-OCR2-3B\n"
+	"  --adapter DIR    a LoRA adapter's folder, likewise; may be given many times. Requests name "
+	"it so\n"
 	"  --pages DIR      folder that the page files lie in\n"
 	"  --weights KIND   bf16 (default), int8 or f32\n"
 	"  --threads N      0 (default): one for each CPU\n"
@@ -65,7 +67,8 @@ static const char usage[] =
 	"  --version, --help\n";
 
 struct options {
-	const char *model, *pages, *probe;
+	const char *model, *pages, *probe, *adapters[ADAPTERS_MAX];
+	size_t adapter_count;
 	enum number weights;
 	enum compute_keys keys;
 	uint64_t threads, sequences, eyes, cache;
@@ -119,6 +122,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct option table[] = {
 		{"model", required_argument, NULL, 'm'},
+		{"adapter", required_argument, NULL, 'a'},
 		{"pages", required_argument, NULL, 'p'},
 		{"weights", required_argument, NULL, 'w'},
 		{"threads", required_argument, NULL, 't'},
@@ -142,6 +146,12 @@ static void options_parse(struct options *o, int argc, char **argv)
 		switch (c) {
 		case 'm':
 			o->model = optarg;
+			break;
+		case 'a':
+			if (o->adapter_count == ADAPTERS_MAX)
+				die(EX_USAGE_ERROR, "--adapter is given more than %d times",
+				    ADAPTERS_MAX);
+			o->adapters[o->adapter_count++] = optarg;
 			break;
 		case 'p':
 			o->pages = optarg;
@@ -197,7 +207,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 
 struct place {
 	const struct options *o;
-	const char *folder; /* of the model; or NULL */
+	const struct server *s;
 };
 
 #ifdef CLOISTER_CUDA
@@ -249,25 +259,32 @@ static void lock_down(const char *const *read, enum sandbox_mode mode)
 static void enter_sandbox(const void *arg)
 {
 	const struct place *place = arg;
-	char *blobs = place->folder ? xasprintf("%s/../../blobs", place->folder) : NULL;
-	const char *read[4] = {NULL};
-	size_t n = 0;
+	const struct server *s = place->s;
+	const char *read[2 * ADAPTERS_MAX + 4] = {NULL};
+	char *blobs[ADAPTERS_MAX + 1];
+	size_t n = 0, folders = 0;
 
 	if (place->o->pages)
 		read[n++] = place->o->pages;
-	if (place->folder) {
-		read[n++] = place->folder;
-		read[n++] = blobs;
+	for (size_t i = 0; i <= s->adapter_count; i++) {
+		const char *folder = i ? s->adapters[i - 1].folder : s->folder;
+
+		if (!folder)
+			continue;
+		blobs[folders] = xasprintf("%s/../../blobs", folder);
+		read[n++] = folder;
+		read[n++] = blobs[folders++];
 	}
 	lock_down(read, place->o->sandbox);
-	free(blobs);
+	while (folders)
+		free(blobs[--folders]);
 }
 
 /* Before anything in the folder is believed. */
-static enum rc identify(struct server *s, const struct options *o, struct model_identity *id,
-			struct err *err)
+static enum rc identify(struct server *s, const char *folder, const struct options *o,
+			struct model_identity *id, struct err *err)
 {
-	enum rc rc = model_identity(s->folder, s->pool, id, err);
+	enum rc rc = model_identity(folder, s->pool, id, err);
 
 	if (rc != RC_OK || *id->lock)
 		return rc;
@@ -279,7 +296,7 @@ static enum rc identify(struct server *s, const struct options *o, struct model_
 			       "%.300s: see `cloister models diff`; lock it again if that is right",
 			       id->unlocked.text);
 	if (strcmp(id->unlocked.reason, "model-unlocked"))
-		log_warn("model %s: %s", s->folder, id->unlocked.text);
+		log_warn("model %s: %s", folder, id->unlocked.text);
 	return RC_OK;
 }
 
@@ -287,6 +304,22 @@ static enum rc identify(struct server *s, const struct options *o, struct model_
 static unsigned eyes_of(const struct server *s, const struct options *o)
 {
 	return s->model.compute->sees ? (unsigned)o->eyes : 0;
+}
+
+/* One that is bad is told of in hello, and keeps nobody from the others. */
+static void load_adapters(struct server *s, const struct options *o)
+{
+	for (size_t i = 0; i < s->adapter_count; i++) {
+		struct served_adapter *a = &s->adapters[i];
+		struct err err;
+		enum rc rc = identify(s, a->folder, o, &a->id, &err);
+
+		a->number = (unsigned)s->model.adapter_count;
+		if (rc == RC_OK)
+			rc = model_adapt(&s->model, a->folder, &err);
+		if (rc != RC_OK)
+			err_set(&a->why, rc, err.reason, "adapter %.300s: %s", a->folder, err.text);
+	}
 }
 
 static enum rc load(struct server *s, const struct options *o, struct model_identity *id,
@@ -301,9 +334,11 @@ static enum rc load(struct server *s, const struct options *o, struct model_iden
 	enum rc rc = pool_open(&s->pool, (unsigned)o->threads, err);
 
 	if (rc == RC_OK)
-		rc = identify(s, o, id, err);
+		rc = identify(s, s->folder, o, id, err);
 	if (rc == RC_OK)
 		rc = model_open(&s->model, s->folder, COMPUTE_OPEN, &device, s->pool, err);
+	if (rc == RC_OK)
+		load_adapters(s, o);
 	if (rc == RC_OK)
 		rc = tokenizer_open(&s->tokenizer, s->folder, err);
 	if (rc == RC_OK)
@@ -325,11 +360,12 @@ static void say_hello(const struct server *s, const struct options *o,
 	char *name = model_name(s->folder);
 	json_t *takes =
 		s->model.compute->sees ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
-	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:o, s:{s:s, s:s, s:s*}}",
+	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:o, s:{s:s, s:s, s:s*, s:o*}}",
 				  "airlock", 1, "name", "cloister-model", "version",
 				  CLOISTER_VERSION, "window", (int)(o->sequences + eyes_room(eyes_of(s, o))), "formats",
 				  "markdown", "text", "takes", takes, "model", "name", name,
-				  "sha256", id->sha256, "lock", *id->lock ? id->lock : NULL);
+				  "sha256", id->sha256, "lock", *id->lock ? id->lock : NULL,
+				  "adapters", s->adapter_count ? adapters_hello(s) : NULL);
 
 	if (!hello)
 		BUG("hello cannot be made");
@@ -347,6 +383,7 @@ static void unload(struct server *s)
 	tokenizer_free(s->tokenizer);
 	model_close(&s->model);
 	pool_close(s->pool);
+	adapters_release(s);
 }
 
 int main(int argc, char **argv)
@@ -367,15 +404,17 @@ int main(int argc, char **argv)
 		die(EX_CONFIGURATION, "open page folder %s: %s", o.pages, strerror(errno));
 	if (o.model)
 		s.folder = folder = model_folder(o.model);
+	for (size_t i = 0; i < o.adapter_count; i++)
+		adapters_add(&s, o.adapters[i]);
 	if (o.probe)
-		return probe_main(o.probe, enter_sandbox, &(struct place){&o, folder});
+		return probe_main(o.probe, enter_sandbox, &(struct place){&o, &s});
 	/* Requests are taken between two steps, whenever there are any. */
 	if (!o.identify && fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK))
 		die(EX_CONFIGURATION, "standard input: %s", strerror(errno));
 	cpu_level();	     /* the tile state of AMX is asked for now */
 	json_object_seed(0); /* reads /dev/urandom, which is out of reach later */
 	if (!o.identify)
-		enter_sandbox(&(struct place){&o, folder});
+		enter_sandbox(&(struct place){&o, &s});
 	s.page_folder = o.pages;
 	s.sequences = (unsigned)o.sequences;
 	if (load(&s, &o, &id, &err) != RC_OK)

@@ -407,6 +407,23 @@ static bool is_label(const char *s)
 	return n && n <= 100;
 }
 
+/* Which adapters a page was read by. */
+static void copy_names(json_t *out, const json_t *raw)
+{
+	json_t *names = json_array(), *name;
+	size_t i;
+
+	json_array_foreach(raw, i, name) {
+		size_t len = json_string_length(name);
+
+		if (len && len <= 4000 && json_array_size(names) < 16)
+			json_array_append_new(names, clean_string(name));
+	}
+	if (json_array_size(names))
+		json_object_set(out, "adapters", names);
+	json_decref(names);
+}
+
 /* The scalars a result may have besides its text. */
 static bool copy_measures(struct check *c, json_t *out, const json_t *raw)
 {
@@ -434,6 +451,7 @@ static bool copy_measures(struct check *c, json_t *out, const json_t *raw)
 		json_object_set(out, "device", json_object_get(raw, "device"));
 	if (is_hash(json_string_value(json_object_get(raw, "prompt_sha256"))))
 		json_object_set(out, "prompt_sha256", json_object_get(raw, "prompt_sha256"));
+	copy_names(out, json_object_get(raw, "adapters"));
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
 		const json_t *n = json_object_get(raw, counts[i]);
 		double v = json_number_value(n);

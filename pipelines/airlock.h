@@ -8,7 +8,8 @@
  *             "takes":["page"],"model":{"name":"eng","sha256":HEX}}
  *            takes: what it can be asked about, "page", "text" or both; where it does not say, pages;
  *            of cloister-model also "lock":HEX in "model", the SHA-256 of the cloister.lock that the
- *            files it has loaded keep to
+ *            files it has loaded keep to, and "adapters":[{"name":..,"sha256":HEX,"lock":HEX}], those that
+ *            requests may name
  *   request  {"id":17,"page":"PATH.pnm","width":W,"height":H,"dpi":300,"native":bool,"prompt":...,
  *             "params":{...}}   native: the resolution is the page's own, it was not rendered
  *            params for Tesseract: {"page_segmentation":3,"rotate":"auto"|"none"}; for models the
@@ -22,7 +23,8 @@
  *             "finish":"stop|length|repetition|...","tokens":N,"ms":N,
  *             "readings":N,"temperature":T,"prompt_sha256":HEX,   of the one that counts, where
  *             a page was read more than once
- *             "device":"cpu avx512-bf16"}   what it was computed on
+ *             "device":"cpu avx512-bf16",   what it was computed on
+ *             "adapters":[NAME,...]}   those that the request named
  *         or {"id":17,"status":"error","error":"one line"}
  *
  *   Blocks are the recogniser's own; "box" in them is checked like any other. One with

@@ -12,10 +12,15 @@
 
 bool model_folder_exists(const char *folder)
 {
-	char *file = xasprintf("%s/config.json", folder);
-	bool is = !access(file, R_OK);
+	static const char *const files[] = { "config.json", "adapter_config.json" };
+	bool is = false;
 
-	free(file);
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		char *file = xasprintf("%s/%s", folder, files[i]);
+
+		is |= !access(file, R_OK);
+		free(file);
+	}
 	return is;
 }
 

@@ -13,7 +13,7 @@
  * Always a path; the caller frees it. */
 char *model_folder(const char *name);
 
-/* Does it look like a model's folder? */
+/* Does it look like a folder of a model, or of an adapter? */
 bool model_folder_exists(const char *folder);
 
 #endif

@@ -101,6 +101,11 @@ static bool is_argument(const char *s)
 	return strlen(s) <= 4096;
 }
 
+static bool is_adapter(const char *s)
+{
+	return *s && strlen(s) <= 4000;
+}
+
 enum setting_kind {
 	WORD,         /* enum, one of words */
 	NAMED_NUMBER, /* unsigned, one of words by name or number */
@@ -163,6 +168,9 @@ static const struct setting limit_settings[] = {
 
 static const struct setting model_settings[] = {
 	{ "folder", TEXT, AT(model.folder), .max = 4000 },
+	{ "adapters", LIST, AT(model.adapters),
+	  .count_at = offsetof(struct pipeline, model.n_adapters), .max = 4, .check = is_adapter,
+	  .meaning = "the folder of an adapter", .example = "[org/name]" },
 	{ "weights", WORD, AT(model.weights), .words = weights },
 	{ "kv", WORD, AT(model.kv), .words = kv_numbers },
 	{ "device", WORD, AT(model.device), .words = devices },
@@ -301,6 +309,7 @@ void pipeline_release(struct pipeline *p)
 	free(p->prompt);
 	free(p->then);
 	free(p->model.folder);
+	free_list(p->model.adapters, p->model.n_adapters);
 	if (p->next)
 		pipeline_release(p->next);
 	free(p->next);
@@ -321,6 +330,7 @@ void pipeline_copy(struct pipeline *to, const struct pipeline *from)
 	if (to->next)
 		pipeline_copy(to->next, from->next);
 	to->model.folder = from->model.folder ? xstrdup(from->model.folder) : NULL;
+	to->model.adapters = copy_list(from->model.adapters, from->model.n_adapters);
 	to->command = copy_list(from->command, from->n_command);
 	to->languages = copy_list(from->languages, from->n_languages);
 	to->passwords = copy_list(from->passwords, from->n_passwords);
@@ -582,12 +592,19 @@ static bool agrees(const struct pipeline *p, struct fault *f)
 	f->key = "device";
 	if (p->model.device == DEVICE_CUDA && p->model.weights != MODEL_BF16)
 		return blame(f, "is cuda, which computes with weights: bf16 alone");
+	if (p->model.device == DEVICE_CUDA && p->model.n_adapters)
+		return blame(f, "is cuda, where adapters are not applied: device: cpu");
 	f->key = "kv";
 	if (p->model.device == DEVICE_CPU && p->model.kv == MODEL_KV_FP8)
 		return blame(f, "is fp8, which needs a GPU, not device: cpu");
 	f->key = "gpus";
 	if (p->model.device == DEVICE_CPU && p->model.gpus)
 		return blame(f, "is used only with a GPU, not with device: cpu");
+	f->key = "adapters";
+	for (size_t i = 0; i < p->model.n_adapters; i++)
+		for (size_t k = 0; k < i; k++)
+			if (!strcmp(p->model.adapters[i], p->model.adapters[k]))
+				return blame(f, "'%s' is named twice", shown(p->model.adapters[i]).s);
 	f->group = "";
 	f->key = "command";
 	if (p->n_command && p->recogniser != RECOGNISER_COMMAND)

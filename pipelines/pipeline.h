@@ -35,6 +35,8 @@ enum model_resize { RESIZE_ONCE, RESIZE_LANCZOS };
 /* RECOGNISER_MODEL: which model reads, and how. */
 struct model_settings {
 	char *folder;		  /* absolute, or a name beneath $CLOISTER_MODELS */
+	char **adapters;	  /* LoRA, folders likewise; all are added to the model for this pipeline */
+	size_t n_adapters;
 	enum model_weights weights;
 	enum model_kv kv;	  /* what keys and values are kept in */
 	enum model_device device; /* auto: a GPU where there is one */

@@ -470,6 +470,17 @@ over:
 	return NULL;
 }
 
+/* Anew, as long as nothing is asked of them: which adapters a model can be read with is known when it says
+ * hello. */
+static void look_for_readers(struct document *d)
+{
+	struct readers found = readers_of(&d->run->pool, &d->pipeline);
+
+	readers_hold(&found);
+	readers_let_go(&d->readers);
+	d->readers = found;
+}
+
 double document_turn(struct document *d, double now)
 {
 	double next = INFINITY;
@@ -477,6 +488,7 @@ double document_turn(struct document *d, double now)
 	if (d->closed || d->phase == DOC_WRITTEN)
 		return next;
 	if (d->phase == DOC_OPENING && !d->decoder.loop && !d->writer.loop) {
+		look_for_readers(d);
 		if (readers_state(&d->readers) == ENGINE_BROKEN)
 			document_park(d);
 		else if (d->run->draining)

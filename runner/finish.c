@@ -80,7 +80,7 @@ static json_t *writer_job(const struct document *d)
 	job = json_pack("{s:s, s:s, s:{s:s, s:I}, s:o, s:o, s:s, s:s, s:i, s:o, s:s, s:s, s:i, s:f}",
 			"key", d->token.key, "identity", d->token.identity, "input", "sha256",
 			d->token.sha256, "bytes", (json_int_t)d->token.bytes, "pipeline", pipeline_of(d),
-			"recogniser", readers_json(&d->readers), "cloister", CLOISTER_VERSION, "kind",
+			"recogniser", readers_json(&d->readers, &d->pipeline), "cloister", CLOISTER_VERSION, "kind",
 			d->kind, "pages", (int)d->pages, "outputs",
 			output_names_of(d->pipeline.outputs), "started", started, "finished", finished,
 			"attempt", (int)d->token.attempt, "seconds", loop_now() - d->started_at);

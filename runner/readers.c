@@ -72,18 +72,19 @@ unsigned readers_appetite(const struct readers *r)
 	return engine_appetite(r->page) + (r->text ? engine_appetite(r->text) : 0);
 }
 
-static json_t *engine_json(const struct engine *e)
+static json_t *engine_json(const struct engine *e, const struct pipeline *pipeline)
 {
-	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s*}}", "name", e->name, "version", e->version,
-			 "model", "name", e->model_name, "sha256", e->model_sha256, "lock",
-			 *e->model_lock ? e->model_lock : NULL);
+	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s*, s:o*}}", "name", e->name, "version",
+			 e->version, "model", "name", e->model_name, "sha256", e->model_sha256,
+			 "lock", *e->model_lock ? e->model_lock : NULL, "adapters",
+			 adapters_json(&e->adapters, pipeline));
 }
 
-json_t *readers_json(const struct readers *r)
+json_t *readers_json(const struct readers *r, const struct pipeline *pipeline)
 {
-	json_t *both = engine_json(r->page);
+	json_t *both = engine_json(r->page, pipeline);
 
 	if (r->text)
-		json_object_set_new(both, "then", engine_json(r->text));
+		json_object_set_new(both, "then", engine_json(r->text, pipeline->next));
 	return both;
 }

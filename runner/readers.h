@@ -34,7 +34,7 @@ void readers_let_go(const struct readers *r);
 /* How many pages keep all of them busy. */
 unsigned readers_appetite(const struct readers *r);
 
-/* {"name":..,"version":..,"model":{"name":..,"sha256":..},"then":{the same}}, new reference. */
-json_t *readers_json(const struct readers *r);
+/* {"name":..,"version":..,"model":{"name":..,"sha256":..,"adapters":[..]},"then":{the same}}, new reference. */
+json_t *readers_json(const struct readers *r, const struct pipeline *pipeline);
 
 #endif

@@ -84,6 +84,7 @@ void pool_release(struct pool *p)
 		for (size_t k = 0; e->argv[k]; k++)
 			free((char *)e->argv[k]);
 		free(e->argv);
+		adapters_release(&e->adapters);
 		free(e->processes);
 		gpus_free(e->gpus, e->n_gpus);
 		free(e->id);
@@ -98,6 +99,8 @@ static void changed(struct engine *e)
 	if (e->pool->changed)
 		e->pool->changed(e->pool->arg);
 }
+
+static const char adapter_option[] = "--adapter=";
 
 char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bool cuda)
 {
@@ -114,7 +117,7 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 		};
 		const struct model_settings *m = &pipeline->model;
 
-		argv = xcalloc(12, sizeof(*argv));
+		argv = xcalloc(12 + ENGINE_ADAPTERS_MAX, sizeof(*argv));
 		argv[n++] = xasprintf("%s/cloister-model%s", install_program_dir(),
 				      cuda ? "-cuda" : "");
 		argv[n++] = xstrdup(sandbox_mode_option(p->sandbox));
@@ -127,6 +130,8 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 		argv[n++] = xasprintf("--threads=%llu", (unsigned long long)m->threads);
 		if (p->require_lock)
 			argv[n++] = xstrdup("--require-lock");
+		for (size_t i = 0; i < m->n_adapters; i++)
+			argv[n++] = xasprintf("%s%s", adapter_option, m->adapters[i]);
 	} else {
 		struct buf languages;
 
@@ -143,49 +148,152 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 	return argv;
 }
 
-struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
+static bool is_adapter(const char *argument)
 {
-	struct engine *e;
-	struct gpu *gpus;
-	struct buf id;
-	struct err why;
-	char **argv;
-	size_t n_gpus;
-	enum rc found = gpus_find(pipeline, &gpus, &n_gpus, &why);
+	return !strncmp(argument, adapter_option, strlen(adapter_option));
+}
 
+/* How the engine of a pipeline is started, and what tells it from others. */
+struct start {
+	char **argv, *id;
+	struct gpu *gpus;
+	size_t n_gpus;
+	enum rc rc; /* of looking for them, and why */
+	struct err why;
+};
+
+static struct start start_of(const struct pool *p, const struct pipeline *pipeline, const char *more)
+{
+	struct start s = { NULL };
+	struct buf id;
+
+	s.rc = gpus_find(pipeline, &s.gpus, &s.n_gpus, &s.why);
+	s.argv = recogniser_argv(p, pipeline, s.n_gpus || s.rc != RC_OK);
 	buf_init(&id, 1 << 20);
-	argv = recogniser_argv(p, pipeline, n_gpus || found != RC_OK);
-	for (size_t i = 0; argv[i]; i++)
-		buf_addf(&id, "%s\n", argv[i]); /* tells engines apart */
-	if (n_gpus)
-		buf_addf(&id, "on %zu GPUs\n", n_gpus);
-	for (size_t i = 0; i < p->n_engines; i++) {
-		if (strcmp(p->engines[i]->id, id.data))
-			continue;
-		gpus_free(gpus, n_gpus);
-		buf_release(&id);
-		for (size_t k = 0; argv[k]; k++)
-			free(argv[k]);
-		free(argv);
-		return p->engines[i];
+	for (size_t i = 0; s.argv[i]; i++)
+		if (!is_adapter(s.argv[i]))
+			buf_addf(&id, "%s\n", s.argv[i]);
+	if (s.n_gpus)
+		buf_addf(&id, "on %zu GPUs\n", s.n_gpus);
+	buf_adds(&id, more);
+	s.id = buf_detach(&id);
+	return s;
+}
+
+static void start_release(struct start *s)
+{
+	for (size_t i = 0; s->argv[i]; i++)
+		free(s->argv[i]);
+	free(s->argv);
+	free(s->id);
+	gpus_free(s->gpus, s->n_gpus);
+}
+
+struct sharing {
+	const struct engine *engine;
+	struct adapters *adapters;
+};
+
+static void add_if_shared(void *arg, const struct pipeline *pipeline)
+{
+	struct sharing *sharing = arg;
+	struct start s;
+
+	if (pipeline->recogniser != RECOGNISER_MODEL || !pipeline->model.n_adapters)
+		return;
+	s = start_of(sharing->engine->pool, pipeline, "");
+	if (!strcmp(s.id, sharing->engine->id))
+		adapters_add(sharing->adapters, pipeline);
+	start_release(&s);
+}
+
+/* The adapters of all pipelines that may come to share the engine, into its command: who comes later finds
+ * what it needs. */
+static void gather_adapters(struct engine *e, const struct pipeline *pipeline)
+{
+	struct sharing sharing = { e, &e->adapters };
+	char **argv = (char **)e->argv;
+	size_t n = 0;
+
+	adapters_add(&e->adapters, pipeline);
+	if (e->pool->each_pipeline)
+		e->pool->each_pipeline(e->pool->arg, add_if_shared, &sharing);
+	while (argv[n] && !is_adapter(argv[n]))
+		n++;
+	for (size_t i = n; argv[i]; i++) {
+		free(argv[i]);
+		argv[i] = NULL;
 	}
-	e = xcalloc(1, sizeof(*e));
+	for (size_t i = 0; i < e->adapters.n; i++)
+		argv[n++] = xasprintf("%s%s", adapter_option, e->adapters.v[i].name);
+}
+
+static struct engine *find_engine(const struct pool *p, const struct pipeline *pipeline, const char *id)
+{
+	for (size_t i = 0; i < p->n_engines; i++)
+		if (!strcmp(p->engines[i]->id, id) &&
+		    adapters_cover(&p->engines[i]->adapters, pipeline))
+			return p->engines[i];
+	return NULL;
+}
+
+/* Takes over what *s owns. */
+static struct engine *add_engine(struct pool *p, const struct pipeline *pipeline, struct start *s)
+{
+	struct engine *e = xcalloc(1, sizeof(*e));
+
 	e->pool = p;
-	e->id = buf_detach(&id);
-	e->argv = (const char **)argv;
+	e->id = s->id;
+	e->argv = (const char **)s->argv;
 	e->foreign = pipeline->recogniser == RECOGNISER_COMMAND;
 	e->alone = pipeline->recogniser != RECOGNISER_TESSERACT;
 	e->read_seconds_start = e->alone ? HELLO_SECONDS_LONG : HELLO_SECONDS;
+	e->gpus = s->gpus;
+	e->n_gpus = s->n_gpus;
+	e->greedy = s->n_gpus && !pipeline->model.cache_mebibytes;
 	p->engines = xrealloc(p->engines, (p->n_engines + 1) * sizeof(*p->engines));
 	p->engines[p->n_engines++] = e;
-	e->gpus = gpus;
-	e->n_gpus = n_gpus;
-	e->greedy = n_gpus && !pipeline->model.cache_mebibytes;
-	if (found != RC_OK) {
-		log_error("recogniser %s cannot be used: %s", e->argv[0], why.text);
-		e->state = ENGINE_BROKEN;
-		e->why = why;
+	if (pipeline->recogniser == RECOGNISER_MODEL)
+		gather_adapters(e, pipeline);
+	return e;
+}
+
+static void break_new(struct engine *e, const struct err *why)
+{
+	log_error("recogniser %s cannot be used: %s", e->argv[0], why->text);
+	e->state = ENGINE_BROKEN;
+	e->why = *why;
+}
+
+/* Stands in for an engine that runs, but without this pipeline's adapter. */
+static struct engine *engine_without(struct pool *p, const struct pipeline *pipeline,
+				     const struct engine_adapter *adapter)
+{
+	struct start s = start_of(p, pipeline, adapter->name);
+	struct engine *e = find_engine(p, pipeline, s.id);
+
+	if (e) {
+		start_release(&s);
+		return e;
 	}
+	e = add_engine(p, pipeline, &s);
+	break_new(e, &adapter->why);
+	return e;
+}
+
+struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
+{
+	struct start s = start_of(p, pipeline, "");
+	struct engine *e = find_engine(p, pipeline, s.id);
+	const struct engine_adapter *bad = e ? adapters_bad(&e->adapters, pipeline) : NULL;
+
+	if (e) {
+		start_release(&s);
+		return bad ? engine_without(p, pipeline, bad) : e;
+	}
+	e = add_engine(p, pipeline, &s);
+	if (s.rc != RC_OK)
+		break_new(e, &s.why);
 	return e;
 }
 
@@ -437,6 +545,8 @@ static bool take_hello(struct process *process, json_t *hello)
 	copy_text(e->model_lock, sizeof(e->model_lock),
 		  e->foreign ? NULL : json_object_get(model, "lock"), "");
 	if (sha256 && strlen(sha256) != 64)
+		return false;
+	if (!adapters_take_hello(&e->adapters, json_object_get(model, "adapters")))
 		return false;
 	e->window = window < 1 ? 1 : window > WINDOW_MAX ? WINDOW_MAX : (unsigned)window;
 	process->ready = true;

@@ -2,7 +2,8 @@
  *
  * recogniser: the programs that read pages, and the pages that wait for them.
  *
- * An engine is a recogniser command; documents whose pipelines give the same command share it.  Its
+ * An engine is a recogniser command; documents whose pipelines give the same command, adapters of a model
+ * aside, share it.  Its
  * processes are started when pages wait and there is room (jobs in all, but at least one for every
  * engine with work), kept between documents, and replaced when they die.  A page lost with its
  * process is tried once more; a page that takes too long fails; a line that is not the protocol
@@ -17,6 +18,7 @@
 #ifndef RUNNER_RECOGNISER_H
 #define RUNNER_RECOGNISER_H
 
+#include "adapters.h"
 #include "child.h"
 #include "gpus.h"
 #include "pipeline.h"
@@ -58,8 +60,9 @@ enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_BROKEN };
 
 struct engine {
 	struct pool *pool;
-	char *id;
+	char *id;	    /* its command without the adapters */
 	const char **argv;
+	struct adapters adapters;
 	bool foreign; /* not ours: put under SANDBOX_COMMAND before exec */
 	bool alone;   /* its first process says how many there should be */
 	unsigned read_seconds_start; /* time limit for the hello */
@@ -92,6 +95,8 @@ struct pool {
 	size_t n_engines;
 	uint64_t next_id;
 	size_t expected; /* documents that wait: so many processes are worth starting ahead */
+	/* Every pipeline that there is, for engines to be shared by; or NULL. */
+	void (*each_pipeline)(void *arg, void (*visit)(void *, const struct pipeline *), void *to);
 	void (*changed)(void *arg); /* an engine became ready or broken, or finished a page */
 	void *arg;
 };

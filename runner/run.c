@@ -5,6 +5,7 @@
 #include "run.h"
 #include "base/log.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,9 +102,47 @@ void run_release_pipelines(struct run *run)
 	free(run->pipelines);
 }
 
-static void add_engine(struct buf *text, const struct engine *e)
+/* Those of the spool, which hide shipped ones of the same name. One that cannot be loaded is none: that is told
+ * when it is used. */
+void run_each_pipeline(void *arg, void (*visit)(void *, const struct pipeline *), void *to)
 {
+	struct run *run = arg;
+	char *own = xasprintf("%s/pipelines", run->spool->path);
+	const char *folders[] = { own, install_pipeline_dir() };
+
+	for (size_t i = 0; i < 2; i++) {
+		DIR *dir = opendir(folders[i]);
+
+		for (struct dirent *e; dir && (e = readdir(dir));) {
+			size_t n = strlen(e->d_name);
+			struct pipeline p = { 0 };
+			struct err err;
+			char *name;
+
+			if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
+				continue;
+			name = strndup(e->d_name, n - 5);
+			if (name && spool_find_pipeline(own, name, &p, &err) == RC_OK)
+				visit(to, &p);
+			if (p.name)
+				pipeline_release(&p);
+			free(name);
+		}
+		if (dir)
+			closedir(dir);
+	}
+	free(own);
+}
+
+static void add_engine(struct buf *text, const struct engine *e, const struct pipeline *p)
+{
+	json_t *adapters = adapters_json(&e->adapters, p), *one;
+	size_t i;
+
 	buf_addf(text, "%s\n%s\n%s\n", e->name, e->version, e->model_sha256);
+	json_array_foreach(adapters, i, one)
+		buf_addf(text, "%s\n", json_string_value(json_object_get(one, "sha256")));
+	json_decref(adapters);
 }
 
 void run_identity(const char *document_sha256, const struct pipeline *p, const struct readers *r,
@@ -115,9 +154,9 @@ void run_identity(const char *document_sha256, const struct pipeline *p, const s
 	pipeline_hash(p, hash);
 	buf_init(&text, 4096);
 	buf_addf(&text, "cloister identity 1\n%s\n%s\n", document_sha256, hash);
-	add_engine(&text, r->page);
+	add_engine(&text, r->page, p);
 	if (r->text)
-		add_engine(&text, r->text);
+		add_engine(&text, r->text, p->next);
 	sha256_hex_of(text.data, text.len, identity);
 	buf_release(&text);
 }

@@ -59,6 +59,8 @@ enum rc run_pipeline(struct run *run, const char *name, const json_t *ticket, st
 		     struct err *err);
 
 void run_release_pipelines(struct run *run);
+/* Every pipeline, shipped ones too; `arg` is the run (struct pool). */
+void run_each_pipeline(void *arg, void (*visit)(void *, const struct pipeline *), void *to);
 
 /* identity = SHA-256 over document, settings and models, as in a token's key. */
 void run_identity(const char *document_sha256, const struct pipeline *p, const struct readers *r,

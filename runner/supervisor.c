@@ -174,6 +174,8 @@ out:
 		return rc;
 	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, mode,
 		  run->config->require_lock);
+	run->pool.each_pipeline = run_each_pipeline;
+	run->pool.arg = run;
 	intake_init(&run->intake, run);
 	status_init(&run->status, run->spool, run->lease.dir, run->lease.name, run->options->quiet);
 	try_gate(run);

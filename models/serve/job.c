@@ -37,6 +37,7 @@ struct job {
 	unsigned long long most;
 	int retries, tries;
 	bool think;
+	struct adapted adapted;
 	struct sampling sampling; /* of the first reading */
 	double temperature;	  /* of this one */
 	const char *words;	  /* the prompt */
@@ -193,7 +194,9 @@ static enum rc look(struct job *job, const struct server *server, struct pool *p
 			       "weights");
 	if (!page.path && !text)
 		return err_set(err, RC_FAILED, "protocol", "request: neither a page nor a text");
-	return page.path ? sight_load(&job->patches, server, &page, pool, err) : RC_OK;
+	rc = adapters_find(server, json_object_get(json_object_get(job->json, "params"), "adapters"),
+			   &job->adapted, err);
+	return rc == RC_OK && page.path ? sight_load(&job->patches, server, &page, pool, err) : rc;
 }
 
 void job_look(struct job *job, const struct server *server, struct pool *pool)
@@ -251,6 +254,7 @@ static enum rc submit(struct job *job, struct server *server, struct err *err)
 		.prompt_count = job->prompt.count,
 		.pages = &job->sight.page,
 		.page_count = job->sight.rows ? 1 : 0,
+		.adapted = job->adapted,
 		.sampling = job->sampling,
 	};
 
@@ -339,6 +343,8 @@ static json_t *result_of(const struct job *job, const struct server *server,
 	if (!result)
 		BUG("a result cannot be packed");
 	json_object_set_new(result, "device", json_string(server->model.compute->name));
+	if (job->adapted.count)
+		json_object_set_new(result, "adapters", adapters_names(server, &job->adapted));
 	if (output.blocks)
 		json_object_set(result, "blocks", output.blocks);
 	set_confidence(result, r->log_probabilities, r->count);

@@ -29,6 +29,8 @@ struct server {
 	struct tokenizer *tokenizer;
 	struct chat chat;
 	struct engine *engine;
+	struct served_adapter *adapters;
+	size_t adapter_count;
 	size_t cache_tokens; /* that fit into the engine's cache */
 	unsigned sequences;
 	struct eyes *eyes; /* or NULL */
@@ -46,6 +48,23 @@ struct model_identity {
 	struct err unlocked;	    /* why not */
 };
 enum rc model_identity(const char *folder, struct pool *, struct model_identity *, struct err *);
+
+/* adapters.c: those that requests may name, each a folder like the model's own. */
+struct served_adapter {
+	const char *name; /* as it was given, and as requests say it */
+	char *folder;	  /* owned */
+	struct model_identity id;
+	struct err why;	 /* it could not be loaded; reason "": it is there */
+	unsigned number; /* that the model knows it by */
+};
+void adapters_add(struct server *, const char *name);
+void adapters_release(struct server *);
+/* The list `names` of a request. RC_FAILED: it names one that is not there, or cannot be used. */
+enum rc adapters_find(const struct server *, const json_t *names, struct adapted *, struct err *);
+/* For hello: [{"name":.., "sha256":.., "lock":..}], or with "error" what is wrong; for a result: names. New
+ * references. */
+json_t *adapters_hello(const struct server *);
+json_t *adapters_names(const struct server *, const struct adapted *);
 
 /* sight.c: what the engine needs to know of a picture. Zeroed: nothing. */
 struct sight {

@@ -42,6 +42,7 @@ bool model_file_is_read(const char *path)
 		"chat_template.jinja",
 		"prompt.txt",
 		"model.safetensors.index.json",
+		"adapter_config.json",
 	};
 	static const char *const weights[] = {".safetensors", NULL};
 

@@ -41,7 +41,7 @@ static void page(struct sink *sink, const struct leaf *leaf, struct buf *kept)
 					      "dpi",	 "native", "ink",     "tries", "seconds",
 					      "warnings", "figures" };
 	static const char *const of_result[] = { "finish", "tokens", "readings", "temperature",
-						 "prompt_sha256", "device", "then" };
+						 "prompt_sha256", "device", "adapters", "then" };
 	json_t *out = json_pack("{s:i, s:s}", "page", (int)leaf->page, "status",
 				leaf_status_names[leaf->status]);
 	char *line;
