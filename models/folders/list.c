@@ -113,6 +113,17 @@ static bool has_user(const struct list *l, const char *pipeline)
 	return false;
 }
 
+/* model: as a pipeline calls it; NULL: none, but the name is taken. */
+static void add_user(struct list *l, const char *pipeline, const char *model)
+{
+	char *place = model ? model_folder(model) : NULL;
+
+	l->users = xrealloc(l->users, (l->n_users + 1) * sizeof(*l->users));
+	l->users[l->n_users++] =
+		(struct user){xstrdup(pipeline), place ? realpath(place, NULL) : NULL};
+	free(place);
+}
+
 /* Pipelines of an earlier folder hide those of a later one. */
 static void read_pipelines(struct list *l, const char *folder)
 {
@@ -122,22 +133,19 @@ static void read_pipelines(struct list *l, const char *folder)
 	for (struct dirent *e; dir && (e = readdir(dir));) {
 		size_t n = strlen(e->d_name);
 		struct pipeline p = {NULL};
-		char *file, *name, *place;
+		char *file, *name;
 
 		if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
 			continue;
 		name = strndup(e->d_name, n - 5);
 		file = xasprintf("%s/%s", folder, e->d_name);
 		if (!has_user(l, name)) {
-			bool good = pipeline_load(&p, name, file, &err) == RC_OK;
+			bool good = pipeline_load(&p, name, file, &err) == RC_OK &&
+				    p.recogniser == RECOGNISER_MODEL;
 
-			place = good && p.recogniser == RECOGNISER_MODEL
-					? model_folder(p.model.folder)
-					: NULL;
-			l->users = xrealloc(l->users, (l->n_users + 1) * sizeof(*l->users));
-			l->users[l->n_users++] =
-				(struct user){xstrdup(name), place ? realpath(place, NULL) : NULL};
-			free(place);
+			add_user(l, name, good ? p.model.folder : NULL);
+			for (size_t i = 0; good && i < p.model.n_adapters; i++)
+				add_user(l, name, p.model.adapters[i]);
 			pipeline_release(&p);
 		}
 		free(file);

@@ -227,6 +227,8 @@ static void look_at_config(struct model_state *m)
 	json_t *config = NULL;
 	struct err err;
 
+	if (is_adapter(m))
+		m->family = xstrdup("LoRA");
 	if (!has(m, "config.json"))
 		return;
 	if (json_file_load(m->folder, "config.json", JSON_FILE_REQUIRED, &config, &err) != RC_OK) {
@@ -266,11 +268,16 @@ static void look_at_weights(struct model_state *m)
 static void look_at_engine(struct model_state *m)
 {
 	struct tokenizer *tokenizer = NULL;
+	struct adapter *adapter = NULL;
 	struct model_config config;
 	struct err err;
 
-	if (is_adapter(m))
+	if (is_adapter(m)) {
+		if (adapter_open(&adapter, m->folder, &err) != RC_OK)
+			problem(m, MODEL_UNSUPPORTED, "%s", err.text);
+		adapter_close(adapter);
 		return;
+	}
 	if (model_config_load(&config, m->folder, &err) != RC_OK)
 		problem(m, MODEL_UNSUPPORTED, "%s", err.text);
 	else if (tokenizer_open(&tokenizer, m->folder, &err) != RC_OK)

@@ -53,7 +53,7 @@ enum rc weights_open_file(struct weights **, const char *folder, const char *nam
 struct weights *weights_random(void);
 void weights_close(struct weights *);
 size_t weights_count(const struct weights *);
-const struct tensor *weights_at(const struct weights *, size_t);
+const struct tensor *weights_at(const struct weights *, size_t); /* by name */
 
 /* Numbers in all of them; eight to an integer where they are packed (AWQ), without scales and
  * zeros. */

@@ -126,15 +126,17 @@ snapshot = modelfolder.cache(root / "org--unlocked", root / "hub", "org/cached",
 other = modelfolder.cache(root / "org--unlocked", root / "hub", "org/torn", REVISION)
 (other / "tokenizer.json").resolve().unlink()
 write("../../blobs/00ff.incomplete", b"")(other)
-adapter = root / "org--adapter"
-adapter.mkdir()
-write("adapter_config.json", b'{"peft_type": "LORA"}')(adapter)
-shutil.copyfile(root / "org--unlocked" / "model.safetensors", adapter / "adapter_model.safetensors")
+modelfolder.adapter(root / "org--adapter", locked=False)
+modelfolder.lock(modelfolder.adapter(root / "org--lora"))
+write("adapter_config.json", (root / "org--lora/adapter_config.json").read_bytes().replace(
+    b'"use_dora": false', b'"use_dora": true'))(modelfolder.adapter(root / "org--dora", locked=False))
+modelfolder.adapter(root / "org--halfadapter", locked=False)
+(root / "org--halfadapter/adapter_model.safetensors").unlink()
 (root / "notes").mkdir()
 write("reading/list.txt", b"no model")(root)
 
 spool = Spool()
-spool.model_pipeline("reader", "org/ready", "tokens: 30")
+spool.model_pipeline("reader", "org/ready", "tokens: 30", "adapters: [org/lora]")
 WANT = {
     "org/ready": ("ready", None), "org/plain": ("ready", None), "org/unlocked": ("unlocked", "not locked"),
     "org/code": ("ready", None), "org/shard": ("incomplete", "model-00002-of-00003.safetensors is missing"),
@@ -147,7 +149,9 @@ WANT = {
     "org/changed": ("differs", "generation_config.json has changed"), "org/badlock": ("differs", "cloister.lock"),
     "org/nothing": ("incomplete", "config.json is missing"), "org/cached": ("unlocked", "not locked"),
     "org/torn": ("incomplete", "tokenizer.json is a link to what is not there"),
-    "org/adapter": ("unlocked", "not locked"),
+    "org/adapter": ("unlocked", "not locked"), "org/lora": ("ready", None),
+    "org/dora": ("unsupported", "use_dora"),
+    "org/halfadapter": ("incomplete", "adapter_model.safetensors is missing"),
     "org/hostile": ("incomplete", "bad\\x1b[31m.safetensors is missing"),
 }
 listed = models("list", "--json", "--spool", spool.root)
@@ -158,7 +162,9 @@ for name, (state, why) in WANT.items():
     ok(line.get("state") == state and (not why or any(why in p for p in line["problems"])) and
        (why or not line["problems"]), f"list: {name} is {state}: {why}", line)
 same(listed.returncode, 1, "exit 1: not all are ready")
-same(lines["org/ready"]["pipelines"], ["reader"], "the pipeline that uses it is named")
+same((lines["org/ready"]["pipelines"], lines["org/lora"]["pipelines"]), (["reader"], ["reader"]),
+     "the pipeline that uses it is named, also beside an adapter")
+same((lines["org/lora"]["family"], lines["org/lora"]["locked"]), ("LoRA", True), "an adapter is locked as a model is")
 same((lines["org/hostile"]["family"], lines["org/hostile"]["code"]), ("\\x1b[31m", ["a\\xff\\x1b.py"]),
      "control characters are shown as such")
 same(lines["org/torn"]["problems"][-1], "blobs/00ff.incomplete: a download that has not ended", "and half a blob")

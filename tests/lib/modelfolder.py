@@ -95,7 +95,7 @@ def make(folder, golden="qwen3-vl", locked=True):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
     for path in (ROOT / "tests" / "golden" / "models" / golden).iterdir():
-        if path.name != "expected.safetensors":
+        if path.is_file() and path.name != "expected.safetensors":
             shutil.copyfile(path, folder / path.name)
     config = json.loads((folder / "config.json").read_text())
     vocab = config.get("text_config", config)["vocab_size"]
@@ -105,4 +105,13 @@ def make(folder, golden="qwen3-vl", locked=True):
     if "image_token_id" in config:
         special += ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer(vocab, special)))
+    return lock(folder) if locked else folder
+
+
+def adapter(folder, golden="qwen3/adapter-all", locked=True):
+    """A LoRA adapter of one of the models."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(ROOT / "tests" / "golden" / "models" / golden / name, folder / name)
     return lock(folder) if locked else folder

@@ -161,6 +161,47 @@ static void test_every_key(void **state)
 	free(line);
 }
 
+/* Adapters are part of what makes a result, and of what a page is asked with, in their order. */
+static void test_adapters(void **state)
+{
+	static const char none[] = "recogniser: model\nmodel: {folder: a/b}\n",
+			  two[] = "recogniser: model\nmodel: {folder: a/b, adapters: [c/d, /e]}\n",
+			  turned[] = "recogniser: model\nmodel: {folder: a/b, adapters: [/e, c/d]}\n";
+	char hex[3][SHA256_HEX_SIZE];
+	struct pipeline p, copy, back;
+	json_t *params, *list, *json;
+	struct err err;
+
+	(void)state;
+	load(&p, two);
+	pipeline_copy(&copy, &p);
+	pipeline_release(&p);
+	params = pipeline_params(&copy);
+	list = json_object_get(params, "adapters");
+	assert_int_equal(json_array_size(list), 2);
+	assert_string_equal(json_string_value(json_array_get(list, 0)), "c/d");
+	assert_string_equal(json_string_value(json_array_get(list, 1)), "/e");
+	json = pipeline_json(&copy, true);
+	pipeline_hash(&copy, hex[0]);
+	pipeline_release(&copy);
+	assert_int_equal(pipeline_from_json(&back, json, &err), RC_OK);
+	assert_int_equal(back.model.n_adapters, 2);
+	pipeline_release(&back);
+	json_decref(json);
+	json_decref(params);
+	load(&p, none);
+	params = pipeline_params(&p);
+	assert_null(json_object_get(params, "adapters"));
+	json_decref(params);
+	pipeline_hash(&p, hex[1]);
+	pipeline_release(&p);
+	load(&p, turned);
+	pipeline_hash(&p, hex[2]);
+	pipeline_release(&p);
+	assert_string_not_equal(hex[0], hex[1]);
+	assert_string_not_equal(hex[0], hex[2]);
+}
+
 static void test_complaints(void **state)
 {
 	static const struct {
@@ -220,6 +261,16 @@ static void test_complaints(void **state)
 		{ "? [a]\n: b\n", "1: a key must be a plain word" },
 		{ "dpi: 300\nprompt: \x80\n", NULL },
 		{ "recogniser: command\n", NULL },
+		{ "recogniser: model\nmodel:\n  folder: a/b\n  adapters: c/d\n",
+		  "4: adapters must be a list: write adapters: [org/name]" },
+		{ "recogniser: model\nmodel:\n  folder: a/b\n  adapters:\n    - c/d\n    - c/d\n",
+		  "4: model.adapters: 'c/d' is named twice" },
+		{ "recogniser: model\nmodel:\n  folder: a/b\n  adapters: [a, b, c, d, e]\n",
+		  "4: model.adapters: needs 0 to 4 entries" },
+		{ "recogniser: model\nmodel:\n  folder: a/b\n  adapters: ['']\n",
+		  "4: model.adapters: '' is not the folder of an adapter" },
+		{ "recogniser: model\nmodel:\n  folder: a/b\n  adpters: [c]\n",
+		  "4: unknown key 'adpters', did you mean 'adapters'?" },
 		{ "command: [/bin/true]\n", "1: command: is used only with recogniser: command" },
 		{ "recogniser: command\ncommand: [reader]\n",
 		  "2: command: 'reader' is not an absolute path" },
@@ -558,6 +609,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_every_key),
+		cmocka_unit_test(test_adapters),
 		cmocka_unit_test(test_complaints),
 		cmocka_unit_test(test_passwords_stay_secret),
 		cmocka_unit_test(test_files),
