@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * Requests to cloister-model, a line each: what is let through is within the ranges that generation
- * can work with, and names a page whose file then is looked for in the page folder alone.
+ * can work with, names adapters that are there, each once, and a page whose file then is looked for in the
+ * page folder alone.
  */
 #include "fuzz.h"
 
+#include "serve/adapters.c"
 #include "serve/job.c"
 #include "serve/sight.c"
 
@@ -20,6 +22,28 @@ static void check_job(const struct job *job, const struct sight_page *page)
 	CHECK(job->output.kind < OUTPUT_KINDS && s->top_k <= INT32_MAX);
 	CHECK(page->width == job->output.width && page->height == job->output.height);
 	CHECK(!page->path || (page->width >= 1 && page->height >= 1));
+}
+
+static void check_adapters(const struct job *job)
+{
+	static struct served_adapter adapters[] = {
+		{.name = "org/a"}, {.name = "b", .number = 1}, {.name = "bad", .why = {.reason = "adapter", .text = "bad"}}};
+	static const struct server server = {.adapters = adapters, .adapter_count = 3};
+	struct adapted adapted;
+	struct err err;
+	json_t *names;
+	enum rc rc = adapters_find(&server, json_object_get(json_object_get(job->json, "params"), "adapters"),
+				   &adapted, &err);
+
+	if (rc) {
+		check_err(rc, &err);
+		return;
+	}
+	CHECK(adapted.count <= 2 && adapted.number[0] < 2 && adapted.number[1] < 2);
+	CHECK(adapted.count < 2 || adapted.number[0] != adapted.number[1]);
+	names = adapters_names(&server, &adapted);
+	CHECK(json_array_size(names) == adapted.count);
+	json_decref(names);
 }
 
 static void check_page(const struct job *job, const char *path)
@@ -60,6 +84,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			check_err(rc, &err);
 		else
 			check_job(job, &page);
+		if (!rc)
+			check_adapters(job);
 		if (!rc && page.path)
 			check_page(job, page.path);
 		job_free(job);
