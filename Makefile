@@ -108,8 +108,9 @@ CUDA_LIB := $(if $(NVCC),$(BUILD)/libcuda-kernels.a)
 EMULATED_LIB := $(BUILD)/libcuda-emulated.a
 # What asks the emulation itself what it was asked for.
 EMULATED_ONLY := test-cuda-memory test-cuda-steps
-# Two of them are the CPU's tests of the whole engine, on that device.
-CUDA_UNIT_NAMES := $(patsubst tests/models/%.c,%,$(CUDA_UNIT_SRC)) test-cuda-golden test-cuda-engine
+# Some of them are the CPU's tests of the whole engine, on that device.
+CUDA_WHOLE := test-cuda-golden test-cuda-engine test-cuda-engine-experts
+CUDA_UNIT_NAMES := $(patsubst tests/models/%.c,%,$(CUDA_UNIT_SRC)) $(CUDA_WHOLE)
 CUDA_UNIT = $(if $(HAVE_CXX),$(addprefix $(BUILD)/tests/models/,$(CUDA_UNIT_NAMES))) \
 	$(if $(NVCC),$(addprefix $(BUILD)/tests/models/gpu/,$(filter-out $(EMULATED_ONLY),$(CUDA_UNIT_NAMES))))
 TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(TOOL_SRC)) \
@@ -222,13 +223,13 @@ $(BUILD)/tests/models/test-cuda-%: tests/models/test-cuda-%.c $(EMULATED_LIB) $(
 		$(EMULATED_LIB) $(MODELS_LIB) $(LIB) $(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
 # The CPU's tests of the whole engine, on the GPU and on the emulated one.
-$(BUILD)/tests/models/gpu/test-cuda-golden $(BUILD)/tests/models/gpu/test-cuda-engine: $(BUILD)/tests/models/gpu/test-cuda-%: \
+$(addprefix $(BUILD)/tests/models/gpu/,$(CUDA_WHOLE)): $(BUILD)/tests/models/gpu/test-cuda-%: \
 		tests/models/test-%.c $(CUDA_LIB) $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DON_CUDA $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< \
 		$(CUDA_LIB) $(MODELS_LIB) $(LIB) $(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) $(CUDA_LINK) -lm
 
-$(BUILD)/tests/models/test-cuda-golden $(BUILD)/tests/models/test-cuda-engine: $(BUILD)/tests/models/test-cuda-%: \
+$(addprefix $(BUILD)/tests/models/,$(CUDA_WHOLE)): $(BUILD)/tests/models/test-cuda-%: \
 		tests/models/test-%.c $(EMULATED_LIB) $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DON_CUDA $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< \

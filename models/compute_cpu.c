@@ -72,7 +72,7 @@ static void free_vector(const struct packer *p, vector *v)
 
 static struct cpu_packer packer_for(enum number number, struct pool *pool)
 {
-	return (struct cpu_packer){{pack_linear, free_linear, keep_vector, free_vector, NULL}, number, pool};
+	return (struct cpu_packer){{pack_linear, free_linear, keep_vector, free_vector, NULL, NULL, NULL}, number, pool};
 }
 
 static struct cpu *cpu_of(struct compute *c)

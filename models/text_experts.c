@@ -13,6 +13,8 @@
  */
 #include "text_weights.h"
 
+#include "weights/awq.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -44,8 +46,13 @@ static enum rc direction(const struct tensor *gate_up, const struct tensor *down
 	return wrong_shape(down, experts, wide, h, err);
 }
 
-static enum rc load_stacked(struct text_experts *x, const struct text_config *c, const char *name,
-			    struct weights *w, const struct packer *p, struct err *err)
+/* Matrices of all experts: gate and up of each, down of each. */
+struct parts {
+	struct matrix *gate_up, *down;
+};
+
+static enum rc find_stacked(struct parts *parts, const struct text_config *c, const char *name,
+			    struct weights *w, struct err *err)
 {
 	char *gate_up = xasprintf("%s.experts.gate_up_proj", name),
 	     *down = xasprintf("%s.experts.down_proj", name);
@@ -64,14 +71,11 @@ static enum rc load_stacked(struct text_experts *x, const struct text_config *c,
 					  .wide = turned ? 2 * wide : h,
 					  .turned = turned,
 					  .rows = wide};
-		struct matrix m[2];
 
-		rc = weights_take_part(w, gate_up, &part, &m[0], err);
+		rc = weights_take_part(w, gate_up, &part, &parts->gate_up[2 * i], err);
 		part.first = wide;
 		if (rc == RC_OK)
-			rc = weights_take_part(w, gate_up, &part, &m[1], err);
-		if (rc == RC_OK)
-			rc = p->linear(p, &x->gate_up[i], m, NULL, 2, err);
+			rc = weights_take_part(w, gate_up, &part, &parts->gate_up[2 * i + 1], err);
 		part = (struct stack_part){.stack = n,
 					   .index = i,
 					   .deep = turned ? wide : h,
@@ -79,32 +83,30 @@ static enum rc load_stacked(struct text_experts *x, const struct text_config *c,
 					   .turned = turned,
 					   .rows = h};
 		if (rc == RC_OK)
-			rc = weights_take_part(w, down, &part, &m[0], err);
-		if (rc == RC_OK)
-			rc = p->linear(p, &x->down[i], m, NULL, 1, err);
+			rc = weights_take_part(w, down, &part, &parts->down[i], err);
 	}
 	free(gate_up);
 	free(down);
 	return rc;
 }
 
-static enum rc load_each(struct text_experts *x, const struct text_config *c, const char *name,
-			 struct weights *w, const struct packer *p, struct err *err)
+static enum rc find_each(struct parts *parts, const struct text_config *c, const char *name,
+			 struct weights *w, struct err *err)
 {
-	static const char *const gate_up[] = {"gate_proj", "up_proj"}, *const down[] = {
-									       "down_proj"};
+	static const char *const projections[] = {"gate_proj", "up_proj", "down_proj"};
 	size_t h = c->hidden, wide = c->expert_intermediate;
 	enum rc rc = RC_OK;
 
-	for (unsigned i = 0; rc == RC_OK && i < c->experts; i++) {
-		char *expert = xasprintf("%s.experts.%u", name, i);
+	for (unsigned i = 0; rc == RC_OK && i < 3 * c->experts; i++) {
+		unsigned expert = i / 3, which = i % 3;
+		char *full = xasprintf("%s.experts.%u.%s", name, expert, projections[which]);
 
-		rc = packer_linear(p, w, &x->gate_up[i], expert, gate_up, (size_t[]){wide, wide}, 2,
-				   h, false, err);
-		if (rc == RC_OK)
-			rc = packer_linear(p, w, &x->down[i], expert, down, &h, 1, wide, false,
-					   err);
-		free(expert);
+		if (which < 2)
+			rc = weights_take_linear(w, full, wide, h,
+						 &parts->gate_up[2 * expert + which], err);
+		else
+			rc = weights_take_linear(w, full, h, wide, &parts->down[expert], err);
+		free(full);
 	}
 	return rc;
 }
@@ -116,6 +118,8 @@ enum rc text_experts_load(struct text_experts *x, const struct text_config *c, u
 	char *name = xasprintf("text.layers.%u.mlp", layer);
 	char *stack = xasprintf("%s.experts.gate_up_proj", name);
 	size_t experts = c->experts;
+	struct parts parts = {xcalloc(2 * experts, sizeof(*parts.gate_up)),
+			      xcalloc(experts, sizeof(*parts.down))};
 	enum rc rc;
 
 	x->count = c->experts;
@@ -124,8 +128,14 @@ enum rc text_experts_load(struct text_experts *x, const struct text_config *c, u
 	rc = packer_linear(p->fine ? p->fine : p, w, &x->router, name, router, &experts, 1,
 			   c->hidden, false, err);
 	if (rc == RC_OK)
-		rc = weights_find(w, stack) ? load_stacked(x, c, name, w, p, err)
-					    : load_each(x, c, name, w, p, err);
+		rc = weights_find(w, stack) ? find_stacked(&parts, c, name, w, err)
+					    : find_each(&parts, c, name, w, err);
+	if (rc == RC_OK)
+		rc = packer_stack(p, x->gate_up, parts.gate_up, 2, experts, err);
+	if (rc == RC_OK)
+		rc = packer_stack(p, x->down, parts.down, 1, experts, err);
+	free(parts.gate_up);
+	free(parts.down);
 	free(stack);
 	free(name);
 	return rc;
@@ -134,10 +144,8 @@ enum rc text_experts_load(struct text_experts *x, const struct text_config *c, u
 void text_experts_free(struct text_experts *x, const struct packer *p)
 {
 	p->free_linear(p, &x->router);
-	for (unsigned i = 0; i < x->count; i++) {
-		p->free_linear(p, &x->gate_up[i]);
-		p->free_linear(p, &x->down[i]);
-	}
+	packer_free_stack(p, x->gate_up, x->count);
+	packer_free_stack(p, x->down, x->count);
 	free(x->gate_up);
 	free(x->down);
 	*x = (struct text_experts){0};

@@ -153,6 +153,106 @@ static void free_linear(const struct packer *base, struct linear *l)
 	*l = (struct linear){0};
 }
 
+/* How an expert lies in a stack. */
+static struct cuda_experts lay_experts(const struct matrix *parts, size_t each, size_t count)
+{
+	struct cuda_experts e = {.in = (unsigned)cuda_round(parts->columns)};
+	bool int4 = parts->columns % 32 == 0;
+
+	for (size_t i = 0; i < each * count; i++)
+		int4 = int4 && parts[i].number == NUMBER_INT4 && parts[i].group == parts->group;
+	for (size_t i = 0; i < each; i++)
+		e.out += (unsigned)cuda_round(parts[i].rows);
+	e.stride = (size_t)e.out * e.in * sizeof(uint16_t);
+	if (int4) {
+		size_t groups = parts->columns / parts->group;
+
+		e.group = (unsigned)parts->group;
+		e.zeros = e.stride / 4;
+		e.scales = e.zeros + (groups * e.out / 2 + 15) / 16 * 16;
+		e.stride = e.scales + (groups * e.out * sizeof(float) + 15) / 16 * 16;
+	}
+	return e;
+}
+
+/* One expert of a stack in int4, its parts beside each other. */
+static void write_int4(struct gpu *gpu, char *to, const struct cuda_experts *e, const struct matrix *parts,
+		       size_t each)
+{
+	char *all = xcalloc(e->stride, 1);
+	size_t words = e->out / 8, first = 0, groups = e->in / e->group;
+
+	for (size_t i = 0; i < each; first += parts[i++].rows) {
+		const struct matrix *m = &parts[i];
+		size_t size = m->rows / 2, across = m->across / 2;
+
+		for (size_t k = 0; k < e->in; k++)
+			memcpy(all + (k * words + first / 8) * 4, (const char *)m->data + k * across, size);
+		for (size_t g = 0; g < groups; g++) {
+			struct matrix scales = {.data = (const char *)m->scales +
+							g * m->across * number_size(m->scale),
+						.number = m->scale,
+						.rows = 1,
+						.columns = m->rows};
+
+			memcpy(all + e->zeros + (g * words + first / 8) * 4,
+			       (const char *)m->zeros + g * across, size);
+			matrix_to_f32(&scales, 0, 1,
+				      (float *)(void *)(all + e->scales) + g * e->out + first);
+		}
+	}
+	gpu_write(gpu, to, all, e->stride);
+	free(all);
+}
+
+static enum rc pack_stack(const struct packer *base, struct linear *l, const struct matrix *parts,
+			  size_t each, size_t count, struct err *err)
+{
+	const struct cuda_packer *p = (const struct cuda_packer *)base;
+	struct cuda_experts e = lay_experts(parts, each, count);
+	char *all = NULL;
+
+	if (p->plan)
+		memory_add(p->plan, p->part, count, e.stride);
+	else if (!(all = alloc_zeros(p->gpu, count * e.stride)))
+		return full(p->gpu, count * e.stride, err);
+	for (size_t i = 0; i < count; i++, parts += each) {
+		size_t row = 0;
+
+		l[i] = (struct linear){.in = e.in,
+				       .out = e.out,
+				       .number = e.group ? NUMBER_INT4 : NUMBER_BF16,
+				       .weight = all ? all + i * e.stride : NULL,
+				       .weight_size = e.stride,
+				       .group = e.group};
+		for (size_t k = 0; all && !e.group && k < each; row += cuda_round(parts[k++].rows))
+			cuda_write_rows(p->gpu, (uint16_t *)l[i].weight + row * e.in, &parts[k], e.in);
+		if (all && e.group)
+			write_int4(p->gpu, l[i].weight, &e, parts, each);
+	}
+	return RC_OK;
+}
+
+static void free_stack(const struct packer *base, struct linear *l, size_t count)
+{
+	gpu_free(((const struct cuda_packer *)base)->gpu, l->weight);
+	memset(l, 0, count * sizeof(*l));
+}
+
+struct cuda_experts cuda_experts_of(const struct linear *l)
+{
+	size_t groups = l->group ? l->in / l->group : 0;
+	struct cuda_experts e = {.weights = l->weight,
+				 .stride = l->weight_size,
+				 .in = (unsigned)l->in,
+				 .out = (unsigned)l->out,
+				 .group = (unsigned)l->group};
+
+	e.zeros = l->in * l->out / 2;
+	e.scales = e.zeros + (groups * l->out / 2 + 15) / 16 * 16;
+	return e;
+}
+
 static enum rc pack_vector(const struct packer *base, float *values, size_t n, vector **out,
 			   struct err *err)
 {
@@ -321,9 +421,6 @@ static enum rc check(const struct model_config *config, const struct compute_opt
 	if (t->head_dim % 16 || t->head_dim > CUDA_DIM_MAX)
 		return err_set(err, RC_FATAL, "model-config",
 			       "heads of %u numbers are not computed on a GPU", t->head_dim);
-	if (t->experts)
-		return err_set(err, RC_FATAL, "model-config",
-			       "%s: experts are not computed on a GPU", config->architecture);
 	return RC_OK;
 }
 
@@ -348,7 +445,7 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 	c->replays = replays_new(c->gpu);
 	c->compute.calls = &calls;
 	c->packer = (struct cuda_packer){
-		{pack_linear, free_linear, pack_vector, free_vector, NULL}, c->gpu, NULL, 0};
+		{pack_linear, free_linear, pack_vector, free_vector, NULL, pack_stack, free_stack}, c->gpu, NULL, 0};
 	c->config = *config;
 	c->page_size = cuda_kv_page_size(config->text.kv_heads, config->text.head_dim, number);
 	c->compute.name = gpu_name(c->gpu);

@@ -17,7 +17,7 @@ enum {
 	CUDA_ROWS = 4096,     /* of a step */
 	CUDA_FLIGHTS = 2,     /* steps under way */
 	CUDA_SEQUENCES = 64,  /* unless somebody says another number */
-	CUDA_BUFFERS_MAX = 64,
+	CUDA_BUFFERS_MAX = 96,
 };
 
 /* Memory of the GPU for steps or pages: announced (cuda_need()) before weights are loaded, taken behind
@@ -68,6 +68,9 @@ void cuda_write_rows(struct gpu *, uint16_t *to, const struct matrix *, size_t w
 /* A product with packed weights, without its bias. */
 void cuda_multiply(struct cuda *, enum gpu_rows, const struct linear *, const uint16_t *x, size_t n,
 		   void *y, bool wide);
+
+/* The experts whose first is this. */
+struct cuda_experts cuda_experts_of(const struct linear *);
 
 /* The bias of packed weights, bf16 in the GPU's memory, or NULL. */
 static inline const uint16_t *cuda_bias_of(const struct linear *l)

@@ -23,6 +23,7 @@
 #ifndef MODELS_CUDA_KERNELS_H
 #define MODELS_CUDA_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -95,6 +96,44 @@ int cuda_silu_gate(cudaStream_t, const uint16_t *gate_up, const uint16_t *bias, 
 int cuda_gelu_tanh(cudaStream_t, uint16_t *y, const uint16_t *bias, size_t n, size_t width);
 int cuda_gelu_erf(cudaStream_t, uint16_t *y, const uint16_t *bias, size_t n, size_t width);
 int cuda_bias(cudaStream_t, uint16_t *y, const uint16_t *bias, size_t n, size_t width);
+
+/* --- Experts (experts.cu) --- */
+
+enum { CUDA_EXPERTS_MAX = 1024 };
+
+/*
+ * Each row chooses `used` of the experts, as experts_choose() of experts.h: expert and weight [n][used] are
+ * its choices. logits [n][stride] fp32.
+ */
+int cuda_route(cudaStream_t, const float *logits, size_t stride, size_t n, unsigned experts,
+	       unsigned used, bool normed, uint32_t *expert, float *weight);
+
+/* Which choices (row * used + k) are each expert's: list [experts][n], count [experts]. In no order. */
+int cuda_group(cudaStream_t, const uint32_t *expert, size_t n, unsigned experts, unsigned used,
+	       uint32_t *list, uint32_t *count);
+
+/*
+ * The weights of all experts of a layer, one behind the other. bf16: [out][in]. int4: words [in][out / 8],
+ * zeros [in / group][out / 8] and fp32 scales [in / group][out], nibbles in the order of AWQ; in and
+ * group are multiples of 32.
+ */
+struct cuda_experts {
+	const void *weights;
+	size_t stride; /* bytes an expert, a multiple of 16 */
+	size_t zeros, scales; /* where they lie in an expert */
+	unsigned in, out; /* multiples of 8 */
+	unsigned group;	  /* 0: bf16 */
+};
+
+/* y [choice][out] = the choice's expert times row choice / choices_a_row of x [any][in], for all choices in
+ * the lists. An int4 weight is rounded to bf16. */
+int cuda_expert_product(cudaStream_t, const struct cuda_experts *, unsigned experts,
+			const uint32_t *list, const uint32_t *count, size_t n, const uint16_t *x,
+			unsigned choices_a_row, uint16_t *y);
+
+/* y [n][width] = the sum of each row's choices x [n][used][width], by their weights, in their order. */
+int cuda_expert_sum(cudaStream_t, const uint16_t *x, const float *weight, unsigned used, uint16_t *y,
+		    size_t n, size_t width);
 
 /* --- Keys and values (qkv.cu) --- */
 

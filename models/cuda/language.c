@@ -60,6 +60,7 @@ struct language {
 	struct cuda_buffer table_of_tokens, inverse, axis;
 	struct cuda_buffer rows, tables, tiles, picks, pages, deepstack[DEEPSTACKS_MAX];
 	struct cuda_buffer x, y, delta, qkv, q, attended, wide, inner, cosine, sine;
+	struct cuda_buffer routes, expert, weight, list, count, spread, parts, outs; /* of experts */
 	struct cuda_buffer how, choices, chosen, seen, attention, choosing;
 };
 
@@ -73,6 +74,37 @@ static void load_embed(struct cuda *c, struct language *l)
 		return;
 	l->embed = l->table_of_tokens.data;
 	cuda_write_rows(c->gpu, l->table_of_tokens.data, m, cuda_round(m->columns));
+}
+
+/* What a layer's feed-forward needs; that of the widest layer is there for all. */
+static void plan_feed_forward(struct cuda *c)
+{
+	const struct text_config *t = &c->config.text;
+	const struct text_experts *x = NULL;
+	struct language *l = c->language;
+	size_t n = CUDA_ROWS, choices = n * t->experts_used, number = sizeof(uint16_t), wide = 0, inner = 0;
+
+	for (unsigned i = 0; i < t->layers; i++) {
+		const struct text_layer *w = &c->text.layer[i];
+
+		wide = max_u64(wide, w->gate_up.out);
+		inner = max_u64(inner, w->down.in);
+		x = w->experts.count ? &w->experts : x;
+	}
+	if (wide) {
+		cuda_need(c, &l->wide, MEMORY_STEP, n * wide, number);
+		cuda_need(c, &l->inner, MEMORY_STEP, n * inner, number);
+	}
+	if (!x)
+		return;
+	cuda_need(c, &l->routes, MEMORY_STEP, n * x->router.out, sizeof(float));
+	cuda_need(c, &l->expert, MEMORY_STEP, choices, sizeof(uint32_t));
+	cuda_need(c, &l->weight, MEMORY_STEP, choices, sizeof(float));
+	cuda_need(c, &l->list, MEMORY_STEP, n * t->experts, sizeof(uint32_t));
+	cuda_need(c, &l->count, MEMORY_STEP, t->experts, sizeof(uint32_t));
+	cuda_need(c, &l->spread, MEMORY_STEP, choices * x->gate_up->out, number);
+	cuda_need(c, &l->parts, MEMORY_STEP, choices * x->down->in, number);
+	cuda_need(c, &l->outs, MEMORY_STEP, choices * x->down->out, number);
 }
 
 void language_plan(struct cuda *c)
@@ -98,8 +130,7 @@ void language_plan(struct cuda *c)
 	cuda_need(c, &l->qkv, MEMORY_STEP, n * w->qkv.out, number);
 	cuda_need(c, &l->q, MEMORY_STEP, n * q, number);
 	cuda_need(c, &l->attended, MEMORY_STEP, n * q, number);
-	cuda_need(c, &l->wide, MEMORY_STEP, n * w->gate_up.out, number);
-	cuda_need(c, &l->inner, MEMORY_STEP, n * w->down.in, number);
+	plan_feed_forward(c);
 	cuda_need(c, &l->cosine, MEMORY_STEP, n * half, sizeof(float));
 	cuda_need(c, &l->sine, MEMORY_STEP, n * half, sizeof(float));
 	cuda_need(c, &l->attention, MEMORY_STEP,
@@ -414,10 +445,51 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 	multiply(c, s, &w->o, l->attended.data, l->delta.data);
 }
 
+static void route(struct cuda *c, const struct step *s, const struct text_experts *x)
+{
+	const struct text_config *t = &c->config.text;
+	struct language *l = c->language;
+	cudaStream_t stream = gpu_stream(c->gpu);
+	const uint16_t *y = l->y.data;
+	float *routes = l->routes.data;
+	struct cuda_experts gate_up = cuda_experts_of(x->gate_up), down = cuda_experts_of(x->down);
+	unsigned used = t->experts_used;
+	size_t n = s->rows;
+
+	cuda_multiply(c, GPU_MANY, &x->router, y, s->prompt, routes, true);
+	cuda_multiply(c, GPU_FEW, &x->router, y + s->prompt * x->router.in, n - s->prompt,
+		      routes + s->prompt * x->router.out, true);
+	gpu_check(c->gpu,
+		  cuda_route(stream, routes, x->router.out, n, t->experts, used, t->expert_weights_normed,
+			     l->expert.data, l->weight.data),
+		  "choice of experts");
+	gpu_check(c->gpu,
+		  cuda_group(stream, l->expert.data, n, t->experts, used, l->list.data, l->count.data),
+		  "rows of experts");
+	gpu_check(c->gpu,
+		  cuda_expert_product(stream, &gate_up, t->experts, l->list.data, l->count.data, n, y, used,
+				      l->spread.data),
+		  "experts");
+	gpu_check(c->gpu,
+		  cuda_silu_gate(stream, l->spread.data, NULL, l->parts.data, n * used, down.in),
+		  "SwiGLU");
+	gpu_check(c->gpu,
+		  cuda_expert_product(stream, &down, t->experts, l->list.data, l->count.data, n,
+				      l->parts.data, 1, l->outs.data),
+		  "experts");
+	gpu_check(c->gpu,
+		  cuda_expert_sum(stream, l->outs.data, l->weight.data, used, l->delta.data, n, down.out),
+		  "sum of experts");
+}
+
 static void feed_forward(struct cuda *c, const struct step *s, const struct text_layer *w)
 {
 	struct language *l = c->language;
 
+	if (w->experts.count) {
+		route(c, s, &w->experts);
+		return;
+	}
 	multiply(c, s, &w->gate_up, l->y.data, l->wide.data);
 	gpu_check(c->gpu,
 		  cuda_silu_gate(gpu_stream(c->gpu), l->wide.data, NULL, l->inner.data, s->rows,

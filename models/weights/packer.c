@@ -58,6 +58,28 @@ enum rc packer_stacked(const struct packer *p, struct weights *w, struct linear 
 	return p->linear(p, out, m, NULL, count, err);
 }
 
+enum rc packer_stack(const struct packer *p, struct linear *out, const struct matrix *parts, size_t each,
+		     size_t count, struct err *err)
+{
+	enum rc rc = RC_OK;
+
+	if (p->stack)
+		return p->stack(p, out, parts, each, count, err);
+	for (size_t i = 0; rc == RC_OK && i < count; i++)
+		rc = p->linear(p, &out[i], parts + i * each, NULL, each, err);
+	return rc;
+}
+
+void packer_free_stack(const struct packer *p, struct linear *l, size_t count)
+{
+	if (p->free_stack && l) {
+		p->free_stack(p, l, count);
+		return;
+	}
+	for (size_t i = 0; l && i < count; i++)
+		p->free_linear(p, &l[i]);
+}
+
 enum rc packer_vector(const struct packer *p, struct weights *w, vector **out, const char *name,
 		      size_t rows, size_t columns, struct err *err)
 {

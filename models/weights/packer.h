@@ -22,6 +22,11 @@ struct packer {
 	void (*free_vector)(const struct packer *, vector *);
 	/* For the few weights whose result is a choice, which a rounding may turn over; NULL: this one. */
 	const struct packer *fine;
+	/* linear() `count` times, of `each` parts and the same shapes, to be given back together. NULL: one
+	 * after the other. */
+	enum rc (*stack)(const struct packer *, struct linear *, const struct matrix *parts, size_t each,
+			 size_t count, struct err *);
+	void (*free_stack)(const struct packer *, struct linear *, size_t count);
 };
 
 /* A projection of tensors NAME.PART.weight, or of AWQ's in their place (weights/awq.h), one below the
@@ -33,6 +38,10 @@ enum rc packer_linear(const struct packer *, struct weights *, struct linear *, 
 /* One tensor NAME.weight that holds the rows of all parts, one below the other. */
 enum rc packer_stacked(const struct packer *, struct weights *, struct linear *, const char *name,
 		       const size_t *rows, size_t count, size_t columns, struct err *);
+
+enum rc packer_stack(const struct packer *, struct linear *, const struct matrix *parts, size_t each,
+		     size_t count, struct err *);
+void packer_free_stack(const struct packer *, struct linear *, size_t count);
 
 /* The tensor NAME, as weights_take() takes it. */
 enum rc packer_vector(const struct packer *, struct weights *, vector **, const char *name,

@@ -63,7 +63,7 @@ static inline const char *compute_missing(void)
 static inline bool compute_refuses(const struct model_config *c)
 {
 #ifdef ON_CUDA
-	return c->text.experts > 0 || c->text.head_dim % 16;
+	return c->text.head_dim % 16;
 #else
 	(void)c;
 	return false;

@@ -98,7 +98,8 @@ static void test_sums_do_not_wrap(void **state)
 }
 
 static const char *const models[] = {"qwen2.5-vl", "qwen2.5-vl-old", "qwen3",
-				     "qwen3-untied", "qwen3-vl",	"qwen3-vl-untied"};
+				     "qwen3-untied", "qwen3-vl",	"qwen3-vl-untied",
+				     "qwen3-moe", "qwen3-vl-moe-awq"};
 
 /* The device's room is what the plan says, to the byte of the cache's last block. */
 static void check_model(const char *name, const struct compute_options *options)
