@@ -18,6 +18,7 @@
 ## make golden     new random models and images (SEED=N) against transformers (PYTHON=one that has it and torch)
 ## make bench       the table of figures: speed, errors, memory, beside other programs
 ## make bench-cuda  how fast the kernels are on this machine's GPU
+## make bench-beside  whole models beside transformers (PYTHON=one that has it and torch, BESIDE=--help)
 ## make install     programs, pipelines, manual and completion below PREFIX (/usr/local)
 ## make format      lay the sources out with clang-format
 ## make tidy        look at the sources with clang-tidy
@@ -121,7 +122,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRC))
 TEST_PROGRAMS = $(wildcard tests/crash/*.t) $(wildcard tests/fuzz/*.t) $(wildcard tests/e2e/*.t) \
 	$(wildcard tests/sandbox/*.t) $(UNIT) $(MODELS_UNIT) $(CUDA_UNIT)
 
-.PHONY: bench-cuda all help programs tests fuzzers run check check-crash check-container check-slurm fuzz golden soak unit asan bench deps deps-test install format tidy clean
+.PHONY: bench-beside bench-cuda all help programs tests fuzzers run check check-crash check-container check-slurm fuzz golden soak unit asan bench deps deps-test install format tidy clean
 
 all: programs
 
@@ -352,6 +353,9 @@ bench: deps-test
 # Given the TFLOP/s of a large product (PRODUCT=), attention is shown as a share of it.
 bench-cuda: $(if $(NVCC),$(BUILD)/tests/models/gpu/bench-cuda)
 	@$(if $(NVCC),$< $(PRODUCT),echo "make bench-cuda: skipped, install the CUDA toolkit")
+
+bench-beside: programs
+	@CLOISTER_BUILD=$(BUILD) $(PYTHON) tests/bench/beside-transformers.py $(BESIDE)
 
 install: programs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/cloister \

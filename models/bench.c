@@ -7,9 +7,11 @@
 #include "bench.h"
 
 #include "base/num.h"
+#include "bench_pages.h"
 #include "engine.h"
 #include "kernels/bench.h"
 #include "kernels/cpu.h"
+#include "shapes.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -18,23 +20,35 @@
 #include <time.h>
 
 static const char usage[] =
-	"usage: cloister-model bench --config FILE --random | --model DIR\n"
-	"                            [--weights bf16|int8|f32] [--threads N] [--rounds N]\n"
-	"                            [--prompt N] [--tokens N] [--batch N[,N...]] [--page N]\n"
+	"usage: cloister-model bench --random --shape NAME | --random --config FILE | --model DIR\n"
+	"                            [--weights bf16|int8|f32] [--kv bf16|fp8] [--cache MIB]\n"
+	"                            [--threads N] [--rounds N] [--prompt N] [--tokens N]\n"
+	"                            [--batch N[,N...]] [--page N] [--pages N]\n"
 	"       cloister-model bench --kernels [--threads N] [--rounds N]\n"
+	"       cloister-model bench --shape NAME --show\n"
 	"\n"
 	"Looks at a page of N x N pixels where the model has eyes, reads a prompt, then writes\n"
-	"tokens at each batch size; a JSON line for each.\n";
+	"tokens at each batch size; a JSON line for each. With --pages so many whole pages go\n"
+	"through instead at each batch size, each with a prompt and so many tokens: first a line\n"
+	"of what the device gives at best, a copy and a large bf16 product, then for each batch\n"
+	"size pages and tokens a second, the time in vision, prefill and decode, and the share\n"
+	"that the least possible time has of it. The cache has 1024 MiB, or as --cache says;\n"
+	"0: what the device has left. --show prints a shape's config.json.\n"
+	"\n"
+	"Shapes for --shape:\n";
 
 enum { BATCHES_MAX = 16, ROUNDS_MAX = 99 };
 
 #define CACHE_SIZE ((size_t)1 << 30)
 
 struct options {
-	const char *config, *model;
+	const char *config, *model, *shape;
 	enum number weights;
+	enum compute_keys keys;
+	size_t cache_size;
+	unsigned pages;
 	unsigned threads, rounds, prompt, tokens, batches[BATCHES_MAX], batch_count, page;
-	bool random, kernels;
+	bool random, kernels, show;
 };
 
 static double now(void)
@@ -80,13 +94,20 @@ static void parse(struct options *o, int argc, char **argv)
 		{"batch", required_argument, NULL, 'b'},
 		{"page", required_argument, NULL, 'g'},
 		{"random", no_argument, NULL, 'R'},
+		{"shape", required_argument, NULL, 's'},
+		{"kv", required_argument, NULL, 'K'},
+		{"cache", required_argument, NULL, 'C'},
+		{"pages", required_argument, NULL, 'P'},
+		{"show", no_argument, NULL, 'S'},
 		{"kernels", no_argument, NULL, 'k'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
+	uint64_t mebibytes;
 	int c;
 
 	*o = (struct options){.weights = NUMBER_BF16,
+			      .cache_size = CACHE_SIZE,
 			      .rounds = 5,
 			      .prompt = 512,
 			      .tokens = 32,
@@ -129,14 +150,35 @@ static void parse(struct options *o, int argc, char **argv)
 		case 'k':
 			o->kernels = true;
 			break;
+		case 's':
+			o->shape = optarg;
+			break;
+		case 'K':
+			if (strcmp(optarg, "bf16") && strcmp(optarg, "fp8"))
+				die(EX_USAGE_ERROR, "--kv is bf16 or fp8");
+			o->keys = *optarg == 'f' ? COMPUTE_KEYS_FP8 : COMPUTE_KEYS_AS_WEIGHTS;
+			break;
+		case 'C':
+			if (!parse_u64(optarg, 1 << 24, &mebibytes))
+				die(EX_USAGE_ERROR, "--cache %s is not a number of MiB", optarg);
+			o->cache_size = mebibytes << 20;
+			break;
+		case 'P':
+			o->pages = count(optarg, "pages");
+			break;
+		case 'S':
+			o->show = true;
+			break;
 		case 'h':
 			fputs(usage, stdout);
+			shapes_list(stdout);
 			exit(EX_ALL_DONE);
 		default:
 			exit(EX_USAGE_ERROR);
 		}
 	}
-	if (optind < argc || o->kernels + (o->config && o->random) + (o->model != NULL) != 1) {
+	if (optind < argc || o->kernels + (o->config && o->random) + (o->shape && (o->random || o->show)) +
+					   (o->model != NULL) != 1) {
 		fputs(usage, stderr);
 		exit(EX_USAGE_ERROR);
 	}
@@ -268,21 +310,6 @@ static void bench_page(const struct options *o, const struct model *m, struct po
 	free(pixels);
 }
 
-/* Numbers in the matrices that every token goes through, and in the head. */
-static double parameters(const struct text_config *c, double *head)
-{
-	double q = (double)c->heads * c->head_dim, kv = (double)c->kv_heads * c->head_dim,
-	       h = c->hidden;
-
-	double sum = c->layers * (h * (q + 2 * kv) + q * h);
-
-	*head = h * c->vocab;
-	for (unsigned i = 0; i < c->layers; i++)
-		sum += c->routed[i] ? h * (c->experts + 3.0 * c->experts_used * c->expert_intermediate)
-				    : 3 * h * c->intermediate;
-	return sum;
-}
-
 static const char *weights_of(const struct options *o, const struct model *m)
 {
 	return number_name(m->config.awq_group && o->weights != NUMBER_F32 ? NUMBER_INT4 : o->weights);
@@ -292,7 +319,7 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 {
 	struct engine_options options = {.sequences = largest_batch(o)};
 	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head,
-		body = parameters(&m->config.text, &head), s;
+		body = bench_parameters(&m->config.text, &head), s;
 	double number = m->config.awq_group && o->weights != NUMBER_F32 ? 0.5
 							       : (double)number_size(o->weights);
 	struct engine *e;
@@ -327,6 +354,57 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 	engine_close(e);
 }
 
+/* What the device gives, then whole pages at each batch size. */
+static enum rc bench_whole(const struct options *o, struct model *m, struct pool *pool, struct err *err)
+{
+	struct engine_options options = {.sequences = largest_batch(o), .cache_size = o->cache_size};
+	const char *name = o->shape ? o->shape : o->model ? o->model : o->config;
+	bool small = !strncmp(m->compute->name, "cpu", 3), quantised = m->config.awq_group && o->weights != NUMBER_F32;
+	struct bench_pages b = {.shape = strrchr(name, '/') ? strrchr(name, '/') + 1 : name,
+				.weights = weights_of(o, m),
+				.weight_bytes = quantised ? 0.5 : (double)number_size(o->weights),
+				.pages = o->pages,
+				.side = o->page,
+				.prompt = o->prompt,
+				.tokens = o->tokens,
+				.threads = pool_threads(pool)};
+	struct engine *e;
+	enum rc rc;
+
+	if (!m->compute->sees)
+		return err_set(err, RC_FATAL, "bench", "%s has no eyes for pages", b.shape);
+	rc = m->compute->calls->measure(m->compute, small ? 2048 : 8192, small ? 256u << 20 : 1u << 30, &b.peak, err);
+	if (rc != RC_OK)
+		return rc;
+	printf("{\"bench\":\"device\",\"device\":\"%s\",\"threads\":%u,\"copy_gb_per_s\":%.1f,"
+	       "\"product_tflops\":%.4g}\n",
+	       m->compute->name, b.threads, b.peak.copied / 1e9, b.peak.flop / 1e12);
+	rc = engine_open(&e, m, &options, err);
+	if (rc != RC_OK)
+		return rc;
+	for (unsigned i = 0; i < o->batch_count; i++) {
+		b.batch = o->batches[i];
+		bench_pages(&b, m, e);
+		b.first += o->pages + 1;
+	}
+	engine_close(e);
+	return RC_OK;
+}
+
+static enum rc open_model(const struct options *o, struct model *m, compute_opener *open,
+			  const struct compute_options *options, struct pool *pool, struct err *err)
+{
+	enum rc rc;
+
+	if (o->model)
+		return model_open(m, o->model, open, options, pool, err);
+	if (o->config)
+		return model_open_random(m, o->config, open, options, pool, err);
+	*m = (struct model){0};
+	rc = shape_config(&m->config, o->shape, err);
+	return rc == RC_OK ? model_open_config(m, open, options, pool, err) : rc;
+}
+
 int bench_main(int argc, char **argv, compute_opener *open)
 {
 	struct options o;
@@ -336,6 +414,12 @@ int bench_main(int argc, char **argv, compute_opener *open)
 	enum rc rc;
 
 	parse(&o, argc, argv);
+	if (o.show) {
+		if (!shape_json(o.shape))
+			die(EX_USAGE_ERROR, "no shape is called %s", o.shape);
+		puts(shape_json(o.shape));
+		return EX_ALL_DONE;
+	}
 	if (pool_open(&pool, o.threads, &err) != RC_OK)
 		die(EX_CONFIGURATION, "%s", err.text);
 	if (o.kernels) {
@@ -343,11 +427,14 @@ int bench_main(int argc, char **argv, compute_opener *open)
 	} else {
 		struct compute_options options = {.weights = o.weights,
 						  .sequences = largest_batch(&o),
-						  .cache_size = CACHE_SIZE};
+						  .keys = o.keys,
+						  .cache_size = o.cache_size};
 
-		rc = o.model ? model_open(&model, o.model, open, &options, pool, &err)
-			     : model_open_random(&model, o.config, open, &options, pool, &err);
-		if (rc == RC_OK) {
+		rc = open_model(&o, &model, open, &options, pool, &err);
+		if (rc == RC_OK && o.pages) {
+			rc = bench_whole(&o, &model, pool, &err);
+			model_close(&model);
+		} else if (rc == RC_OK) {
 			if (model.compute->sees)
 				bench_page(&o, &model, pool);
 			bench_model(&o, &model, pool);

@@ -73,6 +73,11 @@ struct text_row {
 	struct draw *draw;	   /* the next token is to be chosen; or NULL */
 };
 
+struct compute_peak {
+	double copied; /* bytes a second, those that are read and those that are written */
+	double flop;   /* operations a second */
+};
+
 struct compute;
 
 struct compute_calls {
@@ -99,6 +104,10 @@ struct compute_calls {
 	enum rc (*see)(struct compute *, const float *patches, unsigned rows, unsigned columns,
 		       struct features *, struct err *);
 	void (*forget)(struct compute *, struct features *);
+	/* What the device can do at best: a copy of `bytes` in its memory, and the product of two bf16
+	 * matrices of side x side. RC_FAILED: no room. Before reserve(). */
+	enum rc (*measure)(struct compute *, size_t side, size_t bytes, struct compute_peak *,
+			   struct err *);
 	void (*close)(struct compute *);
 };
 

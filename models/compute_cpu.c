@@ -5,6 +5,7 @@
 #include "compute.h"
 
 #include "base/num.h"
+#include "kernels/bench.h"
 #include "kernels/cpu.h"
 #include "kernels/pool.h"
 #include "text.h"
@@ -201,7 +202,13 @@ static void close_cpu(struct compute *base)
 	free(c);
 }
 
-static const struct compute_calls calls = {reserve, adapt, clear, begin, end, see, forget, close_cpu};
+static enum rc measure(struct compute *base, size_t side, size_t bytes, struct compute_peak *peak,
+		       struct err *err)
+{
+	return kernels_peak(((struct cpu *)base)->pool, side, bytes, &peak->copied, &peak->flop, err);
+}
+
+static const struct compute_calls calls = {reserve, adapt, clear, begin, end, see, forget, measure, close_cpu};
 
 enum rc compute_open_cpu(struct compute **out, const struct model_config *config, struct weights *w,
 			 const struct compute_options *options, struct pool *pool, struct err *err)

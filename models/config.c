@@ -602,3 +602,8 @@ enum rc model_config_load_file(struct model_config *c, const char *path, struct 
 	free(folder);
 	return rc;
 }
+
+enum rc model_config_read(struct model_config *c, const json_t *root, const char *name, struct err *err)
+{
+	return read_config(c, root, name, err);
+}

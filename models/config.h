@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -93,5 +94,7 @@ bool model_architecture_known(const char *architecture);
 
 /* config.json alone, for random weights: bench and tests. */
 enum rc model_config_load_file(struct model_config *, const char *path, struct err *);
+/* The same, parsed; `name` is for messages. */
+enum rc model_config_read(struct model_config *, const json_t *root, const char *name, struct err *);
 
 #endif

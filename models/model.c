@@ -38,6 +38,19 @@ enum rc model_open(struct model *m, const char *folder, compute_opener *open,
 	return rc;
 }
 
+enum rc model_open_config(struct model *m, compute_opener *open, const struct compute_options *options,
+			  struct pool *pool, struct err *err)
+{
+	enum rc rc;
+
+	m->compute = NULL;
+	m->weights = weights_random();
+	rc = load(m, open, options, pool, err);
+	if (rc != RC_OK)
+		model_close(m);
+	return rc;
+}
+
 enum rc model_open_random(struct model *m, const char *config, compute_opener *open,
 			  const struct compute_options *options, struct pool *pool, struct err *err)
 {
@@ -45,13 +58,7 @@ enum rc model_open_random(struct model *m, const char *config, compute_opener *o
 
 	*m = (struct model){0};
 	rc = model_config_load_file(&m->config, config, err);
-	if (rc == RC_OK) {
-		m->weights = weights_random();
-		rc = load(m, open, options, pool, err);
-	}
-	if (rc != RC_OK)
-		model_close(m);
-	return rc;
+	return rc == RC_OK ? model_open_config(m, open, options, pool, err) : rc;
 }
 
 enum rc model_adapt(struct model *m, const char *folder, struct err *err)

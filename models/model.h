@@ -22,6 +22,9 @@ enum rc model_open(struct model *, const char *folder, compute_opener *, const s
 /* The configuration in a file, with random weights: for measuring. */
 enum rc model_open_random(struct model *, const char *config, compute_opener *,
 			  const struct compute_options *, struct pool *, struct err *);
+/* The same for one that is in m->config already. */
+enum rc model_open_config(struct model *m, compute_opener *, const struct compute_options *, struct pool *,
+			  struct err *);
 void model_close(struct model *);
 
 /* One more adapter beside the model, with the next number. RC_FATAL names file and field. */

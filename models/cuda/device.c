@@ -359,7 +359,13 @@ static void close_cuda(struct compute *base)
 	free(c);
 }
 
-static const struct compute_calls calls = {reserve, adapt, clear, begin, end, see, forget, close_cuda};
+static enum rc measure(struct compute *base, size_t side, size_t bytes, struct compute_peak *peak,
+		       struct err *err)
+{
+	return cuda_measure(cuda_of(base), side, bytes, peak, err);
+}
+
+static const struct compute_calls calls = {reserve, adapt, clear, begin, end, see, forget, measure, close_cuda};
 
 /* Shapes of all weights; what they and everything else will take; and what is left for keys and values. */
 static enum rc plan(struct cuda *c, struct weights *w, const struct compute_options *o, struct err *err)

@@ -98,4 +98,7 @@ void tower_close(struct cuda *);
 enum rc tower_see(struct cuda *, const float *patches, unsigned rows, unsigned columns,
 		  struct features *, struct err *);
 
+/* measure.c: see compute_calls.measure. */
+enum rc cuda_measure(struct cuda *, size_t side, size_t bytes, struct compute_peak *, struct err *);
+
 #endif

@@ -226,6 +226,12 @@ void gpu_graph_free(struct gpu *g, struct gpu_graph *graph)
 	free(graph);
 }
 
+void gpu_copy(struct gpu *g, void *to, const void *from, size_t size)
+{
+	gpu_check(g, cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, g->stream),
+		  "copy within the GPU");
+}
+
 /* From memory that may be swapped out, the copy is taken before this returns. */
 void gpu_write(struct gpu *g, void *to, const void *from, size_t size)
 {

@@ -51,6 +51,9 @@ struct gpu_graph *gpu_graph_end(struct gpu *);
 void gpu_graph_run(struct gpu *, struct gpu_graph *);
 void gpu_graph_free(struct gpu *, struct gpu_graph *);
 
+/* Within the GPU's memory. */
+void gpu_copy(struct gpu *, void *to, const void *from, size_t size);
+
 /* From any memory, which may be changed when it returns. */
 void gpu_write(struct gpu *, void *to, const void *from, size_t size);
 /* Waits until it is there. */

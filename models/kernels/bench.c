@@ -273,3 +273,59 @@ enum rc kernels_bench(struct pool *pool, unsigned rounds, FILE *out, struct err 
 	free(y);
 	return RC_OK;
 }
+
+/* ---- the ceilings alone, with a product in the place of registers ---- */
+
+enum { PEAK_ROUNDS = 5, COPY_PIECE = 1 << 20 };
+
+struct copying {
+	char *from, *to;
+};
+
+static void copy_piece(void *arg, size_t i, unsigned thread)
+{
+	const struct copying *c = arg;
+
+	(void)thread;
+	memcpy(c->to + i * COPY_PIECE, c->from + i * COPY_PIECE, COPY_PIECE);
+}
+
+enum rc kernels_peak(struct pool *pool, size_t side, size_t bytes, double *copied, double *flop,
+		     struct err *err)
+{
+	size_t pieces = bytes / COPY_PIECE + 1, area = side * side;
+	struct copying c = {xcalloc(pieces, COPY_PIECE), xcalloc(pieces, COPY_PIECE)};
+	uint16_t *numbers = xmalloc(area * sizeof(*numbers));
+	float *in = xmalloc(area * sizeof(*in)), *out = xmalloc(area * sizeof(*out));
+	struct matrix m = {.data = numbers, .number = NUMBER_BF16, .rows = side, .columns = side};
+	double copy = INFINITY, product = INFINITY, start;
+	struct linear l;
+	enum rc rc;
+
+	for (size_t i = 0; i < area; i++) {
+		in[i] = sinf((float)i);
+		numbers[i] = bf16_from_f32(in[i]);
+	}
+	memset(c.from, 1, pieces * COPY_PIECE);
+	memset(c.to, 2, pieces * COPY_PIECE);
+	rc = linear_pack(&l, &m, NULL, 1, NUMBER_BF16, pool, err);
+	for (int r = 0; rc == RC_OK && r < PEAK_ROUNDS; r++) {
+		start = now(CLOCK_MONOTONIC);
+		pool_run(pool, copy_piece, &c, pieces);
+		copy = fmin(copy, now(CLOCK_MONOTONIC) - start);
+		start = now(CLOCK_MONOTONIC);
+		linear_apply(&l, pool, in, side, side, out, side);
+		product = fmin(product, now(CLOCK_MONOTONIC) - start);
+	}
+	if (rc == RC_OK) {
+		*copied = 2.0 * (double)pieces * COPY_PIECE / copy;
+		*flop = 2.0 * (double)area * (double)side / product;
+		linear_release(&l);
+	}
+	free(c.from);
+	free(c.to);
+	free(numbers);
+	free(in);
+	free(out);
+	return rc;
+}

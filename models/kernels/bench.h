@@ -15,4 +15,7 @@
  */
 enum rc kernels_bench(struct pool *, unsigned rounds, FILE *out, struct err *);
 
+/* See compute_calls.measure. The fastest of some rounds. */
+enum rc kernels_peak(struct pool *, size_t side, size_t bytes, double *copied, double *flop, struct err *);
+
 #endif

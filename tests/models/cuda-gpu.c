@@ -138,6 +138,11 @@ void gpu_send(struct gpu *g, void *to, const void *from, size_t size)
 		stream_put(g->stream, run_copy, &c, sizeof(c));
 }
 
+void gpu_copy(struct gpu *g, void *to, const void *from, size_t size)
+{
+	gpu_send(g, to, from, size);
+}
+
 void gpu_fetch(struct gpu *g, void *to, const void *from, size_t size)
 {
 	gpu_send(g, to, from, size);

@@ -363,6 +363,19 @@ static void test_refused(void **state)
 	engine_close(e);
 }
 
+/* What the device gives at best can be asked for, and leaves nothing behind. */
+static void test_measure(void **state)
+{
+	struct fixture *f = *state;
+	struct compute *c = f->model.compute;
+	struct compute_peak peak = {0};
+	struct err err;
+
+	assert_int_equal(c->calls->measure(c, 60, 1 << 20, &peak, &err), RC_OK);
+	assert_true(peak.copied > 0 && peak.copied < 1e15);
+	assert_true(peak.flop > 0 && peak.flop < 1e18);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -370,6 +383,7 @@ int main(void)
 		cmocka_unit_test(test_switch),
 		cmocka_unit_test(test_nan),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_measure),
 		ONLY_ON_CUDA(cmocka_unit_test_setup_teardown(test_batch_invariant, setup_fp8, teardown))
 #ifndef ENGINE_SOBER
 		ONLY_ON_CPU(cmocka_unit_test(test_adapters), cmocka_unit_test(test_ends), cmocka_unit_test(test_repetition))
