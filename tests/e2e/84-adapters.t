@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import sys
+import time
 
 sys.dont_write_bytecode = True
 sys.path[:0] = ["tests/lib", "tests/fixtures"]
@@ -68,6 +69,45 @@ same((plain["recogniser"]["then"]["model"].get("adapters"), plain["pages"][0]["t
      "nothing of the kind where there is none")
 identities = {together.result(f"letters-{way}/book.pdf").document["identity"] for way in ways}
 same(len(identities), 4, "they are part of the identity")
+
+# Pages, read by a vision-language model whose recognisers die on the way.
+modelfolder.make(models / "org--eyes", "qwen3-vl")
+modelfolder.adapter(models / "org--look", "qwen3-vl/adapter-language")
+
+
+def scans(*kinds):
+    spool = Spool()
+    for kind in kinds:
+        spool.model_pipeline(kind, "org/eyes", "tokens: 2500", "retries: 2",
+                             *(["adapters: [org/look]"] if kind == "adapted" else []))
+        spool.drop(pdf.build(pdf.pages([pdf.text(b"Page %d of a book" % n) for n in range(6)])), f"{kind}/book.pdf")
+    return spool
+
+
+def read(spool, kind):
+    result = spool.result(f"{kind}/book.pdf")
+    return [(r["status"], r["result"]["text"], r["result"].get("adapters")) for r in result.lines()] if result else None
+
+
+both, killed = scans("bare", "adapted"), scans("bare", "adapted")
+both.run(timeout=90)
+seen = {kind: read(both, kind) for kind in ("bare", "adapted")}
+ok(all(seen.values()) and [p[1] for p in seen["bare"]] != [p[1] for p in seen["adapted"]], "pages are read by adapters", seen)
+document = both.result("adapted/book.pdf").document
+same([a["name"] for a in document["recogniser"]["model"]["adapters"]] + document["pages"][0]["adapters"],
+     ["org/look", "org/look"], "as document.json says")
+killed.configure("settle_seconds: 0\nlease_seconds: 3\n")
+kills = 0
+for _ in range(2):
+    process = killed.start("--once")
+    if wait_for(lambda: children(process.pid, "cloister-model") or process.poll() is not None):
+        time.sleep(0.3)
+        kills += sum(kill(pid) for pid in children(process.pid, "cloister-model"))
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+killed.run(timeout=90)
+same({kind: read(killed, kind) for kind in seen}, seen, f"the same after {kills} recognisers and their supervisors were killed")
 
 # Another adapter under the same name is another identity: the document is read again.
 shutil.rmtree(every)
