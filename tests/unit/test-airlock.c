@@ -164,6 +164,22 @@ static void test_result_cleans_text(void **state)
 		"{\"format\":\"text\",\"status\":\"ok\",\"text\":\"a\\tb\\nc\\nd[1me\"}");
 }
 
+/* Names of adapters: texts, not many, not without end; whatever else stands there is left out. */
+static void test_result_adapters(void **state)
+{
+	char *many = repeat("{\"status\":\"ok\",\"text\":\"\",\"adapters\":[\"x\"", ",\"x\"", 40, "]}"),
+	     *lengthy = repeat("{\"status\":\"ok\",\"text\":\"\",\"adapters\":[\"", "x", 4001, "\"]}");
+
+	(void)state;
+	assert_string_equal(cleaned("{\"status\":\"ok\",\"text\":\"\",\"adapters\":[\"a/b\\u001b\",1,{},\"\",\"c\"]}"),
+			    "{\"adapters\":[\"a/b\",\"c\"],\"format\":\"text\",\"status\":\"ok\",\"text\":\"\"}");
+	assert_null(strstr(cleaned("{\"status\":\"ok\",\"text\":\"\",\"adapters\":\"a\"}"), "adapters"));
+	assert_null(strstr(cleaned(lengthy), "adapters"));
+	assert_non_null(strstr(cleaned(many), "\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\",\"x\"]"));
+	free(many);
+	free(lengthy);
+}
+
 static void test_result_boxes(void **state)
 {
 	static const struct {
@@ -247,6 +263,7 @@ int main(void)
 		cmocka_unit_test(test_write_and_error),
 		cmocka_unit_test(test_result_keeps_the_protocol),
 		cmocka_unit_test(test_result_cleans_text),
+		cmocka_unit_test(test_result_adapters),
 		cmocka_unit_test(test_result_boxes),
 		cmocka_unit_test(test_result_confidence),
 		cmocka_unit_test(test_result_refusals),
