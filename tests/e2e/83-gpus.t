@@ -153,7 +153,8 @@ for title, machine, settings, options, words in (
        "model.yaml" in why["text"], f"{title}: device: cuda fails, and says why", run.returncode, why, run.err)
 for title, machine, settings, options in (
         ("no GPU", Machine(0), (), {}), ("no program", Machine(1, program=False), (), {}),
-        ("hidden", Machine(1), (), {"visible": ""}), ("int8", Machine(1), ("weights: int8",), {})):
+        ("hidden", Machine(1), (), {"visible": ""}), ("int8", Machine(1), ("weights: int8",), {}),
+        ("adapters", Machine(1), ("adapters: [org/lora]",), {})):
     run = machine.read("device: auto", *settings, **options)
     why = machine.why("model/book.pdf") or {}
     ok("/nonexistent/model" in why.get("text", "") and "cloister-model-cuda" not in run.err,
@@ -164,6 +165,7 @@ for settings, words in ((("device: gpu",), "'gpu' is not one of auto, cpu, cuda"
                         (("device: cuda", "weights: int8"), "computes with weights: bf16 alone"),
                         (("device: cpu", "gpus: 2"), "is used only with a GPU"),
                         (("device: cpu", "kv: fp8"), "is fp8, which needs a GPU"),
+                        (("device: cuda", "adapters: [org/lora]"), "adapters are not applied"),
                         (("gpus: 65",), "out of range, 0 to 64")):
     three.model_pipeline("model", "/models/x", *settings)
     done_ = cloister("check", three.root / "pipelines" / "model.yaml")

@@ -269,6 +269,8 @@ static void test_complaints(void **state)
 		  "4: model.adapters: needs 0 to 4 entries" },
 		{ "recogniser: model\nmodel:\n  folder: a/b\n  adapters: ['']\n",
 		  "4: model.adapters: '' is not the folder of an adapter" },
+		{ "recogniser: model\nmodel:\n  folder: a/b\n  device: cuda\n  adapters: [c]\n",
+		  "4: model.device: is cuda, where adapters are not applied: device: cpu" },
 		{ "recogniser: model\nmodel:\n  folder: a/b\n  adpters: [c]\n",
 		  "4: unknown key 'adpters', did you mean 'adapters'?" },
 		{ "command: [/bin/true]\n", "1: command: is used only with recogniser: command" },
