@@ -23,7 +23,8 @@ static const char usage[] =
 	"usage: cloister-model bench --random --shape NAME | --random --config FILE | --model DIR\n"
 	"                            [--weights bf16|int8|f32] [--kv bf16|fp8] [--cache MIB]\n"
 	"                            [--threads N] [--rounds N] [--prompt N] [--tokens N]\n"
-	"                            [--batch N[,N...]] [--page N] [--pages N]\n"
+	"                            [--batch N[,N...]] [--page N]\n"
+	"                            [--pages N [--product N] [--copy MIB]]\n"
 	"       cloister-model bench --kernels [--threads N] [--rounds N]\n"
 	"       cloister-model bench --shape NAME --show\n"
 	"\n"
@@ -32,7 +33,8 @@ static const char usage[] =
 	"through instead at each batch size, each with a prompt and so many tokens: first a line\n"
 	"of what the device gives at best, a copy and a large bf16 product, then for each batch\n"
 	"size pages and tokens a second, the time in vision, prefill and decode, and the share\n"
-	"that the least possible time has of it. The cache has 1024 MiB, or as --cache says;\n"
+	"that the least possible time has of it. --product and --copy are the side of the\n"
+	"matrices and the MiB that are measured (2048 and 256, on a GPU 8192 and 1024). The cache has 1024 MiB, or as --cache says;\n"
 	"0: what the device has left. --show prints a shape's config.json.\n"
 	"\n"
 	"Shapes for --shape:\n";
@@ -46,7 +48,7 @@ struct options {
 	enum number weights;
 	enum compute_keys keys;
 	size_t cache_size;
-	unsigned pages;
+	unsigned pages, product, copy; /* 0: as the device wants it */
 	unsigned threads, rounds, prompt, tokens, batches[BATCHES_MAX], batch_count, page;
 	bool random, kernels, show;
 };
@@ -98,6 +100,8 @@ static void parse(struct options *o, int argc, char **argv)
 		{"kv", required_argument, NULL, 'K'},
 		{"cache", required_argument, NULL, 'C'},
 		{"pages", required_argument, NULL, 'P'},
+		{"product", required_argument, NULL, 'M'},
+		{"copy", required_argument, NULL, 'Y'},
 		{"show", no_argument, NULL, 'S'},
 		{"kernels", no_argument, NULL, 'k'},
 		{"help", no_argument, NULL, 'h'},
@@ -165,6 +169,12 @@ static void parse(struct options *o, int argc, char **argv)
 			break;
 		case 'P':
 			o->pages = count(optarg, "pages");
+			break;
+		case 'M':
+			o->product = count(optarg, "product");
+			break;
+		case 'Y':
+			o->copy = count(optarg, "copy");
 			break;
 		case 'S':
 			o->show = true;
@@ -373,7 +383,8 @@ static enum rc bench_whole(const struct options *o, struct model *m, struct pool
 
 	if (!m->compute->sees)
 		return err_set(err, RC_FATAL, "bench", "%s has no eyes for pages", b.shape);
-	rc = m->compute->calls->measure(m->compute, small ? 2048 : 8192, small ? 256u << 20 : 1u << 30, &b.peak, err);
+	rc = m->compute->calls->measure(m->compute, o->product ? o->product : small ? 2048 : 8192,
+					(size_t)(o->copy ? o->copy : small ? 256 : 1024) << 20, &b.peak, err);
 	if (rc != RC_OK)
 		return rc;
 	printf("{\"bench\":\"device\",\"device\":\"%s\",\"threads\":%u,\"copy_gb_per_s\":%.1f,"
@@ -398,10 +409,11 @@ static enum rc open_model(const struct options *o, struct model *m, compute_open
 
 	if (o->model)
 		return model_open(m, o->model, open, options, pool, err);
-	if (o->config)
-		return model_open_random(m, o->config, open, options, pool, err);
 	*m = (struct model){0};
-	rc = shape_config(&m->config, o->shape, err);
+	rc = o->config ? model_config_load_file(&m->config, o->config, err)
+		       : shape_config(&m->config, o->shape, err);
+	/* A GPU makes room for the largest page that the model's settings allow, and there are none. */
+	m->config.image.min_pixels = m->config.image.max_pixels = (uint64_t)o->page * o->page;
 	return rc == RC_OK ? model_open_config(m, open, options, pool, err) : rc;
 }
 

@@ -53,7 +53,7 @@ def nested(raw):
             "text_config": {key: value for key, value in raw.items() if key not in top}}
 
 
-def make_model(raw, device, folder):
+def make_model(raw, device, folder, page):
     """Random weights, in memory for the reference and in a folder for Cloister."""
     name = raw["architectures"][0]
     kind = getattr(transformers, name)
@@ -74,7 +74,7 @@ def make_model(raw, device, folder):
         (folder / "preprocessor_config.json").write_text(json.dumps({
             "patch_size": eyes["patch_size"], "temporal_patch_size": eyes["temporal_patch_size"],
             "merge_size": eyes["spatial_merge_size"], "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
-            "size": {"shortest_edge": 1024, "longest_edge": 1 << 26}}))
+            "size": {"shortest_edge": 1024, "longest_edge": page * page}}))  # what a GPU makes room for
     return model
 
 
@@ -160,7 +160,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="cloister-beside-"))
     try:
         raw = config_of(o.shape, o.device)
-        model = make_model(raw, o.device, folder)
+        model = make_model(raw, o.device, folder, o.page)
         print(f"{o.shape}, {o.pages} pages, batch {o.batch}, {o.tokens} tokens each; torch {torch.__version__}, "
               f"transformers {transformers.__version__}, {o.device}, load {os.getloadavg()[0]:.1f}", flush=True)
         if "vision_config" in raw:
