@@ -22,6 +22,7 @@ enum { DEEPSTACKS_MAX = 8 };
 struct features {
 	float *embeddings;
 	float *deepstack[DEEPSTACKS_MAX]; /* added after layer 0, 1, ... up to the first NULL */
+	uint64_t ticket; /* of a page that is still being looked at; 0: it is there */
 };
 
 /* The blocks of one sequence, first tokens first. */
@@ -103,6 +104,12 @@ struct compute_calls {
 	/* patches [rows * columns][3 * temporal * patch^2], see vision.h. RC_FAILED: no room for this page. */
 	enum rc (*see)(struct compute *, const float *patches, unsigned rows, unsigned columns,
 		       struct features *, struct err *);
+	/* The same, but it only begins: the patches may be gone when it returns, the features stay where they are
+	 * until seen(). compute->looks of them may be under way, a further one waits for the first. */
+	enum rc (*look)(struct compute *, const float *patches, unsigned rows, unsigned columns,
+			struct features *, struct err *);
+	/* Is the page there? wait: it is. */
+	bool (*seen)(struct compute *, struct features *, bool wait);
 	void (*forget)(struct compute *, struct features *);
 	/* What the device can do at best: a copy of `bytes` in its memory, and the product of two bf16
 	 * matrices of side x side. RC_FAILED: no room. Before reserve(). */
@@ -121,6 +128,7 @@ struct compute {
 	size_t block_size;  /* bytes */
 	size_t cache_size;  /* bytes that blocks may take, unless somebody asked for less */
 	bool sees;	    /* has a vision tower */
+	unsigned looks;	    /* pages that it looks at while steps go on; 0: it does one thing at a time */
 	bool singly;	    /* tokens that the model has written come one a step, again as at first */
 };
 

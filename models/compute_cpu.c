@@ -182,6 +182,12 @@ static enum rc see(struct compute *base, const float *patches, unsigned rows, un
 	return rc;
 }
 
+static bool seen(struct compute *base, struct features *f, bool wait)
+{
+	(void)base, (void)f, (void)wait;
+	return true;
+}
+
 static void forget(struct compute *base, struct features *f)
 {
 	(void)base;
@@ -208,7 +214,19 @@ static enum rc measure(struct compute *base, size_t side, size_t bytes, struct c
 	return kernels_peak(((struct cpu *)base)->pool, side, bytes, &peak->copied, &peak->flop, err);
 }
 
-static const struct compute_calls calls = {reserve, adapt, clear, begin, end, see, forget, measure, close_cpu};
+static const struct compute_calls calls = {
+	.reserve = reserve,
+	.adapt = adapt,
+	.clear = clear,
+	.begin = begin,
+	.end = end,
+	.see = see,
+	.look = see,
+	.seen = seen,
+	.forget = forget,
+	.measure = measure,
+	.close = close_cpu,
+};
 
 enum rc compute_open_cpu(struct compute **out, const struct model_config *config, struct weights *w,
 			 const struct compute_options *options, struct pool *pool, struct err *err)

@@ -55,11 +55,11 @@ static enum rc take_buffers(struct cuda *c, struct err *err)
 	return RC_OK;
 }
 
-void cuda_multiply(struct cuda *c, enum gpu_rows kind, const struct linear *l, const uint16_t *x,
+void cuda_multiply(struct gpu *gpu, enum gpu_rows kind, const struct linear *l, const uint16_t *x,
 		   size_t n, void *y, bool wide)
 {
 	if (n)
-		gpu_product(c->gpu, kind, l->weight, l->out, l->in, x, n, y, wide);
+		gpu_product(gpu, kind, l->weight, l->out, l->in, x, n, y, wide);
 }
 
 /* ---- weights ---- */
@@ -330,15 +330,30 @@ static void end(struct compute *base)
 	language_end(cuda_of(base));
 }
 
+static enum rc look(struct compute *base, const float *patches, unsigned rows, unsigned columns,
+		    struct features *out, struct err *err)
+{
+	return tower_look(cuda_of(base), patches, rows, columns, out, err);
+}
+
+static bool seen(struct compute *base, struct features *f, bool wait)
+{
+	return tower_seen(cuda_of(base), f, wait);
+}
+
 static enum rc see(struct compute *base, const float *patches, unsigned rows, unsigned columns,
 		   struct features *out, struct err *err)
 {
-	return tower_see(cuda_of(base), patches, rows, columns, out, err);
+	enum rc rc = look(base, patches, rows, columns, out, err);
+
+	if (rc == RC_OK)
+		seen(base, out, true);
+	return rc;
 }
 
 static void forget(struct compute *base, struct features *f)
 {
-	(void)base;
+	seen(base, f, true);
 	free(f->embeddings);
 	*f = (struct features){0};
 }
@@ -347,6 +362,8 @@ static void close_cuda(struct compute *base)
 {
 	struct cuda *c = cuda_of(base);
 
+	if (c->eye)
+		gpu_wait(c->eye);
 	for (size_t i = 0; i < c->buffer_count; i++)
 		gpu_free(c->gpu, c->buffers[i]->data);
 	replays_free(c->replays);
@@ -355,6 +372,8 @@ static void close_cuda(struct compute *base)
 	text_weights_free(&c->text, &c->packer.packer);
 	vision_free(c->vision);
 	gpu_free(c->gpu, c->blocks);
+	if (c->eye)
+		gpu_close(c->eye);
 	gpu_close(c->gpu);
 	free(c);
 }
@@ -365,7 +384,19 @@ static enum rc measure(struct compute *base, size_t side, size_t bytes, struct c
 	return cuda_measure(cuda_of(base), side, bytes, peak, err);
 }
 
-static const struct compute_calls calls = {reserve, adapt, clear, begin, end, see, forget, measure, close_cuda};
+static const struct compute_calls calls = {
+	.reserve = reserve,
+	.adapt = adapt,
+	.clear = clear,
+	.begin = begin,
+	.end = end,
+	.see = see,
+	.look = look,
+	.seen = seen,
+	.forget = forget,
+	.measure = measure,
+	.close = close_cuda,
+};
 
 /* Shapes of all weights; what they and everything else will take; and what is left for keys and values. */
 static enum rc plan(struct cuda *c, struct weights *w, const struct compute_options *o, struct err *err)
@@ -413,7 +444,8 @@ static enum rc load(struct cuda *c, struct weights *w, struct err *err)
 		return rc;
 	rc = language_open(c, err);
 	if (rc == RC_OK && c->vision)
-		tower_open(c);
+		rc = tower_open(c, err);
+	gpu_wait(c->gpu); /* the tower's stream does not */
 	return rc;
 }
 
@@ -448,6 +480,11 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 		free(c);
 		return rc;
 	}
+	if (config->vision.depth && gpu_open(&c->eye, err) != RC_OK) {
+		gpu_close(c->gpu);
+		free(c);
+		return RC_FATAL;
+	}
 	c->replays = replays_new(c->gpu);
 	c->compute.calls = &calls;
 	c->packer = (struct cuda_packer){
@@ -472,6 +509,7 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 		return rc;
 	}
 	c->compute.sees = c->vision;
+	c->compute.looks = c->vision ? CUDA_LOOKS : 0;
 	*out = &c->compute;
 	return RC_OK;
 }

@@ -16,6 +16,7 @@
 enum {
 	CUDA_ROWS = 4096,     /* of a step */
 	CUDA_FLIGHTS = 2,     /* steps under way */
+	CUDA_LOOKS = 2,	      /* and pages */
 	CUDA_SEQUENCES = 64,  /* unless somebody says another number */
 	CUDA_BUFFERS_MAX = 96,
 };
@@ -39,7 +40,7 @@ struct tower;
 
 struct cuda {
 	struct compute compute;
-	struct gpu *gpu;
+	struct gpu *gpu, *eye; /* eye: the tower's stream, where there is one */
 	struct cuda_packer packer;
 	struct model_config config;
 	struct text_weights text;
@@ -66,7 +67,7 @@ void *cuda_room(const struct cuda_buffer *, size_t size);
 void cuda_write_rows(struct gpu *, uint16_t *to, const struct matrix *, size_t width);
 
 /* A product with packed weights, without its bias. */
-void cuda_multiply(struct cuda *, enum gpu_rows, const struct linear *, const uint16_t *x, size_t n,
+void cuda_multiply(struct gpu *, enum gpu_rows, const struct linear *, const uint16_t *x, size_t n,
 		   void *y, bool wide);
 
 /* The experts whose first is this. */
@@ -93,10 +94,11 @@ void language_end(struct cuda *);
 
 /* tower.c, the same. Features lie in the host's memory, as bf16. */
 void tower_plan(struct cuda *);
-void tower_open(struct cuda *);
+enum rc tower_open(struct cuda *, struct err *);
 void tower_close(struct cuda *);
-enum rc tower_see(struct cuda *, const float *patches, unsigned rows, unsigned columns,
-		  struct features *, struct err *);
+enum rc tower_look(struct cuda *, const float *patches, unsigned rows, unsigned columns,
+		   struct features *, struct err *);
+bool tower_seen(struct cuda *, struct features *, bool wait);
 
 /* measure.c: see compute_calls.measure. */
 enum rc cuda_measure(struct cuda *, size_t side, size_t bytes, struct compute_peak *, struct err *);

@@ -74,6 +74,7 @@ enum rc gpu_open(struct gpu **out, struct err *err)
 
 void gpu_close(struct gpu *g)
 {
+	gpu_wait(g);
 	for (size_t i = 0; i < g->count; i++) {
 		struct plan *p = &g->plans[i];
 
@@ -230,6 +231,21 @@ void gpu_copy(struct gpu *g, void *to, const void *from, size_t size)
 {
 	gpu_check(g, cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, g->stream),
 		  "copy within the GPU");
+}
+
+bool gpu_mark_passed(struct gpu *g, struct gpu_mark *m)
+{
+	cudaError_t error = cudaEventQuery(m->event);
+
+	if (error == cudaErrorNotReady)
+		return false;
+	gpu_check(g, error, "compute");
+	return true;
+}
+
+void gpu_wait(struct gpu *g)
+{
+	gpu_check(g, cudaStreamSynchronize(g->stream), "compute");
 }
 
 /* From memory that may be swapped out, the copy is taken before this returns. */

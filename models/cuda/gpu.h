@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cuda/gpu: one GPU: its memory, its stream, matrix products. gpu.c does it with the CUDA toolkit; the
+ * cuda/gpu: one GPU: its memory, a stream, matrix products. Opened twice, it has two streams, which
+ * share its memory and wait for nothing of each other. gpu.c does it with the CUDA toolkit; the
  * tests have another one that computes on the CPU (tests/models/cuda-gpu.c).
  *
  * Everything is done in the order in which it was asked for, and later than that unless a function says that
@@ -42,6 +43,7 @@ struct gpu_mark *gpu_mark_new(struct gpu *);
 void gpu_mark_free(struct gpu *, struct gpu_mark *);
 void gpu_mark_set(struct gpu *, struct gpu_mark *); /* behind all that was asked for */
 void gpu_mark_wait(struct gpu *, struct gpu_mark *);
+bool gpu_mark_passed(struct gpu *, struct gpu_mark *);
 
 /* Kernels and products that are asked for between begin and end are not done but recorded, to be done as often
  * as wanted. NULL: there is no room for it. */
@@ -58,6 +60,8 @@ void gpu_copy(struct gpu *, void *to, const void *from, size_t size);
 void gpu_write(struct gpu *, void *to, const void *from, size_t size);
 /* Waits until it is there. */
 void gpu_read(struct gpu *, void *to, const void *from, size_t size);
+/* Until all is done that was asked for. */
+void gpu_wait(struct gpu *);
 
 /* What a function of kernels.h returned. */
 void gpu_check(const struct gpu *, int code, const char *what);

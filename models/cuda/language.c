@@ -399,8 +399,8 @@ static void multiply(struct cuda *c, const struct step *s, const struct linear *
 	const uint16_t *from = x;
 	uint16_t *to = y;
 
-	cuda_multiply(c, GPU_MANY, w, from, s->prompt, to, false);
-	cuda_multiply(c, GPU_FEW, w, from + s->prompt * w->in, s->rows - s->prompt,
+	cuda_multiply(c->gpu, GPU_MANY, w, from, s->prompt, to, false);
+	cuda_multiply(c->gpu, GPU_FEW, w, from + s->prompt * w->in, s->rows - s->prompt,
 		      to + s->prompt * w->out, false);
 }
 
@@ -456,8 +456,8 @@ static void route(struct cuda *c, const struct step *s, const struct text_expert
 	unsigned used = t->experts_used;
 	size_t n = s->rows;
 
-	cuda_multiply(c, GPU_MANY, &x->router, y, s->prompt, routes, true);
-	cuda_multiply(c, GPU_FEW, &x->router, y + s->prompt * x->router.in, n - s->prompt,
+	cuda_multiply(c->gpu, GPU_MANY, &x->router, y, s->prompt, routes, true);
+	cuda_multiply(c->gpu, GPU_FEW, &x->router, y + s->prompt * x->router.in, n - s->prompt,
 		      routes + s->prompt * x->router.out, true);
 	gpu_check(c->gpu,
 		  cuda_route(stream, routes, x->router.out, n, t->experts, used, t->expert_weights_normed,
@@ -553,7 +553,7 @@ static void choose(struct cuda *c, struct flight *f, const struct step *s)
 				     deep ? l->rows.data : NULL, l->picks.data, c->text.norm, t->eps,
 				     l->y.data, s->picked, t->hidden),
 		  "last norm");
-	cuda_multiply(c, GPU_FEW, &c->text.head, l->y.data, s->picked, f->logits.data, true);
+	cuda_multiply(c->gpu, GPU_FEW, &c->text.head, l->y.data, s->picked, f->logits.data, true);
 	gpu_check(c->gpu,
 		  cuda_choose(gpu_stream(c->gpu), f->logits.data, c->text.head.out, s->limit, l->how.data,
 			      s->picked, l->seen.data, l->seen_width, l->chosen.data, l->choices.data,

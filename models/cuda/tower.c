@@ -5,6 +5,10 @@
  * feed-forward part, in windows, and in what is learned about positions.
  *
  * Qwen2.5's patches go over in window order already, and its tokens are put back in order on the host.
+ *
+ * Pages are looked at on a stream of their own (c->eye), beside steps of the language model: neither waits for
+ * the other, and neither's kernels see what the other does. A page under way has pinned memory of its own
+ * (struct look) until somebody asks for its features; on the GPU pages use the same memory one after the other.
  */
 #include "cuda/device.h"
 
@@ -18,17 +22,32 @@
 
 enum { WIDE_ROWS = 16384 }; /* of the feed-forward part at a time: bounds its scratch */
 
+/* A page under way: how it is described to the GPU, and what came out. */
+struct look {
+	struct gpu_mark *done;
+	/* Pinned. */
+	uint16_t *patches, *out; /* out: tokens for the language model, then those of each deepstack */
+	struct cuda_patch *places;
+	struct cuda_tile *whole, *windows;
+	/* The host's. */
+	struct features *features;
+	size_t *order; /* Qwen2.5: which token comes k-th; else NULL */
+	size_t tokens;
+};
+
 struct tower {
 	size_t most; /* patches of a page */
+	struct look looks[CUDA_LOOKS];
+	uint64_t begun, ended; /* pages; the i-th is looks[i % CUDA_LOOKS]'s, its ticket i + 1 */
 	struct cuda_buffer inverse, patches, places, whole, windows;
 	struct cuda_buffer x, y, delta, qkv, wide, inner, cosine, sine, merged, out;
 };
 
-/* A page on its way. */
+/* A page on its way through the kernels. */
 struct sheet {
+	struct look *look;
 	unsigned rows, columns;
 	size_t n, tokens;
-	size_t *order; /* Qwen2.5: which token comes k-th; else NULL */
 	size_t whole, windows; /* tiles of attention */
 	bool pending; /* delta is still to be added to x */
 };
@@ -73,33 +92,88 @@ void tower_plan(struct cuda *c)
 	cuda_need(c, &t->out, MEMORY_PAGE, tokens * w->merger.fc2.out, number);
 }
 
-void tower_open(struct cuda *c)
+static bool open_look(struct cuda *c, struct look *l)
+{
+	const struct vision_config *v = &c->config.vision;
+	const struct tower *t = c->tower;
+	size_t tokens = t->most / v->merge / v->merge;
+	struct {
+		void **to;
+		size_t size;
+	} pieces[] = {
+		{(void **)&l->patches, t->patches.size},
+		{(void **)&l->out, (1 + v->deepstacks) * tokens * v->out * sizeof(*l->out)},
+		{(void **)&l->places, t->places.size},
+		{(void **)&l->whole, t->whole.size},
+		{(void **)&l->windows, t->windows.size},
+	};
+
+	l->done = gpu_mark_new(c->eye);
+	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++) {
+		*pieces[i].to = gpu_pin(c->eye, pieces[i].size);
+		if (!*pieces[i].to)
+			return false;
+	}
+	return true;
+}
+
+static void close_look(struct cuda *c, struct look *l)
+{
+	void *const pinned[] = {l->patches, l->out, l->places, l->whole, l->windows};
+
+	for (size_t i = 0; i < ARRAY_SIZE(pinned); i++)
+		gpu_unpin(c->eye, pinned[i]);
+	gpu_mark_free(c->eye, l->done);
+	free(l->order);
+}
+
+enum rc tower_open(struct cuda *c, struct err *err)
 {
 	gpu_write(c->gpu, c->tower->inverse.data, c->vision->inverse,
 		  c->config.vision.hidden / c->config.vision.heads / 4 * sizeof(float));
+	for (unsigned i = 0; i < CUDA_LOOKS; i++)
+		if (!open_look(c, &c->tower->looks[i]))
+			return err_set(err, RC_FATAL, "memory",
+				       "no memory of the host for the GPU to reach");
+	return RC_OK;
 }
 
 void tower_close(struct cuda *c)
 {
+	if (!c->tower)
+		return;
+	for (unsigned i = 0; i < CUDA_LOOKS; i++)
+		close_look(c, &c->tower->looks[i]);
 	free(c->tower);
 }
 
 /* Tiles of attention within segments, which end at these patches. */
-static size_t send_tiles(struct cuda *c, struct cuda_buffer *b, const size_t *segments, size_t count,
-			 unsigned tile_rows)
+static size_t send_tiles(struct cuda *c, const struct cuda_buffer *b, struct cuda_tile *tiles,
+			 const size_t *segments, size_t count, unsigned tile_rows)
 {
 	uint32_t *ends = xcalloc(count + 1, sizeof(*ends));
-	struct cuda_tile *tiles;
 	size_t n;
 
 	for (size_t i = 0; i <= count; i++)
 		ends[i] = (uint32_t)segments[i];
-	tiles = xcalloc(ends[count] / tile_rows + count, sizeof(*tiles));
+	cuda_room(b, (ends[count] / tile_rows + count) * sizeof(*tiles));
 	n = cuda_segment_tiles(ends, count, tile_rows, tiles);
-	gpu_write(c->gpu, cuda_room(b, n * sizeof(*tiles)), tiles, n * sizeof(*tiles));
-	free(tiles);
+	gpu_send(c->eye, b->data, tiles, n * sizeof(*tiles));
 	free(ends);
 	return n;
+}
+
+/* Which token comes k-th, and what attends to what. */
+static void send_windows(struct cuda *c, struct sheet *s)
+{
+	struct tower *t = c->tower;
+	size_t *segments = xcalloc(s->tokens + 1, sizeof(*segments)), count;
+
+	s->look->order = xcalloc(s->tokens, sizeof(*s->look->order));
+	count = vision_window_order(&c->config.vision, s->rows, s->columns, s->look->order, segments);
+	s->windows = send_tiles(c, &t->windows, s->look->windows, segments, count,
+				CUDA_SEGMENT_TILE_SHORT);
+	free(segments);
 }
 
 /* Patches, where they lie, and what attends to what, to the GPU. */
@@ -107,47 +181,40 @@ static void send_page(struct cuda *c, struct sheet *s, const float *patches)
 {
 	const struct vision_config *v = &c->config.vision;
 	struct tower *t = c->tower;
-	size_t merge = v->merge, side = merge * merge, width = 3 * (size_t)v->temporal * v->patch * v->patch;
-	uint16_t *numbers = xcalloc(s->n, c->vision->embed.in * sizeof(*numbers));
-	struct cuda_patch *places = xcalloc(s->n, sizeof(*places));
-	size_t *segments = xcalloc(s->tokens + 1, sizeof(*segments)), whole[] = {0, s->n};
+	struct look *l = s->look;
+	size_t merge = v->merge, side = merge * merge, in = c->vision->embed.in,
+	       width = 3 * (size_t)v->temporal * v->patch * v->patch, whole[] = {0, s->n};
 
-	if (c->vision->family == FAMILY_QWEN2_5_VL) {
-		size_t count;
-
-		s->order = xcalloc(s->tokens, sizeof(*s->order));
-		count = vision_window_order(v, s->rows, s->columns, s->order, segments);
-		s->windows = send_tiles(c, &t->windows, segments, count, CUDA_SEGMENT_TILE_SHORT);
-	}
-	s->whole = send_tiles(c, &t->whole, whole, 1, CUDA_SEGMENT_TILE);
+	if (c->vision->family == FAMILY_QWEN2_5_VL)
+		send_windows(c, s);
+	s->whole = send_tiles(c, &t->whole, l->whole, whole, 1, CUDA_SEGMENT_TILE);
 	for (size_t i = 0; i < s->n; i++) {
-		size_t token = s->order ? s->order[i / side] : i / side, inner = i % side;
+		size_t token = l->order ? l->order[i / side] : i / side, inner = i % side;
 		const float *from = patches + (token * side + inner) * width;
+		uint16_t *to = l->patches + i * in;
 
 		for (size_t k = 0; k < width; k++)
-			numbers[i * c->vision->embed.in + k] = bf16_from_f32(from[k]);
-		places[i] = (struct cuda_patch){
+			to[k] = bf16_from_f32(from[k]);
+		memset(to + width, 0, (in - width) * sizeof(*to));
+		l->places[i] = (struct cuda_patch){
 			.row = (uint16_t)(token / (s->columns / merge) * merge + inner / merge),
 			.column = (uint16_t)(token % (s->columns / merge) * merge + inner % merge),
 			.rows = (uint16_t)s->rows,
 			.columns = (uint16_t)s->columns};
 	}
-	gpu_write(c->gpu, t->patches.data, numbers, s->n * c->vision->embed.in * sizeof(*numbers));
-	gpu_write(c->gpu, t->places.data, places, s->n * sizeof(*places));
-	free(numbers);
-	free(places);
-	free(segments);
+	gpu_send(c->eye, t->patches.data, l->patches, s->n * in * sizeof(*l->patches));
+	gpu_send(c->eye, t->places.data, l->places, s->n * sizeof(*l->places));
 }
 
 /* y = norm(x), after what is pending has been added to x. width: of the norm. */
 static void norm(struct cuda *c, struct sheet *s, const struct vision_norm *w)
 {
 	struct tower *t = c->tower;
-	cudaStream_t stream = gpu_stream(c->gpu);
+	cudaStream_t stream = gpu_stream(c->eye);
 	size_t rows = s->n * c->config.vision.hidden / w->size;
 	const uint16_t *delta = s->pending ? t->delta.data : NULL;
 
-	gpu_check(c->gpu,
+	gpu_check(c->eye,
 		  w->bias ? cuda_add_layer_norm(stream, t->x.data, delta, w->weight, w->bias, EPS,
 						t->y.data, rows, w->size)
 			  : cuda_add_rms_norm(stream, t->x.data, delta, NULL, NULL, w->weight, EPS,
@@ -159,30 +226,30 @@ static void norm(struct cuda *c, struct sheet *s, const struct vision_norm *w)
 static void bias(struct cuda *c, uint16_t *y, const struct linear *w, size_t n)
 {
 	if (w->bias)
-		gpu_check(c->gpu, cuda_bias(gpu_stream(c->gpu), y, cuda_bias_of(w), n, w->out), "bias");
+		gpu_check(c->eye, cuda_bias(gpu_stream(c->eye), y, cuda_bias_of(w), n, w->out), "bias");
 }
 
 static void attend(struct cuda *c, struct sheet *s, const struct vision_block *b, bool whole)
 {
 	const struct vision_config *v = &c->config.vision;
 	struct tower *t = c->tower;
-	cudaStream_t stream = gpu_stream(c->gpu);
+	cudaStream_t stream = gpu_stream(c->eye);
 	unsigned dim = v->hidden / v->heads;
 
 	norm(c, s, &b->norm1);
-	cuda_multiply(c, GPU_MANY, &b->qkv, t->y.data, s->n, t->qkv.data, false);
-	gpu_check(c->gpu,
+	cuda_multiply(c->eye, GPU_MANY, &b->qkv, t->y.data, s->n, t->qkv.data, false);
+	gpu_check(c->eye,
 		  cuda_vision_rotate(stream, t->qkv.data, cuda_bias_of(&b->qkv), t->cosine.data,
 				     t->sine.data, s->n, v->heads, dim),
 		  "rotation of patches");
-	gpu_check(c->gpu,
+	gpu_check(c->eye,
 		  cuda_attention_segments(stream, t->qkv.data, t->y.data, v->heads, dim,
 					  1.0f / sqrtf((float)dim),
 					  whole ? t->whole.data : t->windows.data,
 					  whole ? s->whole : s->windows,
 					  whole ? CUDA_SEGMENT_TILE : CUDA_SEGMENT_TILE_SHORT),
 		  "attention of patches");
-	cuda_multiply(c, GPU_MANY, &b->proj, t->y.data, s->n, t->delta.data, false);
+	cuda_multiply(c->eye, GPU_MANY, &b->proj, t->y.data, s->n, t->delta.data, false);
 	bias(c, t->delta.data, &b->proj, s->n);
 	s->pending = true;
 }
@@ -190,7 +257,7 @@ static void attend(struct cuda *c, struct sheet *s, const struct vision_block *b
 static void feed_forward(struct cuda *c, struct sheet *s, const struct vision_block *b)
 {
 	struct tower *t = c->tower;
-	cudaStream_t stream = gpu_stream(c->gpu);
+	cudaStream_t stream = gpu_stream(c->eye);
 	bool gated = b->up.out == 2 * b->down.in;
 
 	norm(c, s, &b->norm2);
@@ -199,93 +266,127 @@ static void feed_forward(struct cuda *c, struct sheet *s, const struct vision_bl
 		uint16_t *delta = (uint16_t *)t->delta.data + first * b->down.out;
 
 		n = min_u64(WIDE_ROWS, s->n - first);
-		cuda_multiply(c, GPU_MANY, &b->up, y, n, t->wide.data, false);
-		gpu_check(c->gpu,
+		cuda_multiply(c->eye, GPU_MANY, &b->up, y, n, t->wide.data, false);
+		gpu_check(c->eye,
 			  gated ? cuda_silu_gate(stream, t->wide.data, cuda_bias_of(&b->up),
 						 t->inner.data, n, b->down.in)
 				: cuda_gelu_tanh(stream, t->wide.data, cuda_bias_of(&b->up), n,
 						 b->up.out),
 			  "feed-forward of patches");
-		cuda_multiply(c, GPU_MANY, &b->down, gated ? t->inner.data : t->wide.data, n, delta,
+		cuda_multiply(c->eye, GPU_MANY, &b->down, gated ? t->inner.data : t->wide.data, n, delta,
 			      false);
 	}
 	bias(c, t->delta.data, &b->down, s->n);
 	s->pending = true;
 }
 
-/* Tokens for the language model, [tokens][out], to the host. */
-static void merge(struct cuda *c, struct sheet *s, const struct vision_merger *m, uint16_t *to)
+/* Tokens for the language model, [tokens][out], to the host, as part 0, 1, ... of what comes out. */
+static void merge(struct cuda *c, struct sheet *s, const struct vision_merger *m, size_t part)
 {
 	struct tower *t = c->tower;
-	size_t out = c->config.vision.out;
-	uint16_t *tokens = s->order ? xmalloc(s->tokens * out * sizeof(*tokens)) : to;
+	size_t size = s->tokens * c->config.vision.out;
 
 	norm(c, s, &m->norm);
-	cuda_multiply(c, GPU_MANY, &m->fc1, t->y.data, s->tokens, t->merged.data, false);
-	gpu_check(c->gpu,
-		  cuda_gelu_erf(gpu_stream(c->gpu), t->merged.data, cuda_bias_of(&m->fc1), s->tokens,
+	cuda_multiply(c->eye, GPU_MANY, &m->fc1, t->y.data, s->tokens, t->merged.data, false);
+	gpu_check(c->eye,
+		  cuda_gelu_erf(gpu_stream(c->eye), t->merged.data, cuda_bias_of(&m->fc1), s->tokens,
 				m->fc1.out),
 		  "merging of patches");
-	cuda_multiply(c, GPU_MANY, &m->fc2, t->merged.data, s->tokens, t->out.data, false);
+	cuda_multiply(c->eye, GPU_MANY, &m->fc2, t->merged.data, s->tokens, t->out.data, false);
 	bias(c, t->out.data, &m->fc2, s->tokens);
-	gpu_read(c->gpu, tokens, t->out.data, s->tokens * out * sizeof(*tokens));
-	if (!s->order)
-		return;
-	for (size_t k = 0; k < s->tokens; k++)
-		memcpy(to + s->order[k] * out, tokens + k * out, out * sizeof(*to));
-	free(tokens);
+	gpu_fetch(c->eye, s->look->out + part * size, t->out.data, size * sizeof(uint16_t));
 }
 
-static void run(struct cuda *c, struct sheet *s, struct features *out)
+static void run(struct cuda *c, struct sheet *s)
 {
 	const struct vision_config *v = &c->config.vision;
 	const struct vision *w = c->vision;
 	struct tower *t = c->tower;
-	cudaStream_t stream = gpu_stream(c->gpu);
+	cudaStream_t stream = gpu_stream(c->eye);
 
-	cuda_multiply(c, GPU_MANY, &w->embed, t->patches.data, s->n, t->y.data, false);
-	gpu_check(c->gpu,
+	cuda_multiply(c->eye, GPU_MANY, &w->embed, t->patches.data, s->n, t->y.data, false);
+	gpu_check(c->eye,
 		  cuda_patches(stream, t->y.data, cuda_bias_of(&w->embed), w->positions, v->positions,
 			       t->places.data, t->x.data, s->n, v->hidden),
 		  "patches");
-	gpu_check(c->gpu,
+	gpu_check(c->eye,
 		  cuda_vision_angles(stream, t->places.data, s->n, t->inverse.data,
 				     v->hidden / v->heads / 4, t->cosine.data, t->sine.data),
 		  "angles of patches");
 	for (unsigned i = 0; i < v->depth; i++) {
-		attend(c, s, &w->blocks[i], !s->order || v->full[i]);
+		attend(c, s, &w->blocks[i], !s->look->order || v->full[i]);
 		feed_forward(c, s, &w->blocks[i]);
 		for (unsigned k = 0; k < v->deepstacks; k++)
 			if (v->deepstack[k] == i)
-				merge(c, s, &w->deepstack[k], (uint16_t *)(void *)out->deepstack[k]);
+				merge(c, s, &w->deepstack[k], 1 + k);
 	}
-	merge(c, s, &w->merger, (uint16_t *)(void *)out->embeddings);
+	merge(c, s, &w->merger, 0);
 }
 
-enum rc tower_see(struct cuda *c, const float *patches, unsigned rows, unsigned columns,
-		  struct features *out, struct err *err)
+/* The first page under way: its features to where they are wanted. */
+static void take(struct cuda *c)
+{
+	struct tower *t = c->tower;
+	struct look *l = &t->looks[t->ended++ % CUDA_LOOKS];
+	size_t out = c->config.vision.out, parts = 1 + c->config.vision.deepstacks;
+	uint16_t *to = (uint16_t *)(void *)l->features->embeddings;
+
+	gpu_mark_wait(c->eye, l->done);
+	for (size_t k = 0; k < parts * l->tokens; k++) {
+		size_t token = k % l->tokens;
+
+		if (l->order)
+			token = l->order[token];
+		memcpy(to + (k - k % l->tokens + token) * out, l->out + k * out, out * sizeof(*to));
+	}
+	l->features->ticket = 0;
+	free(l->order);
+	l->order = NULL;
+}
+
+bool tower_seen(struct cuda *c, struct features *f, bool wait)
+{
+	struct tower *t = c->tower;
+
+	while (f->ticket) {
+		if (!wait && !gpu_mark_passed(c->eye, t->looks[t->ended % CUDA_LOOKS].done))
+			return false;
+		take(c);
+	}
+	return true;
+}
+
+enum rc tower_look(struct cuda *c, const float *patches, unsigned rows, unsigned columns,
+		   struct features *out, struct err *err)
 {
 	const struct vision_config *v = &c->config.vision;
+	struct tower *t = c->tower;
 	struct sheet s = {.rows = rows, .columns = columns, .n = (size_t)rows * columns};
 	size_t side = (size_t)v->merge * v->merge, size;
 	uint16_t *memory;
 
+	*out = (struct features){0};
 	if (rows % v->merge || columns % v->merge || !s.n || rows > UINT16_MAX || columns > UINT16_MAX)
 		BUG("a page of %u x %u patches", rows, columns);
-	if (s.n > c->tower->most)
+	if (s.n > t->most)
 		return err_set(err, RC_FAILED, "memory",
-			       "a page of %zu patches: there is room for %zu on the GPU", s.n,
-			       c->tower->most);
+			       "a page of %zu patches: there is room for %zu on the GPU", s.n, t->most);
+	if (t->begun - t->ended == CUDA_LOOKS)
+		take(c);
 	s.tokens = s.n / side;
 	size = s.tokens * v->out;
 	memory = malloc((1 + v->deepstacks) * size * sizeof(*memory));
 	if (!memory)
 		return err_set(err, RC_FAILED, "memory", "no memory for a page of %zu tokens", s.tokens);
-	*out = (struct features){.embeddings = (float *)(void *)memory};
+	out->embeddings = (float *)(void *)memory;
 	for (unsigned d = 0; d < v->deepstacks; d++)
 		out->deepstack[d] = (float *)(void *)(memory + (1 + d) * size);
+	s.look = &t->looks[t->begun++ % CUDA_LOOKS];
+	s.look->features = out;
+	s.look->tokens = s.tokens;
+	out->ticket = t->begun;
 	send_page(c, &s, patches);
-	run(c, &s, out);
-	free(s.order);
+	run(c, &s);
+	gpu_mark_set(c->eye, s.look->done);
 	return RC_OK;
 }

@@ -205,6 +205,19 @@ void job_look(struct job *job, const struct server *server, struct pool *pool)
 	job->looked = true;
 }
 
+void job_see(struct job *job, struct server *server)
+{
+	if (!job->looked)
+		job_look(job, server, server->pool);
+	if (job->rc == RC_OK && job->patches.patches)
+		job->rc = sight_look(&job->sight, server, &job->patches, &job->why);
+}
+
+bool job_seen(struct job *job, bool wait)
+{
+	return sight_seen(&job->sight, wait);
+}
+
 static enum rc prepare(struct job *job, struct server *server, struct err *err)
 {
 	const char *text = json_string_value(json_object_get(job->json, "text"));
@@ -212,15 +225,10 @@ static enum rc prepare(struct job *job, struct server *server, struct err *err)
 	struct sha256_ctx hash;
 	enum rc rc;
 
-	if (!job->looked)
-		job_look(job, server, server->pool);
 	if (job->rc != RC_OK) {
 		*err = job->why;
 		return job->rc;
 	}
-	rc = job->patches.patches ? sight_see(&job->sight, server, &job->patches, err) : RC_OK;
-	if (rc != RC_OK)
-		return rc;
 	message = (struct chat_message){job->words, text, job->sight.rows, job->sight.columns,
 					job->think};
 	rc = chat_build(&server->chat, &message, &job->prompt, &job->first, err);

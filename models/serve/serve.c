@@ -4,8 +4,8 @@
  *
  * One thread reads requests between two steps of the engine and takes in at most one page a step,
  * so that a page that arrives holds up those being written only for as long as its picture takes; with eyes,
- * for as long as the tower does. When there is nothing to do it sleeps in poll(), or, while the eyes alone
- * have something to do, for a moment.
+ * for as long as the tower does, and on a GPU, where the tower looks at pages beside the steps, hardly at all.
+ * When there is nothing to do it sleeps in poll(), or, while the eyes alone have something to do, for a moment.
  */
 #include "serve.h"
 
@@ -47,7 +47,7 @@ static struct job *queue_take(struct queue *q, size_t i)
 struct loop {
 	struct server *server;
 	struct lines lines;
-	struct queue waiting, running;
+	struct queue waiting, looking, running; /* looking: at their pages, the tower is */
 	uint64_t next;
 	bool ended; /* standard input has */
 };
@@ -77,22 +77,38 @@ static void read_requests(struct loop *l, bool wait)
 	}
 }
 
-/* The next page, when there is a place for it: to the eyes, and from them to the engine. */
-static void start_one(struct loop *l)
+/* The next page, when there is a place for it: to the eyes, and from them to the tower. */
+static void look_at_one(struct loop *l)
 {
 	struct eyes *eyes = l->server->eyes;
+	unsigned ahead = l->server->model.compute->looks;
 	struct job *job = NULL;
 
 	while (eyes && l->waiting.count && !eyes_full(eyes))
 		eyes_give(eyes, queue_take(&l->waiting, 0));
-	if (l->running.count >= l->server->sequences)
+	if (l->running.count + l->looking.count >= l->server->sequences + ahead ||
+	    (ahead && l->looking.count == ahead))
 		return;
 	if (eyes)
-		job = eyes_take(eyes, l->running.count ? 0 : LOOK_MILLISECONDS);
+		job = eyes_take(eyes, l->running.count || l->looking.count ? 0 : LOOK_MILLISECONDS);
 	else if (l->waiting.count)
 		job = queue_take(&l->waiting, 0);
-	if (job && job_start(job, l->server))
-		queue_add(&l->running, job);
+	if (!job)
+		return;
+	job_see(job, l->server);
+	queue_add(&l->looking, job);
+}
+
+/* Pages that the tower has seen go to the engine. When it has nothing to do, they are waited for. */
+static void start_some(struct loop *l)
+{
+	while (l->looking.count && l->running.count < l->server->sequences &&
+	       job_seen(l->looking.job[0], !l->running.count)) {
+		struct job *job = queue_take(&l->looking, 0);
+
+		if (job_start(job, l->server))
+			queue_add(&l->running, job);
+	}
 }
 
 static void end_some(struct loop *l)
@@ -113,7 +129,7 @@ static void end_some(struct loop *l)
 
 static bool busy(const struct loop *l)
 {
-	return l->waiting.count || l->running.count || eyes_busy(l->server->eyes);
+	return l->waiting.count || l->looking.count || l->running.count || eyes_busy(l->server->eyes);
 }
 
 int serve(struct server *server)
@@ -123,11 +139,13 @@ int serve(struct server *server)
 	lines_init(&l.lines, STDIN_FILENO, REQUEST_MAX);
 	while (!l.ended || busy(&l)) {
 		read_requests(&l, !busy(&l));
-		start_one(&l);
+		look_at_one(&l);
+		start_some(&l);
 		engine_step(server->engine);
 		end_some(&l);
 	}
 	free(l.waiting.job);
+	free(l.looking.job);
 	free(l.running.job);
 	lines_release(&l.lines);
 	return EX_ALL_DONE;

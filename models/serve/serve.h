@@ -90,8 +90,9 @@ struct sight_patches {
 /* From any thread, with a pool of its own. */
 enum rc sight_load(struct sight_patches *, const struct server *, const struct sight_page *, struct pool *,
 		   struct err *);
-/* The patches are gone then. */
-enum rc sight_see(struct sight *, const struct server *, struct sight_patches *, struct err *);
+/* Begins to look at them; they are gone then. The sight stays where it is until sight_seen(). */
+enum rc sight_look(struct sight *, const struct server *, struct sight_patches *, struct err *);
+bool sight_seen(struct sight *, bool wait);
 void sight_release(struct sight *);
 
 /* job.c */
@@ -99,9 +100,13 @@ struct job;
 
 /* A request's line. Never NULL: what is wrong with it is found when it is started. */
 struct job *job_new(uint64_t number, const char *line, size_t len);
-/* Takes its page in, from any thread, with a pool of its own: all of a job that takes long before the engine
+/* Takes its page in, from any thread, with a pool of its own: all of a job that takes long before the tower
  * has it. What is wrong is found when it is started. */
 void job_look(struct job *, const struct server *, struct pool *);
+/* The tower begins to look at its page, if it has one that is good; and is it there? wait: it is. Both from the
+ * thread of the engine, as all that follows. */
+void job_see(struct job *, struct server *);
+bool job_seen(struct job *, bool wait);
 /* Give it to the engine, or answer it with what is wrong. False: it was answered and is gone. */
 bool job_start(struct job *, struct server *);
 /* What the engine made of it: answered (true, and it is gone), or given to the engine once more. */

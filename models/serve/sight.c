@@ -70,11 +70,11 @@ enum rc sight_load(struct sight_patches *p, const struct server *server, const s
 	return rc;
 }
 
-enum rc sight_see(struct sight *s, const struct server *server, struct sight_patches *p, struct err *err)
+enum rc sight_look(struct sight *s, const struct server *server, struct sight_patches *p, struct err *err)
 {
 	struct compute *compute = server->model.compute;
 	unsigned merge = server->model.config.vision.merge;
-	enum rc rc = compute->calls->see(compute, p->patches, p->rows, p->columns, &s->features, err);
+	enum rc rc = compute->calls->look(compute, p->patches, p->rows, p->columns, &s->features, err);
 
 	free(p->patches);
 	p->patches = NULL;
@@ -86,6 +86,11 @@ enum rc sight_see(struct sight *s, const struct server *server, struct sight_pat
 	s->rows = p->rows / merge;
 	s->columns = p->columns / merge;
 	return RC_OK;
+}
+
+bool sight_seen(struct sight *s, bool wait)
+{
+	return !s->compute || s->compute->calls->seen(s->compute, &s->features, wait);
 }
 
 void sight_release(struct sight *s)

@@ -170,6 +170,16 @@ void gpu_mark_wait(struct gpu *g, struct gpu_mark *m)
 	stream_wait(g->stream, m->at);
 }
 
+bool gpu_mark_passed(struct gpu *g, struct gpu_mark *m)
+{
+	return stream_try(g->stream, m->at);
+}
+
+void gpu_wait(struct gpu *g)
+{
+	stream_wait(g->stream, stream_mark(g->stream));
+}
+
 struct gpu_graph {
 	struct recording *recording;
 };

@@ -95,8 +95,8 @@ void stream_put(cudaStream_t s, void (*run)(void *), const void *closure, size_t
 	s->put++;
 	/* Now and then it gets on with it by itself. */
 	s->drawn = s->drawn * 6364136223846793005u + 1442695040888963407u;
-	if (s->drawn >> 60 == 0)
-		for (uint64_t n = s->drawn >> 40 & 255; n && s->tasks.first; n--)
+	if (s->drawn >> 58 == 0)
+		for (uint64_t n = s->drawn >> 40 & 31; n && s->tasks.first; n--)
 			run_one(s);
 }
 
@@ -111,6 +111,13 @@ void stream_wait(cudaStream_t s, uint64_t mark)
 		BUG("waits for a stream of which a recording is made");
 	while (s->done < mark)
 		run_one(s);
+}
+
+bool stream_try(cudaStream_t s, uint64_t mark)
+{
+	for (unsigned n = 0; n < 5 && s->done < mark; n++)
+		run_one(s);
+	return s->done >= mark;
 }
 
 void stream_record(cudaStream_t s)

@@ -9,6 +9,8 @@
 
 #include "cuda/kernels.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -22,6 +24,8 @@ void stream_put(cudaStream_t, void (*run)(void *), const void *closure, size_t s
 /* What was put on it so far, as a number for stream_wait(): what came later need not be done. */
 uint64_t stream_mark(cudaStream_t);
 void stream_wait(cudaStream_t, uint64_t mark);
+/* It gets on with some of it; is it done? */
+bool stream_try(cudaStream_t, uint64_t mark);
 
 /* Between begin and end nothing is done: it is recorded, to be put on a stream as often as wanted. */
 struct recording;

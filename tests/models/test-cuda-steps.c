@@ -151,9 +151,91 @@ static void test_same_bits(void **state)
 	}
 }
 
+/* Patches of page k: another size each time. */
+static float *patches_of(const struct vision_config *v, unsigned k, unsigned *rows, unsigned *columns)
+{
+	size_t n;
+	float *patches;
+
+	*rows = v->merge * (2 + k % 3);
+	*columns = v->merge * (3 + k % 2);
+	n = (size_t)*rows * *columns * 3 * v->temporal * v->patch * v->patch;
+	patches = xmalloc(n * sizeof(*patches));
+	for (size_t i = 0; i < n; i++)
+		patches[i] = (float)((i * 2654435761u + k * 977) % 512) / 256 - 1;
+	return patches;
+}
+
+static void check_page(const struct model *m, unsigned k, const struct features *got)
+{
+	const struct vision_config *v = &m->config.vision;
+	struct compute *c = m->compute;
+	unsigned rows, columns;
+	float *patches = patches_of(v, k, &rows, &columns);
+	size_t size = (size_t)rows * columns / v->merge / v->merge * v->out * sizeof(uint16_t);
+	struct features want;
+	struct err err;
+
+	assert_int_equal(c->calls->see(c, patches, rows, columns, &want, &err), RC_OK);
+	assert_int_equal(got->ticket, 0);
+	assert_memory_equal(got->embeddings, want.embeddings, size);
+	for (unsigned d = 0; d < v->deepstacks; d++)
+		assert_memory_equal(got->deepstack[d], want.deepstack[d], size);
+	c->calls->forget(c, &want);
+	free(patches);
+}
+
+/* Pages under way while steps are, more than there is room for, some asked for late, one never. */
+static void test_pages_beside_steps(void **state)
+{
+	enum { PAGES = 5 };
+	struct compute_options options = {.weights = NUMBER_BF16, .sequences = 6, .cache_size = 1 << 20};
+	struct engine_options cache = {.sequences = 6};
+	struct features features[PAGES] = {0}, dropped;
+	struct engine *engine;
+	struct model model;
+	struct err err;
+	unsigned polls = 0, rows, columns;
+	float *patches;
+
+	if (model_open(&model, *state, compute_open_cuda, &options, NULL, &err) != RC_OK ||
+	    engine_open(&engine, &model, &cache, &err) != RC_OK)
+		fail_msg("%s", err.text);
+	for (unsigned k = 0; k < 3; k++)
+		add(engine, k);
+	for (unsigned k = 0; k < PAGES; k++) {
+		struct compute *c = model.compute;
+
+		patches = patches_of(&model.config.vision, k, &rows, &columns);
+		assert_int_equal(c->calls->look(c, patches, rows, columns, &features[k], &err), RC_OK);
+		memset(patches, 0xff, 64 * sizeof(*patches)); /* they may be gone */
+		free(patches);
+		engine_step(engine);
+	}
+	while (!model.compute->calls->seen(model.compute, &features[PAGES - 1], false)) {
+		polls++;
+		engine_step(engine);
+	}
+	assert_true(polls > 0);
+	for (unsigned k = 0; k < PAGES; k++) {
+		check_page(&model, k, &features[k]);
+		model.compute->calls->forget(model.compute, &features[k]);
+	}
+	patches = patches_of(&model.config.vision, 1, &rows, &columns);
+	assert_int_equal(model.compute->calls->look(model.compute, patches, rows, columns, &dropped, &err),
+			 RC_OK);
+	assert_true(dropped.ticket > 0);
+	model.compute->calls->forget(model.compute, &dropped);
+	free(patches);
+	engine_close(engine);
+	model_close(&model);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_prestate(test_pages_beside_steps, (char *)"tests/golden/models/qwen2.5-vl"),
+		cmocka_unit_test_prestate(test_pages_beside_steps, (char *)"tests/golden/models/qwen3-vl"),
 		cmocka_unit_test(test_rounds_up),
 		cmocka_unit_test(test_recorded_once),
 		cmocka_unit_test(test_same_bits),

@@ -51,7 +51,7 @@ static int open_with(void **state, enum compute_keys keys)
 		features_write(f->embeddings, i, sinf((float)i));
 		features_write(f->deepstack, i, cosf((float)i) / 4);
 	}
-	f->features = (struct features){f->embeddings, {f->deepstack, f->deepstack}};
+	f->features = (struct features){f->embeddings, {f->deepstack, f->deepstack}, 0};
 	*state = f;
 	return 0;
 }
