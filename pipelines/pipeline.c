@@ -53,6 +53,11 @@ static const struct word devices[] = { { "auto", DEVICE_AUTO },
 				       { "cpu", DEVICE_CPU },
 				       { "cuda", DEVICE_CUDA },
 				       { NULL, 0 } };
+static const struct word wraps[] = { { "sandbox", WRAP_SANDBOX },
+				     { "podman", WRAP_PODMAN },
+				     { "docker", WRAP_DOCKER },
+				     { "none", WRAP_NONE },
+				     { NULL, 0 } };
 static const struct word replies[] = { { "text", REPLY_TEXT },
 				       { "markdown", REPLY_MARKDOWN },
 				       { "layout", REPLY_LAYOUT },
@@ -106,6 +111,19 @@ static bool is_adapter(const char *s)
 	return *s && strlen(s) <= 4000;
 }
 
+/* A container's client takes "PATH:PATH:ro". */
+static bool is_path(const char *s)
+{
+	return s[0] == '/' && strlen(s) <= 4000 && !strpbrk(s, ":,") && !strstr(s, "/../");
+}
+
+static bool is_gpus(const char *s)
+{
+	return !strcmp(s, "none") || !strcmp(s, "all") ||
+	       (strlen(s) <= 100 && *s && !s[strspn(s, "0123456789,")] && s[0] != ',' &&
+		s[strlen(s) - 1] != ',' && !strstr(s, ",,"));
+}
+
 enum setting_kind {
 	WORD,         /* enum, one of words */
 	NAMED_NUMBER, /* unsigned, one of words by name or number */
@@ -123,6 +141,7 @@ enum setting_flag {
 	NOT_HASHED = 1 << 1, /* cannot change the text of a result */
 	SECRET = 1 << 2,
 	NUL_ENDED = 1 << 3, /* LIST with a NULL after its last item */
+	FOREIGN = 1 << 4,   /* only with recogniser: command */
 };
 
 struct setting {
@@ -198,6 +217,16 @@ static const struct setting settings[] = {
 	{ "command", LIST, NUL_ENDED, LIST_AT(command), .min = 1, .max = 256,
 	  .check = is_argument, .meaning = "an argument of at most 4096 bytes",
 	  .example = "[/usr/bin/python3, /opt/reader.py]" },
+	{ "wrap", WORD, NOT_HASHED | FOREIGN, AT(foreign.wrap), .words = wraps },
+	{ "image", TEXT, FOREIGN, AT(foreign.image), .max = 512 },
+	{ "reads", LIST, FOREIGN, AT(foreign.reads),
+	  .count_at = offsetof(struct pipeline, foreign.n_reads), .max = 64, .check = is_path,
+	  .meaning = "an absolute path without ':', ',' and '/../'", .example = "[/models/mine, /opt/venv]" },
+	{ "gpus", TEXT, NOT_HASHED | FOREIGN, AT(foreign.gpus), .max = 100 },
+	{ "memory_mebibytes", NUMBER64, NOT_HASHED | FOREIGN, AT(foreign.memory_mebibytes),
+	  .max = 1 << 24 },
+	{ "temporary_mebibytes", NUMBER64, NOT_HASHED | FOREIGN, AT(foreign.temporary_mebibytes),
+	  .max = 1 << 24 },
 	{ "languages", LIST, IN_TICKET, LIST_AT(languages), .min = 1, .max = 32,
 	  .check = is_language, .meaning = "a Tesseract language code such as eng or script/Latin",
 	  .example = "[eng, deu]" },
@@ -271,6 +300,7 @@ void pipeline_defaults(struct pipeline *p, const char *name)
 		.dpi = 300,
 		.blank_ink = 0.00003,
 		.outputs = OUTPUT_DOCUMENT_HTML - 1,
+		.foreign = { .temporary_mebibytes = 64 },
 		.priority = 5,
 		.model = {
 			.reply = REPLY_MARKDOWN,
@@ -310,6 +340,9 @@ void pipeline_release(struct pipeline *p)
 	free(p->then);
 	free(p->model.folder);
 	free_list(p->model.adapters, p->model.n_adapters);
+	free(p->foreign.image);
+	free(p->foreign.gpus);
+	free_list(p->foreign.reads, p->foreign.n_reads);
 	if (p->next)
 		pipeline_release(p->next);
 	free(p->next);
@@ -331,6 +364,9 @@ void pipeline_copy(struct pipeline *to, const struct pipeline *from)
 		pipeline_copy(to->next, from->next);
 	to->model.folder = from->model.folder ? xstrdup(from->model.folder) : NULL;
 	to->model.adapters = copy_list(from->model.adapters, from->model.n_adapters);
+	to->foreign.image = from->foreign.image ? xstrdup(from->foreign.image) : NULL;
+	to->foreign.gpus = from->foreign.gpus ? xstrdup(from->foreign.gpus) : NULL;
+	to->foreign.reads = copy_list(from->foreign.reads, from->foreign.n_reads);
 	to->command = copy_list(from->command, from->n_command);
 	to->languages = copy_list(from->languages, from->n_languages);
 	to->passwords = copy_list(from->passwords, from->n_passwords);
@@ -577,6 +613,34 @@ static bool apply_all(struct pipeline *p, const struct setting *table, size_t n,
 	return true;
 }
 
+static bool wrap_agrees(const struct pipeline *p, struct fault *f)
+{
+	const struct foreign_settings *w = &p->foreign;
+	bool container = w->wrap == WRAP_PODMAN || w->wrap == WRAP_DOCKER;
+
+	f->key = "wrap";
+	if (w->wrap != WRAP_SANDBOX && p->recogniser != RECOGNISER_COMMAND)
+		return blame(f, "is used only with recogniser: command");
+	if (container && !w->image)
+		return blame(f, "is a container, but there is no image: write image: localhost/mine:1");
+	f->key = "image";
+	if (w->image && !container)
+		return blame(f, "is used only with wrap: podman or docker");
+	if (w->image && w->image[0] == '-')
+		return blame(f, "'%s' is not the name of an image", shown(w->image).s);
+	f->key = "gpus";
+	if (w->gpus && !is_gpus(w->gpus))
+		return blame(f, "'%s' is neither none nor all nor numbers such as 0,1",
+			     shown(w->gpus).s);
+	f->key = "reads";
+	if (w->n_reads && p->recogniser != RECOGNISER_COMMAND)
+		return blame(f, "is used only with recogniser: command");
+	f->key = "command";
+	if (p->n_command && p->command[0][0] != '/' && !container)
+		return blame(f, "'%s' is not an absolute path", shown(p->command[0]).s);
+	return true;
+}
+
 /* What no key can see alone. */
 static bool agrees(const struct pipeline *p, struct fault *f)
 {
@@ -609,9 +673,7 @@ static bool agrees(const struct pipeline *p, struct fault *f)
 	f->key = "command";
 	if (p->n_command && p->recogniser != RECOGNISER_COMMAND)
 		return blame(f, "is used only with recogniser: command");
-	if (p->n_command && p->command[0][0] != '/')
-		return blame(f, "'%s' is not an absolute path", shown(p->command[0]).s);
-	return true;
+	return wrap_agrees(p, f);
 }
 
 /* ---- from YAML ---- */
@@ -911,7 +973,8 @@ static json_t *table_to_json(const struct pipeline *p, const struct setting *tab
 	for (size_t i = 0; i < n; i++) {
 		const struct setting *s = &table[i];
 		bool unset = (s->kind == LIST && !*(const size_t *)member(p, s->count_at)) ||
-			     (s->members == model_settings && p->recogniser != RECOGNISER_MODEL);
+			     (s->members == model_settings && p->recogniser != RECOGNISER_MODEL) ||
+			     (s->flags & FOREIGN && p->recogniser != RECOGNISER_COMMAND);
 		json_t *value = s->flags & without || unset ? NULL : setting_to_json(p, s, without);
 
 		if (value)

@@ -25,6 +25,8 @@ enum originals_policy { ORIGINALS_MOVE, ORIGINALS_KEEP, ORIGINALS_DELETE };
 enum duplicates_policy { DUPLICATES_LINK, DUPLICATES_SKIP, DUPLICATES_PROCESS };
 enum figures_policy { FIGURES_CUT, FIGURES_NONE };
 
+enum foreign_wrap { WRAP_SANDBOX, WRAP_PODMAN, WRAP_DOCKER, WRAP_NONE };
+
 enum model_weights { MODEL_BF16, MODEL_INT8, MODEL_F32 };
 enum model_kv { MODEL_KV_BF16, MODEL_KV_FP8 };
 enum model_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
@@ -54,6 +56,17 @@ struct model_settings {
 	uint64_t sequences;	  /* pages read side by side */
 	uint64_t cache_mebibytes; /* for their keys and values; 0: 4096, on a GPU what is left */
 	uint64_t threads;	  /* 0: one for each CPU */
+};
+
+/* RECOGNISER_COMMAND: what is around it. */
+struct foreign_settings {
+	enum foreign_wrap wrap;
+	char *image;		      /* of a container; its command is `command` */
+	char **reads;		      /* absolute paths that it may read */
+	size_t n_reads;
+	char *gpus;		      /* "none", "all", or numbers: "0,1" */
+	uint64_t memory_mebibytes;    /* 0: no limit */
+	uint64_t temporary_mebibytes; /* its folder for temporary files; 0: none */
 };
 
 /* Bits of pipeline.outputs, in the order they are listed. */
@@ -93,6 +106,7 @@ struct pipeline {
 	enum recogniser_kind recogniser;
 	char **command; /* RECOGNISER_COMMAND: argv, NULL-terminated; argv[0] absolute */
 	size_t n_command;
+	struct foreign_settings foreign;
 	char **languages; /* Tesseract language codes, at least one */
 	size_t n_languages;
 	unsigned page_segmentation; /* Tesseract PSM 1..13 without 2; default 3 */

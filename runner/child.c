@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "child.h"
 #include "airlock.h"
+#include "keeper.h"
+#include "launcher.h"
 #include "base/log.h"
 #include "base/name.h"
 #include "base/num.h"
@@ -26,7 +28,6 @@
 #define PIPE_BYTES (256 << 10)
 /* Above every descriptor of a child, so that placing one never overwrites another. */
 #define FD_PARK 200
-#define ENV_MORE_MAX 4
 
 /* Environment that a child may inherit; all else is fixed. */
 static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_MODELS", "CLOISTER_TEST_FSYNC",
@@ -46,25 +47,22 @@ const char *const child_offline[] = { "HF_HUB_OFFLINE=1",	  "TRANSFORMERS_OFFLIN
 				      "WANDB_MODE=offline",	  "PIP_NO_INDEX=1",
 				      NULL };
 
-static bool is_set(const char *const *env, const char *name)
+/* What is said again wins. */
+static void set_env(char **env, size_t *n, const char *variable)
 {
-	size_t len = strlen(name);
+	size_t len = strcspn(variable, "=");
 
-	for (; env && *env; env++)
-		if (!strncmp(*env, name, len) && (*env)[len] == '=')
-			return true;
-	return false;
+	for (size_t i = 0; i < *n; i++)
+		if (!strncmp(env[i], variable, len) && env[i][len] == '=')
+			env[i--] = env[--*n];
+	if (variable[len] && *n + 1 < CHILD_ENV_MAX)
+		env[(*n)++] = (char *)variable;
 }
 
-static void make_env(char **env, const char *const *more)
+void child_env(char **env, const char *const *more)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; more && more[i]; i++) {
-		if (i == ENV_MORE_MAX)
-			_exit(EX_BUG);
-		env[n++] = (char *)more[i];
-	}
 
 	for (size_t i = 0; i < ARRAY_SIZE(fixed_env); i++)
 		env[n++] = (char *)fixed_env[i];
@@ -73,26 +71,33 @@ static void make_env(char **env, const char *const *more)
 	for (size_t i = 0; i < ARRAY_SIZE(inherited); i++) {
 		const char *value = getenv(inherited[i]);
 
-		if (value && !is_set(more, inherited[i]))
+		if (value)
 			env[n++] = xasprintf("%s=%s", inherited[i], value);
 	}
+	for (; more && *more; more++)
+		set_env(env, &n, *more);
 	env[n] = NULL;
 }
 
 /* In the child, between fork and exec: place descriptors, drop the rest, and become the program. */
 static void __attribute__((noreturn)) become(const struct child_spec *spec, const int std[3],
-					     pid_t parent)
+					     int leash, pid_t parent)
 {
-	char *env[ENV_MORE_MAX + ARRAY_SIZE(fixed_env) + ARRAY_SIZE(child_offline) + ARRAY_SIZE(inherited)];
+	char *env[CHILD_ENV_MAX];
 	int keep[3 + 128], parked[128];
 	size_t n = 0;
 	sigset_t none;
 	struct err err;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (leash < 0)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(EX_WORK_REMAINS);
 	setpgid(0, 0);
+	if (spec->launch)
+		launcher_proxy(spec->launch, spec, std, leash);
+	if (leash >= 0)
+		keeper_split(leash, NULL, -1);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
@@ -113,10 +118,16 @@ static void __attribute__((noreturn)) become(const struct child_spec *spec, cons
 	sandbox_close_from(3, keep, n);
 	if (spec->priority)
 		(void)!nice(spec->priority);
+	if (spec->data_bytes) {
+		const struct rlimit data = { spec->data_bytes, spec->data_bytes };
+
+		if (setrlimit(RLIMIT_DATA, &data))
+			_exit(EX_BUG);
+	}
 	umask(022);
 	if (chdir(spec->cwd ? spec->cwd : "/"))
 		_exit(EX_BUG);
-	make_env(env, spec->env);
+	child_env(env, spec->env);
 	if (spec->rules && sandbox_enter(SANDBOX_COMMAND, spec->rules, spec->require_sandbox, NULL,
 					 &err) != RC_OK) {
 		dprintf(2, "%s\n", err.text);
@@ -170,23 +181,23 @@ static bool nonblocking(int fd)
 enum rc child_start(struct child *c, struct loop *loop, const struct child_spec *spec,
 		    loop_handler *on_line, loop_handler *on_exit, void *arg, struct err *err)
 {
-	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, error[2] = { -1, -1 };
+	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, error[2] = { -1, -1 }, leash[2] = { -1, -1 };
 	pid_t parent = getpid();
 	enum rc rc = RC_OK;
 
 	*c = (struct child){ .name = spec->name, .pidfd = -1, .in = -1, .out = -1, .err = -1,
-			     .loop = loop };
+			     .leash = -1, .loop = loop };
 	buf_init(&c->unsent, UNSENT_MAX);
 	if (spec->n_fds > 128)
 		BUG("%zu descriptors for %s", spec->n_fds, spec->name);
-	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(error, O_CLOEXEC) ||
+	if (((spec->leashed || spec->launch) && pipe2(leash, O_CLOEXEC)) || pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(error, O_CLOEXEC) ||
 	    !nonblocking(in[1]) || !nonblocking(out[0]) || !nonblocking(error[0])) {
 		rc = err_errno(err, RC_RETRY, "system", "make a pipe for %s", spec->name);
 		goto out;
 	}
 	c->pid = fork();
 	if (c->pid == 0)
-		become(spec, (int[]){ in[0], out[1], error[1] }, parent);
+		become(spec, (int[]){ in[0], out[1], error[1] }, leash[0], parent);
 	if (c->pid < 0) {
 		c->pid = 0;
 		rc = err_errno(err, RC_RETRY, "system", "start %s", spec->name);
@@ -196,7 +207,11 @@ enum rc child_start(struct child *c, struct loop *loop, const struct child_spec 
 	c->pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
 	if (c->pidfd < 0) {
 		rc = err_errno(err, RC_RETRY, "system", "watch %s", spec->name);
-		kill(c->pid, SIGKILL);
+		if (leash[1] >= 0)
+			close(leash[1]); /* its keeper ends then */
+		else
+			kill(c->pid, SIGKILL);
+		leash[1] = -1;
 		waitpid(c->pid, NULL, 0);
 		c->pid = 0;
 		goto out;
@@ -205,8 +220,10 @@ enum rc child_start(struct child *c, struct loop *loop, const struct child_spec 
 	c->in = in[1];
 	c->out = out[0];
 	c->err = error[0];
+	c->leash = leash[1];
+	c->kept = c->leash >= 0;
 	fcntl(c->in, F_SETPIPE_SZ, PIPE_BYTES); /* as many requests as fit */
-	in[1] = out[0] = error[0] = -1;
+	in[1] = out[0] = error[0] = leash[1] = -1;
 	lines_init(&c->lines, c->out, spec->max_line);
 	buf_init(&c->tail, TAIL_MAX);
 	loop_watch(loop, c->err, on_stderr, c);
@@ -220,13 +237,24 @@ out:
 			close(out[i]);
 		if (error[i] >= 0)
 			close(error[i]);
+		if (leash[i] >= 0)
+			close(leash[i]);
 	}
 	return rc;
 }
 
+/* Its keeper ends when nothing of it is left. */
+static void let_go(struct child *c)
+{
+	close(c->leash);
+	c->leash = -1;
+}
+
 static void kill_now(struct child *c)
 {
-	if (c->pid)
+	if (c->leash >= 0)
+		let_go(c);
+	else if (c->pid && !c->kept)
 		kill(c->pid, SIGKILL);
 }
 
@@ -332,7 +360,8 @@ bool child_reap(struct child *c, int *status)
 	if (!c->pid || waitpid(c->pid, status, WNOHANG) != c->pid)
 		return false;
 	/* Whatever it started dies with it. */
-	kill(-c->pid, SIGKILL);
+	if (!c->kept)
+		kill(-c->pid, SIGKILL);
 	c->pid = 0;
 	loop_unwatch(c->loop, c->pidfd);
 	while (c->err >= 0) {
@@ -350,9 +379,13 @@ void child_kill(struct child *c)
 	if (!c->loop)
 		return;
 	loop_unwatch(c->loop, c->pidfd);
+	if (c->leash >= 0)
+		let_go(c);
 	if (c->pid) {
-		kill(-c->pid, SIGKILL);
-		kill(c->pid, SIGKILL);
+		if (!c->kept) {
+			kill(-c->pid, SIGKILL);
+			kill(c->pid, SIGKILL);
+		}
 		loop_bury(c->loop, c->pid, c->pidfd);
 	} else if (c->pidfd >= 0) {
 		close(c->pidfd);
@@ -371,7 +404,7 @@ void child_kill(struct child *c)
 	child_close_in(c);
 	lines_release(&c->lines);
 	buf_release(&c->tail);
-	*c = (struct child){ .pidfd = -1, .in = -1, .out = -1, .err = -1 };
+	*c = (struct child){ .pidfd = -1, .in = -1, .out = -1, .err = -1, .leash = -1 };
 }
 
 void child_limit_cpu(const struct child *c, unsigned seconds)

@@ -3,7 +3,8 @@
  * child: one program of the family, its three pipes, and its end.
  *
  * A child gets descriptors 0, 1, 2 and those listed, nothing else; a small fixed environment; its
- * own process group; and it dies with the supervisor.  Its standard error is hostile text: bounded,
+ * own process group; and it dies with the supervisor.  One that is kept on a leash (keeper.h) has all that it
+ * started die with it, however far that went.  Its standard error is hostile text: bounded,
  * the last lines are kept for the message that explains a death, each is logged at debug level.
  */
 #ifndef RUNNER_CHILD_H
@@ -25,6 +26,8 @@
 struct child {
 	const char *name; /* for messages; borrowed */
 	pid_t pid;        /* 0: not running */
+	int leash;        /* let go to have it killed; -1: it has none, or not any more */
+	bool kept;        /* it had one: pid is the keeper's */
 	int pidfd;
 	int in, out, err; /* our ends; -1 when closed. All non-blocking. */
 	struct lines lines;
@@ -51,10 +54,18 @@ struct child_spec {
 	size_t max_line;                   /* of its standard output */
 	const struct sandbox_rules *rules; /* put it under SANDBOX_COMMAND before exec; or NULL */
 	bool require_sandbox;
-	const char *const *env; /* "NAME=VALUE" beside what each has, or in its place; NULL-terminated; or NULL */
 	const char *cwd; /* NULL: the root folder */
+	const char *const *env; /* "NAME=VALUE", more than all have, or instead; "NAME": without it.
+				 * NULL-terminated; or NULL */
+	bool leashed;           /* with a keeper */
+	uint64_t data_bytes;    /* RLIMIT_DATA; 0: no limit */
+	const struct launch *launch; /* by whom it is started; or NULL: from here. Implies leashed */
 	int priority;    /* nice(2) increment */
 };
+
+#define CHILD_ENV_MAX 64
+/* The environment of a child, with `more` on top. Nothing of it is freed: for a process that execs. */
+void child_env(char **env, const char *const *more);
 
 /* Start it, and watch: on_line when standard output can be read (call child_line until it is not
  * LINES_ONE), on_exit when the process has ended. Both get `arg`. RC_RETRY when the system lacks

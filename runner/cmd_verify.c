@@ -56,6 +56,8 @@ static int make_checks(struct verify *v)
 	verify_spool(v);
 	verify_family_listeners(v);
 	verify_control(v);
+	if (launcher_start(&v->launcher, v->config, &err) != RC_OK)
+		die(EX_BUG, "%s", err.text);
 	loop_init(&v->loop);
 	verify_network(v);
 	if (scratch_open(&v->scratch, v->config->scratch, fallback,
@@ -66,6 +68,7 @@ static int make_checks(struct verify *v)
 		verify_programs(v);
 		verify_pages(v);
 	}
+	launcher_stop(&v->launcher);
 	scratch_close(&v->scratch);
 	loop_release(&v->loop);
 	free(fallback);
@@ -138,7 +141,7 @@ int cmd_verify(const struct options *o)
 	if (tree) {
 		v.tree = tree;
 		v.mode = sandbox_mode_of(config.require_sandbox);
-		v.scratch.fd = v.scratch.mark = -1;
+		v.scratch = (struct scratch)SCRATCH_CLOSED;
 		v.checks = json_array();
 		code = in_child(&v);
 		json_decref(v.checks);

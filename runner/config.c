@@ -33,6 +33,8 @@ static const struct setting {
 	{ "default_pipeline", PIPELINE, offsetof(struct config, default_pipeline), 0, 0 },
 	{ "require_sandbox", YES_OR_NO, offsetof(struct config, require_sandbox), 0, 0 },
 	{ "require_lock", YES_OR_NO, offsetof(struct config, require_lock), 0, 0 },
+	{ "allow_containers", YES_OR_NO, offsetof(struct config, allow_containers), 0, 0 },
+	{ "allow_unwrapped", YES_OR_NO, offsetof(struct config, allow_unwrapped), 0, 0 },
 	{ "scratch", FOLDER, offsetof(struct config, scratch), 0, 0 },
 	{ "settle_seconds", NUMBER, offsetof(struct config, settle_seconds), 0, DAY },
 	{ "lease_seconds", NUMBER, offsetof(struct config, lease_seconds), 3, DAY },

@@ -15,6 +15,8 @@ struct config {
 	char *default_pipeline;       /* tesseract: for files that lie in in/ itself */
 	bool require_sandbox;         /* true: refuse to start when a layer is missing */
 	bool require_lock;            /* true: no model that is not as its cloister.lock says */
+	bool allow_containers;        /* false: pipelines with wrap: podman or docker */
+	bool allow_unwrapped;         /* false: pipelines with wrap: none */
 	char *scratch;                /* folder for page files; NULL: /dev/shm, else state/tmp */
 	uint64_t settle_seconds;      /* 5: size and mtime must stand still this long */
 	uint64_t lease_seconds;       /* 60: a worker whose heartbeat stands still so long is dead */

@@ -121,8 +121,7 @@ enum rc conform_start(struct conform *c)
 
 	conform_stop(c);
 	c->broken = c->ready = c->closed = c->ended = false;
-	if (recogniser_start(&c->child, &c->pool, c->argv, NULL,
-			     c->pipeline->recogniser == RECOGNISER_COMMAND, on_line, on_end, c,
+	if (recogniser_start(&c->child, &c->pool, c->pipeline, c->argv, NULL, &c->private, on_line, on_end, c,
 			     &c->fault) != RC_OK) {
 		c->broken = true;
 		return RC_FAILED;
@@ -143,8 +142,11 @@ enum rc conform_start(struct conform *c)
 void conform_stop(struct conform *c)
 {
 	conform_clear(c);
-	if (c->up)
+	if (c->up) {
 		child_kill(&c->child);
+		loop_mourn(&c->loop);
+		scratch_drop_private(&c->scratch, c->private);
+	}
 	c->up = c->ready = false;
 	json_decref(c->hello);
 	c->hello = NULL;
@@ -370,8 +372,14 @@ static enum rc set_up(struct conform *c, struct err *err)
 {
 	const char *given = getenv("TMPDIR");
 	bool require = c->pool.sandbox == SANDBOX_ON;
-	enum rc rc = sandbox_leave_network(err);
+	bool launches = c->pipeline->foreign.wrap != WRAP_SANDBOX;
+	enum rc rc = RC_OK;
 
+	c->launcher = (struct launcher)LAUNCHER_NONE;
+	if (launches)
+		rc = launcher_start(&c->launcher, &c->config, err);
+	if (rc == RC_OK)
+		rc = sandbox_leave_network(err);
 	if (rc == RC_FATAL)
 		return rc;
 	if (rc != RC_OK)
@@ -380,7 +388,7 @@ static enum rc set_up(struct conform *c, struct err *err)
 	loop_init(&c->loop);
 	rc = scratch_open(&c->scratch, NULL, given ? given : "/tmp", 0, err);
 	if (rc == RC_OK && c->pool.sandbox != SANDBOX_OFF)
-		rc = supervisor_lock_down(c->scratch.path, c->scratch.path, require, err);
+		rc = supervisor_lock_down(c->scratch.top, c->scratch.top, require, err);
 	return rc == RC_OK ? make_pages(c, err) : rc;
 }
 
@@ -436,8 +444,9 @@ int check_recogniser(const struct options *o)
 	signal(SIGPIPE, SIG_IGN);
 	c.seconds = o->seconds ? (double)o->seconds
 			       : fmax(HELLO_SECONDS, (double)p.limits.read_seconds);
-	pool_init(&c.pool, &c.loop, &c.scratch, 1, sandbox_mode_of(true), true);
-	c.scratch.fd = c.scratch.mark = -1;
+	c.config = (struct config){ .require_lock = true, .allow_containers = true, .allow_unwrapped = true };
+	pool_init(&c.pool, &c.loop, &c.scratch, 1, sandbox_mode_of(true), &c.launcher, &c.config);
+	c.scratch = (struct scratch)SCRATCH_CLOSED;
 	if (set_up(&c, &err) != RC_OK || gpus_find(&p, &gpus, &n_gpus, &err) != RC_OK) {
 		complain(o, "%s", err.text);
 	} else {
@@ -449,6 +458,7 @@ int check_recogniser(const struct options *o)
 		free(argv);
 	}
 	gpus_free(gpus, n_gpus);
+	launcher_stop(&c.launcher);
 	scratch_close(&c.scratch);
 	loop_release(&c.loop);
 out:

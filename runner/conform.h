@@ -44,12 +44,15 @@ struct conform {
 	const struct options *options;
 	const struct pipeline *pipeline;
 	const char *const *argv;
-	struct pool pool; /* only what says how recognisers are started */
+	struct launcher launcher;
+	struct config config; /* it was asked for: all is allowed */
+	struct pool pool;     /* only what says how recognisers are started */
 	struct loop loop;
 	struct scratch scratch;
 	double seconds; /* for a hello or an answer */
 	/* the process */
 	struct child child;
+	char *private;
 	bool up, ready, closed; /* closed: we have closed its standard input */
 	bool broken;		/* fault says what it did; it is of no more use */
 	int status;		/* when it has ended after `closed` */

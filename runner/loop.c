@@ -42,15 +42,23 @@ void loop_bury(struct loop *l, int pid, int pidfd)
 	loop_watch(l, pidfd, on_corpse, corpse);
 }
 
-void loop_release(struct loop *l)
+void loop_mourn(struct loop *l)
 {
-	for (struct loop_corpse *corpse = l->corpses, *next; corpse; corpse = next) {
-		next = corpse->next;
+	while (l->corpses) {
+		struct loop_corpse *corpse = l->corpses;
+
 		while (waitpid(corpse->pid, NULL, 0) < 0 && errno == EINTR)
 			;
+		l->corpses = corpse->next;
+		loop_unwatch(l, corpse->pidfd);
 		close(corpse->pidfd);
 		free(corpse);
 	}
+}
+
+void loop_release(struct loop *l)
+{
+	loop_mourn(l);
 	close(l->epoll);
 	free(l->entries);
 	*l = (struct loop){ .epoll = -1 };

@@ -43,6 +43,9 @@ void loop_turn(struct loop *l, int timeout_ms);
  * much memory takes milliseconds that the caller need not wait. */
 void loop_bury(struct loop *l, int pid, int pidfd);
 
+/* Wait until all those are gone. */
+void loop_mourn(struct loop *l);
+
 /* A handler that does nothing. */
 void loop_ignore(void *arg);
 

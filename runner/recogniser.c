@@ -23,20 +23,26 @@ struct process {
 	struct engine *engine;
 	struct gpu *gpu; /* or NULL */
 	bool full;       /* it has not read what it was sent last */
+	char *private; /* folder for temporary files; or NULL */
+	double look;   /* when that is looked at again */
 	bool ready;     /* has said hello */
 	double started;
 	struct reading *flight; /* list */
 	unsigned n_flight;
 };
 
-void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch, unsigned jobs,
-	       enum sandbox_mode sandbox, bool require_lock)
+void pool_init(struct pool *p, struct loop *loop, struct scratch *scratch, unsigned jobs,
+	       enum sandbox_mode sandbox, const struct launcher *launcher,
+	       const struct config *config)
 {
 	*p = (struct pool){ .loop = loop,
 			    .scratch = scratch,
 			    .jobs = jobs,
 			    .sandbox = sandbox,
-			    .require_lock = require_lock,
+			    .require_lock = config->require_lock,
+			    .launcher = launcher,
+			    .allow_containers = config->allow_containers,
+			    .allow_unwrapped = config->allow_unwrapped,
 			    .next_id = 1 };
 }
 
@@ -71,6 +77,7 @@ static void end_process(struct process *process)
 	child_kill(&process->child);
 	if (process->gpu)
 		process->gpu->used = false;
+	scratch_drop_private(e->pool->scratch, process->private);
 	free(process);
 }
 
@@ -88,9 +95,12 @@ void pool_release(struct pool *p)
 		free(e->processes);
 		gpus_free(e->gpus, e->n_gpus);
 		free(e->id);
+		pipeline_release(&e->settings);
 		free(e);
 	}
 	free(p->engines);
+	if (p->loop)
+		loop_mourn(p->loop); /* none of them is to write into a folder that goes */
 	*p = (struct pool){ 0 };
 }
 
@@ -148,6 +158,20 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 	return argv;
 }
 
+/* Of two commands that are the same, what else makes them two engines. */
+static void add_surroundings(struct buf *id, const struct pipeline *pipeline)
+{
+	const struct foreign_settings *w = &pipeline->foreign;
+
+	if (pipeline->recogniser != RECOGNISER_COMMAND)
+		return;
+	buf_addf(id, "%d %s %s %llu %llu\n", (int)w->wrap, w->image ? w->image : "",
+		 w->gpus ? w->gpus : "", (unsigned long long)w->memory_mebibytes,
+		 (unsigned long long)w->temporary_mebibytes);
+	for (size_t i = 0; i < w->n_reads; i++)
+		buf_addf(id, "%s\n", w->reads[i]);
+}
+
 static bool is_adapter(const char *argument)
 {
 	return !strncmp(argument, adapter_option, strlen(adapter_option));
@@ -175,6 +199,7 @@ static struct start start_of(const struct pool *p, const struct pipeline *pipeli
 			buf_addf(&id, "%s\n", s.argv[i]);
 	if (s.n_gpus)
 		buf_addf(&id, "on %zu GPUs\n", s.n_gpus);
+	add_surroundings(&id, pipeline);
 	buf_adds(&id, more);
 	s.id = buf_detach(&id);
 	return s;
@@ -246,6 +271,7 @@ static struct engine *add_engine(struct pool *p, const struct pipeline *pipeline
 	e->id = s->id;
 	e->argv = (const char **)s->argv;
 	e->foreign = pipeline->recogniser == RECOGNISER_COMMAND;
+	pipeline_copy(&e->settings, pipeline);
 	e->alone = pipeline->recogniser != RECOGNISER_TESSERACT;
 	e->read_seconds_start = e->alone ? HELLO_SECONDS_LONG : HELLO_SECONDS;
 	e->gpus = s->gpus;
@@ -292,6 +318,8 @@ struct engine *pool_engine(struct pool *p, const struct pipeline *pipeline)
 		return bad ? engine_without(p, pipeline, bad) : e;
 	}
 	e = add_engine(p, pipeline, &s);
+	if (s.rc == RC_OK)
+		s.rc = recogniser_allowed(p, pipeline, &s.why);
 	if (s.rc != RC_OK)
 		break_new(e, &s.why);
 	return e;
@@ -650,8 +678,8 @@ static bool start_process(struct engine *e)
 	process->engine = e;
 	process->gpu = gpu;
 	process->started = loop_now();
-	if (recogniser_start(&process->child, e->pool, e->argv, env, e->foreign, on_line, on_end,
-			     process, &err) != RC_OK) {
+	if (recogniser_start(&process->child, e->pool, &e->settings, e->argv, env, &process->private,
+			     on_line, on_end, process, &err) != RC_OK) {
 		log_warn("%s", err.text);
 		free(process);
 		e->restart_at = loop_now() + 1;
@@ -740,6 +768,14 @@ static void give_work(struct engine *e)
 		process->full = !hand_out(process);
 }
 
+/* The folder for temporary files is memory that pages need as well. */
+static bool is_too_full(const struct process *process)
+{
+	uint64_t most = process->engine->settings.foreign.temporary_mebibytes << 20;
+
+	return process->private && scratch_private_bytes(process->engine->pool->scratch, process->private) > most;
+}
+
 /* Kill what is over time. One at a time: the lists change under us. */
 static bool time_out_one(struct engine *e, double now, double *next)
 {
@@ -748,6 +784,17 @@ static bool time_out_one(struct engine *e, double now, double *next)
 		double hello_by = process->started + e->read_seconds_start;
 		struct err why;
 
+		if (process->private && now >= process->look) {
+			process->look = now + 1;
+			if (is_too_full(process)) {
+				err_set(&why, RC_FAILED, "limit:temporary-mebibytes",
+					"recogniser %s wrote more than %llu MiB of temporary files",
+					e->argv[0],
+					(unsigned long long)e->settings.foreign.temporary_mebibytes);
+				lose_process(process, &why, false);
+				return true;
+			}
+		}
 		if (!process->ready && now > hello_by) {
 			err_set(&why, RC_FAILED, "recogniser",
 				"recogniser %s did not say hello within %u seconds", e->argv[0],

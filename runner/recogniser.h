@@ -21,6 +21,8 @@
 #include "adapters.h"
 #include "child.h"
 #include "gpus.h"
+#include "launcher.h"
+#include "config.h"
 #include "pipeline.h"
 #include "scratch.h"
 
@@ -63,7 +65,8 @@ struct engine {
 	char *id;	    /* its command without the adapters */
 	const char **argv;
 	struct adapters adapters;
-	bool foreign; /* not ours: put under SANDBOX_COMMAND before exec */
+	bool foreign; /* not ours */
+	struct pipeline settings; /* of the first pipeline that has it; its own copy */
 	bool alone;   /* its first process says how many there should be */
 	unsigned read_seconds_start; /* time limit for the hello */
 	enum engine_state state;
@@ -87,10 +90,12 @@ struct engine {
 
 struct pool {
 	struct loop *loop;
-	const struct scratch *scratch;
+	struct scratch *scratch;
 	unsigned jobs;
 	enum sandbox_mode sandbox;
 	bool require_lock;
+	const struct launcher *launcher; /* borrowed; what it is allowed to start: */
+	bool allow_containers, allow_unwrapped;
 	struct engine **engines;
 	size_t n_engines;
 	uint64_t next_id;
@@ -101,8 +106,10 @@ struct pool {
 	void *arg;
 };
 
-void pool_init(struct pool *p, struct loop *loop, const struct scratch *scratch, unsigned jobs,
-	       enum sandbox_mode sandbox, bool require_lock);
+/* The launcher is borrowed. */
+void pool_init(struct pool *p, struct loop *loop, struct scratch *scratch, unsigned jobs,
+	       enum sandbox_mode sandbox, const struct launcher *launcher,
+	       const struct config *config);
 void pool_release(struct pool *p);
 
 /* The engine of a pipeline, made when it is new; its first process is started. */
@@ -120,10 +127,15 @@ double pool_turn(struct pool *p, double now);
 
 /* What its parts share with cloister check --recogniser. The command of a pipeline, which the caller frees, all of it. */
 char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bool cuda);
-/* Start one, as a run does; env as in struct child_spec, the rest as child_start(). */
-enum rc recogniser_start(struct child *child, const struct pool *pool, const char *const *argv,
-			 const char *const *env, bool foreign, loop_handler *on_line, loop_handler *on_end, void *arg,
-			 struct err *err);
+/* Start one, as a run does; gpu: for the environment of one of ours, as in struct child_spec; the rest as
+ * child_start(). *private: its folder for temporary files, or NULL; for
+ * scratch_drop_private() when it has ended. */
+enum rc recogniser_start(struct child *child, struct pool *pool, const struct pipeline *pipeline,
+			 const char *const *argv, const char *const *gpu, char **private,
+			 loop_handler *on_line,
+			 loop_handler *on_end, void *arg, struct err *err);
+/* May it be started as its pipeline says? RC_FAILED, reason "recogniser". */
+enum rc recogniser_allowed(const struct pool *pool, const struct pipeline *pipeline, struct err *err);
 /* enum engine_takes bits, of the hello's "takes". */
 unsigned recogniser_takes(const json_t *list);
 /* New reference. */

@@ -30,6 +30,7 @@ struct run {
 	struct loop loop;
 	struct lease lease;
 	struct scratch scratch;
+	struct launcher launcher;
 	struct pool pool;
 	struct index index;
 	struct queue queue;

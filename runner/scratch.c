@@ -18,6 +18,7 @@
 #define PREFIX "cloister-pages-"
 #define RANDOM "XXXXXX" /* for mkdtemp */
 #define MARK   ".cloister-pages"
+#define PAGES  "pages"
 
 #define TRIES_MAX 10
 
@@ -89,19 +90,22 @@ static enum rc make_folder(struct scratch *s, const char *where, struct err *err
 {
 	struct stat st;
 
-	s->path = xasprintf("%s/" PREFIX RANDOM, where);
-	if (!mkdtemp(s->path))
+	s->top = xasprintf("%s/" PREFIX RANDOM, where);
+	if (!mkdtemp(s->top))
 		return err_errno(err, RC_FATAL, "configuration", "make a folder for page files in %s",
 				 where);
-	s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->fd >= 0)
-		s->mark = openat(s->fd, MARK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	s->top_fd = open(s->top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->top_fd >= 0)
+		s->mark = openat(s->top_fd, MARK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (s->mark >= 0 && (!lock_mark(s->mark) || fstat(s->mark, &st) || !st.st_nlink))
-		return err_set(err, RC_FAILED, "configuration", "%s was swept away", s->path);
-	if (s->mark >= 0)
+		return err_set(err, RC_FAILED, "configuration", "%s was swept away", s->top);
+	s->path = xasprintf("%s/" PAGES, s->top);
+	if (s->mark >= 0 && !mkdirat(s->top_fd, PAGES, 0755))
+		s->fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->fd >= 0)
 		return RC_OK;
 	return err_errno(err, errno == ENOENT ? RC_FAILED : RC_FATAL, "configuration", "open %s",
-			 s->path);
+			 s->top);
 }
 
 enum rc scratch_open(struct scratch *s, const char *where, const char *fallback, uint64_t budget,
@@ -110,7 +114,7 @@ enum rc scratch_open(struct scratch *s, const char *where, const char *fallback,
 	struct statvfs room;
 	enum rc rc;
 
-	*s = (struct scratch){ .fd = -1, .mark = -1 };
+	*s = (struct scratch)SCRATCH_CLOSED;
 	if (!where) {
 		where = is_memory("/dev/shm") ? "/dev/shm" : fallback;
 		if (where == fallback)
@@ -129,16 +133,19 @@ enum rc scratch_open(struct scratch *s, const char *where, const char *fallback,
 
 void scratch_close(struct scratch *s)
 {
-	if (s->fd >= 0) {
-		remove_marked(AT_FDCWD, s->path, s->fd);
+	if (s->fd >= 0)
 		close(s->fd);
+	if (s->top_fd >= 0) {
+		remove_marked(AT_FDCWD, s->top, s->top_fd);
+		close(s->top_fd);
 		if (s->mark >= 0)
 			close(s->mark);
-		*strrchr(s->path, '/') = '\0';
-		sweep(s->path);
+		*strrchr(s->top, '/') = '\0';
+		sweep(s->top);
 	}
 	free(s->path);
-	*s = (struct scratch){ .fd = -1, .mark = -1 };
+	free(s->top);
+	*s = (struct scratch)SCRATCH_CLOSED;
 }
 
 void scratch_slot_name(unsigned folder, size_t slot, char name[32])

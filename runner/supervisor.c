@@ -148,8 +148,12 @@ static enum rc set_up(struct run *run, struct err *err)
 	raise_descriptors();
 	notify_open(&run->notify);
 	run->gate_fd = -1;
-	run->scratch.fd = run->scratch.mark = run->index.fd = run->lease.dir = -1;
+	run->scratch = (struct scratch)SCRATCH_CLOSED;
+	run->index.fd = run->lease.dir = -1;
+	run->launcher = (struct launcher)LAUNCHER_NONE;
 	rc = install_check(err);
+	if (rc == RC_OK)
+		rc = launcher_start(&run->launcher, run->config, err);
 	if (rc == RC_OK)
 		rc = sandbox_leave_network(err);
 	if (rc == RC_FATAL)
@@ -163,7 +167,7 @@ static enum rc set_up(struct run *run, struct err *err)
 	if (rc == RC_OK)
 		rc = lease_take(&run->lease, run->spool, run->config->lease_seconds, err);
 	if (rc == RC_OK && mode != SANDBOX_OFF)
-		rc = supervisor_lock_down(run->spool->path, run->scratch.path,
+		rc = supervisor_lock_down(run->spool->path, run->scratch.top,
 					  run->config->require_sandbox, err);
 	if (rc == RC_OK)
 		rc = index_open(&run->index, run->spool, err);
@@ -172,8 +176,7 @@ out:
 	free(spool);
 	if (rc != RC_OK)
 		return rc;
-	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, mode,
-		  run->config->require_lock);
+	pool_init(&run->pool, &run->loop, &run->scratch, run->jobs, mode, &run->launcher, run->config);
 	run->pool.each_pipeline = run_each_pipeline;
 	run->pool.arg = run;
 	intake_init(&run->intake, run);
@@ -422,6 +425,7 @@ static void tear_down(struct run *run)
 	show(run, loop_now());
 	status_finish(&run->status);
 	pool_release(&run->pool);
+	launcher_stop(&run->launcher);
 	intake_release(&run->intake, run);
 	queue_release(&run->queue);
 	free(run->parked.slots);
@@ -463,6 +467,7 @@ int supervisor_run(struct spool *spool, const struct config *config,
 	signals.fd = signal_fd();
 	if (set_up(&run, &err) != RC_OK) {
 		close(signals.fd);
+		launcher_stop(&run.launcher);
 		scratch_close(&run.scratch);
 		log_error("%s", err.text);
 		return EX_CONFIGURATION;

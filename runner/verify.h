@@ -9,6 +9,7 @@
 #define RUNNER_VERIFY_H
 
 #include "config.h"
+#include "launcher.h"
 #include "loop.h"
 #include "options.h"
 #include "sandbox.h"
@@ -27,6 +28,7 @@ struct verify {
 	json_t *control;  /* {ACT: OUTCOME} without a sandbox */
 	struct loop loop;
 	struct scratch scratch;
+	struct launcher launcher;
 	enum sandbox_mode mode;
 	json_t *checks;
 	bool own_network; /* cloister could make an empty namespace */

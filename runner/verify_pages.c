@@ -117,7 +117,7 @@ char *verify_read_page(struct verify *v, const struct pipeline *p, bool *is_text
 	if (scratch_add_folder(&v->scratch, &folder, &slot, 1, err) != RC_OK)
 		return NULL;
 	test_page_draw(&page);
-	pool_init(&pool, &v->loop, &v->scratch, 1, v->mode, v->config->require_lock);
+	pool_init(&pool, &v->loop, &v->scratch, 1, v->mode, &v->launcher, v->config);
 	if (scratch_reserve(&v->scratch, &slot, page.len, err) != RC_OK ||
 	    pwrite(slot.fd, page.data, page.len, 0) != (ssize_t)page.len) {
 		err_errno(err, RC_FAILED, "verify", "write the page to %s", v->scratch.path);

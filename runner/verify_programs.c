@@ -119,7 +119,7 @@ void verify_supervisor(struct verify *v)
 	buf_init(&out, 1 << 16);
 	if (v->mode == SANDBOX_OFF)
 		not_tried(v, SANDBOX_SUPERVISOR, "this build has none: AddressSanitizer excludes it");
-	else if (supervisor_lock_down(v->spool->path, v->scratch.path, v->config->require_sandbox,
+	else if (supervisor_lock_down(v->spool->path, v->scratch.top, v->config->require_sandbox,
 				      &err) != RC_OK ||
 		 probe_run(v->tree, v->outside, NULL, NULL, &out, &err) != RC_OK)
 		not_tried(v, SANDBOX_SUPERVISOR, err.text);

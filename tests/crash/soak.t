@@ -206,7 +206,7 @@ after = descriptors()
 since, middle = begun + (ended - begun) / 4, begun + (ended - begun) / 2
 allowed = SLOPE * (ended - since) / 3600 if FULL else GROWTH
 residents = sorted(family.residents(since, ended))
-ok({name for name, _, _ in residents} == {"cloister", "null-recogniser"[:15]},
+ok({name for name, _, _ in residents} == {"cloister", "cloister-keeper", "null-recogniser"[:15]},
    "the run and its recognisers live all the time", *residents)
 for name, pid, samples in residents:
     slope = theil_sen([(when, memory) for when, memory, _ in samples])

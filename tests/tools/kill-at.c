@@ -138,6 +138,8 @@ static void on_fork(struct family *f, pid_t pid)
 {
 	unsigned long child;
 
+	if (pid == f->victim && !strcmp(f->target, "fork"))
+		f->over = true; /* what follows is a keeper */
 	if (!f->victim && pid == f->command && !strcmp(f->target, "fork") &&
 	    !ptrace(PTRACE_GETEVENTMSG, pid, NULL, &child))
 		f->victim = (pid_t)child;
