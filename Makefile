@@ -176,7 +176,8 @@ $(BUILD)/tests/models/%: tests/models/%.c $(MODELS_LIB) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< $(MODELS_LIB) $(LIB) \
 		$(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
 
-# Machine code for what there is, of what this compiler knows, and PTX of the last for what comes after it.
+# Machine code for what there is, of what this compiler knows; PTX of the last for what comes after it, and of
+# the first for what lies between.
 CUDA_ARCHS ?= 80 90a 100 120
 CUDA_HOME = $(patsubst %/bin/,%,$(dir $(NVCC)))
 CUDA_CODES = $(eval CUDA_CODES := $(shell $(NVCC) --list-gpu-code))$(CUDA_CODES)
@@ -189,7 +190,7 @@ $(BUILD)/obj/models/cuda/%.o: models/cuda/%.cu
 	$(NVCC) -ccbin $(CXX) -std=c++17 -O3 -Irunner -Imodels $(if $(DEVELOPER),-Werror all-warnings) \
 		-Xcompiler -fPIE,-Wall,-fno-exceptions -MMD -MP \
 		$(foreach arch,$(CUDA_KNOWN),-gencode arch=compute_$(arch),code=sm_$(arch)) \
-		-gencode arch=compute_$(lastword $(CUDA_KNOWN)),code=compute_$(lastword $(CUDA_KNOWN)) -c -o $@ $<
+		$(foreach arch,$(firstword $(CUDA_KNOWN)) $(lastword $(CUDA_KNOWN)),-gencode arch=compute_$(arch),code=compute_$(arch)) -c -o $@ $<
 
 $(BUILD)/libcuda-kernels.a: $(patsubst %.cu,$(BUILD)/obj/%.o,$(CUDA_SRC)) $(call objects,$(CUDA_HOST_SRC))
 	@rm -f $@

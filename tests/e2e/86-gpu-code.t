@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """cloister-model-cuda holds machine code for every GPU that its compiler knows of those it is meant for, for each of
-its kernels, and PTX for those to come.
+its kernels, and PTX for those to come and those between.
 
 cuobjdump tells, where the toolkit has it; and our own reading of the program, which the two have to agree on.
 """
@@ -69,8 +69,9 @@ ok(len(ours) >= sources, "each source of kernels has machine code", len(ours), s
 numbers = {arch.rstrip("a") for arch in wanted}
 problems([f"{sorted(kinds[ELF])}, not {sorted(numbers)}" for kinds in ours if kinds[ELF] != numbers],
          f"for each of {', '.join('sm_' + arch for arch in sorted(wanted, key=lambda a: int(a.rstrip('a'))))}")
-newest = max(numbers, key=int)
-problems([f"{sorted(kinds[PTX])}" for kinds in ours if newest not in kinds[PTX]], "and PTX of the last, for those to come")
+ends = {min(numbers, key=int), max(numbers, key=int)}
+problems([f"{sorted(kinds[PTX])}" for kinds in ours if kinds[PTX] != ends],
+         "and PTX of the first and the last, for those between and to come")
 dump = tool("cuobjdump")
 if dump:
     listed = subprocess.run([dump, "--list-elf", PROGRAM], capture_output=True, text=True).stdout
