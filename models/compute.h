@@ -104,9 +104,12 @@ struct compute_calls {
 	/* patches [rows * columns][3 * temporal * patch^2], see vision.h. RC_FAILED: no room for this page. */
 	enum rc (*see)(struct compute *, const float *patches, unsigned rows, unsigned columns,
 		       struct features *, struct err *);
-	/* The same, but it only begins: the patches may be gone when it returns, the features stay where they are
+	/* Patches as look() wants them; from any thread. Those given (malloc) are the device's, the result is the
+	 * caller's to free. */
+	void *(*pack)(const struct compute *, float *patches, unsigned rows, unsigned columns);
+	/* As see(), but it only begins: the patches may be gone when it returns, the features stay where they are
 	 * until seen(). compute->looks of them may be under way, a further one waits for the first. */
-	enum rc (*look)(struct compute *, const float *patches, unsigned rows, unsigned columns,
+	enum rc (*look)(struct compute *, const void *packed, unsigned rows, unsigned columns,
 			struct features *, struct err *);
 	/* Is the page there? wait: it is. */
 	bool (*seen)(struct compute *, struct features *, bool wait);

@@ -182,6 +182,19 @@ static enum rc see(struct compute *base, const float *patches, unsigned rows, un
 	return rc;
 }
 
+/* As they are. */
+static void *pack(const struct compute *base, float *patches, unsigned rows, unsigned columns)
+{
+	(void)base, (void)rows, (void)columns;
+	return patches;
+}
+
+static enum rc look(struct compute *base, const void *packed, unsigned rows, unsigned columns,
+		    struct features *out, struct err *err)
+{
+	return see(base, packed, rows, columns, out, err);
+}
+
 static bool seen(struct compute *base, struct features *f, bool wait)
 {
 	(void)base, (void)f, (void)wait;
@@ -221,7 +234,8 @@ static const struct compute_calls calls = {
 	.begin = begin,
 	.end = end,
 	.see = see,
-	.look = see,
+	.pack = pack,
+	.look = look,
 	.seen = seen,
 	.forget = forget,
 	.measure = measure,

@@ -330,10 +330,15 @@ static void end(struct compute *base)
 	language_end(cuda_of(base));
 }
 
-static enum rc look(struct compute *base, const float *patches, unsigned rows, unsigned columns,
+static void *pack(const struct compute *base, float *patches, unsigned rows, unsigned columns)
+{
+	return tower_pack((const struct cuda *)base, patches, rows, columns);
+}
+
+static enum rc look(struct compute *base, const void *packed, unsigned rows, unsigned columns,
 		    struct features *out, struct err *err)
 {
-	return tower_look(cuda_of(base), patches, rows, columns, out, err);
+	return tower_look(cuda_of(base), packed, rows, columns, out, err);
 }
 
 static bool seen(struct compute *base, struct features *f, bool wait)
@@ -344,8 +349,12 @@ static bool seen(struct compute *base, struct features *f, bool wait)
 static enum rc see(struct compute *base, const float *patches, unsigned rows, unsigned columns,
 		   struct features *out, struct err *err)
 {
-	enum rc rc = look(base, patches, rows, columns, out, err);
+	const struct vision_config *v = &cuda_of(base)->config.vision;
+	size_t size = (size_t)rows * columns * 3 * v->temporal * v->patch * v->patch * sizeof(float);
+	void *packed = pack(base, memcpy(xmalloc(size), patches, size), rows, columns);
+	enum rc rc = look(base, packed, rows, columns, out, err);
 
+	free(packed);
 	if (rc == RC_OK)
 		seen(base, out, true);
 	return rc;
@@ -391,6 +400,7 @@ static const struct compute_calls calls = {
 	.begin = begin,
 	.end = end,
 	.see = see,
+	.pack = pack,
 	.look = look,
 	.seen = seen,
 	.forget = forget,

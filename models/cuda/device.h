@@ -96,7 +96,8 @@ void language_end(struct cuda *);
 void tower_plan(struct cuda *);
 enum rc tower_open(struct cuda *, struct err *);
 void tower_close(struct cuda *);
-enum rc tower_look(struct cuda *, const float *patches, unsigned rows, unsigned columns,
+void *tower_pack(const struct cuda *, float *patches, unsigned rows, unsigned columns);
+enum rc tower_look(struct cuda *, const uint16_t *packed, unsigned rows, unsigned columns,
 		   struct features *, struct err *);
 bool tower_seen(struct cuda *, struct features *, bool wait);
 

@@ -176,33 +176,54 @@ static void send_windows(struct cuda *c, struct sheet *s)
 	free(segments);
 }
 
-/* Patches, where they lie, and what attends to what, to the GPU. */
-static void send_page(struct cuda *c, struct sheet *s, const float *patches)
+/* bf16, padded, in the order in which they go over. */
+void *tower_pack(const struct cuda *c, float *patches, unsigned rows, unsigned columns)
 {
 	const struct vision_config *v = &c->config.vision;
+	size_t side = (size_t)v->merge * v->merge, n = (size_t)rows * columns, in = c->vision->embed.in,
+	       width = 3 * (size_t)v->temporal * v->patch * v->patch, *order = NULL, *segments;
+	uint16_t *packed = xcalloc(n, in * sizeof(*packed));
+
+	if (c->vision->family == FAMILY_QWEN2_5_VL) {
+		order = xcalloc(n / side, sizeof(*order));
+		segments = xcalloc(n / side + 1, sizeof(*segments));
+		vision_window_order(v, rows, columns, order, segments);
+		free(segments);
+	}
+	for (size_t i = 0; i < n; i++) {
+		size_t token = order ? order[i / side] : i / side;
+		const float *from = patches + (token * side + i % side) * width;
+
+		for (size_t k = 0; k < width; k++)
+			packed[i * in + k] = bf16_from_f32(from[k]);
+	}
+	free(order);
+	free(patches);
+	return packed;
+}
+
+/* Patches, where they lie, and what attends to what, to the GPU. */
+static void send_page(struct cuda *c, struct sheet *s, const uint16_t *packed)
+{
 	struct tower *t = c->tower;
 	struct look *l = s->look;
-	size_t merge = v->merge, side = merge * merge, in = c->vision->embed.in,
-	       width = 3 * (size_t)v->temporal * v->patch * v->patch, whole[] = {0, s->n};
+	size_t merge = c->config.vision.merge, side = merge * merge, whole[] = {0, s->n},
+	       size = s->n * c->vision->embed.in * sizeof(*packed);
 
 	if (c->vision->family == FAMILY_QWEN2_5_VL)
 		send_windows(c, s);
 	s->whole = send_tiles(c, &t->whole, l->whole, whole, 1, CUDA_SEGMENT_TILE);
 	for (size_t i = 0; i < s->n; i++) {
 		size_t token = l->order ? l->order[i / side] : i / side, inner = i % side;
-		const float *from = patches + (token * side + inner) * width;
-		uint16_t *to = l->patches + i * in;
 
-		for (size_t k = 0; k < width; k++)
-			to[k] = bf16_from_f32(from[k]);
-		memset(to + width, 0, (in - width) * sizeof(*to));
 		l->places[i] = (struct cuda_patch){
 			.row = (uint16_t)(token / (s->columns / merge) * merge + inner / merge),
 			.column = (uint16_t)(token % (s->columns / merge) * merge + inner % merge),
 			.rows = (uint16_t)s->rows,
 			.columns = (uint16_t)s->columns};
 	}
-	gpu_send(c->eye, t->patches.data, l->patches, s->n * in * sizeof(*l->patches));
+	memcpy(l->patches, packed, size);
+	gpu_send(c->eye, t->patches.data, l->patches, size);
 	gpu_send(c->eye, t->places.data, l->places, s->n * sizeof(*l->places));
 }
 
@@ -356,7 +377,7 @@ bool tower_seen(struct cuda *c, struct features *f, bool wait)
 	return true;
 }
 
-enum rc tower_look(struct cuda *c, const float *patches, unsigned rows, unsigned columns,
+enum rc tower_look(struct cuda *c, const uint16_t *packed, unsigned rows, unsigned columns,
 		   struct features *out, struct err *err)
 {
 	const struct vision_config *v = &c->config.vision;
@@ -385,7 +406,7 @@ enum rc tower_look(struct cuda *c, const float *patches, unsigned rows, unsigned
 	s.look->features = out;
 	s.look->tokens = s.tokens;
 	out->ticket = t->begun;
-	send_page(c, &s, patches);
+	send_page(c, &s, packed);
 	run(c, &s);
 	gpu_mark_set(c->eye, s.look->done);
 	return RC_OK;

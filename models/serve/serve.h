@@ -81,9 +81,9 @@ struct sight_page {
 	bool lanczos;	      /* brought below by image_prepare() */
 	unsigned enlarge;     /* for that; 0: left as it is */
 };
-/* A page in patches. Zeroed: none. */
+/* A page in patches, as the device wants them. Zeroed: none. */
 struct sight_patches {
-	float *patches; /* owned */
+	void *patches; /* owned */
 	unsigned rows, columns;
 	unsigned char digest[32];
 };

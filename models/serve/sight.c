@@ -42,15 +42,17 @@ static void digest(const struct vision_config *v, const float *patches, unsigned
 enum rc sight_load(struct sight_patches *p, const struct server *server, const struct sight_page *page,
 		   struct pool *pool, struct err *err)
 {
+	const struct compute *compute = server->model.compute;
 	struct model_config config = server->model.config;
 	struct image_config *limits = &config.image;
 	uint64_t most = page->most_pixels;
 	struct image image = {0};
 	struct picture picture;
+	float *patches = NULL;
 	enum rc rc;
 
 	*p = (struct sight_patches){0};
-	if (!server->model.compute->sees)
+	if (!compute->sees)
 		return err_set(err, RC_FAILED, "model", "this model reads text alone, no pages");
 	rc = picture_load(&picture, server->pages, server->page_folder, page->path, page->width,
 			  page->height, err);
@@ -63,10 +65,12 @@ enum rc sight_load(struct sight_patches *p, const struct server *server, const s
 	else if (most)
 		limits->max_pixels = max_u64(min_u64(most, limits->max_pixels), limits->min_pixels);
 	if (rc == RC_OK)
-		rc = image_patches(&config, &image, pool, &p->patches, &p->rows, &p->columns, err);
+		rc = image_patches(&config, &image, pool, &patches, &p->rows, &p->columns, err);
 	image_release(&image);
-	if (rc == RC_OK)
-		digest(&config.vision, p->patches, p->rows, p->columns, p->digest);
+	if (rc == RC_OK) {
+		digest(&config.vision, patches, p->rows, p->columns, p->digest);
+		p->patches = compute->calls->pack(compute, patches, p->rows, p->columns);
+	}
 	return rc;
 }
 

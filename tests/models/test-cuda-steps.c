@@ -197,6 +197,7 @@ static void test_pages_beside_steps(void **state)
 	struct err err;
 	unsigned polls = 0, rows, columns;
 	float *patches;
+	void *packed;
 
 	if (model_open(&model, *state, compute_open_cuda, &options, NULL, &err) != RC_OK ||
 	    engine_open(&engine, &model, &cache, &err) != RC_OK)
@@ -207,9 +208,10 @@ static void test_pages_beside_steps(void **state)
 		struct compute *c = model.compute;
 
 		patches = patches_of(&model.config.vision, k, &rows, &columns);
-		assert_int_equal(c->calls->look(c, patches, rows, columns, &features[k], &err), RC_OK);
-		memset(patches, 0xff, 64 * sizeof(*patches)); /* they may be gone */
-		free(patches);
+		packed = c->calls->pack(c, patches, rows, columns);
+		assert_int_equal(c->calls->look(c, packed, rows, columns, &features[k], &err), RC_OK);
+		memset(packed, 0xff, 64); /* they may be gone */
+		free(packed);
 		engine_step(engine);
 	}
 	while (!model.compute->calls->seen(model.compute, &features[PAGES - 1], false)) {
@@ -222,11 +224,12 @@ static void test_pages_beside_steps(void **state)
 		model.compute->calls->forget(model.compute, &features[k]);
 	}
 	patches = patches_of(&model.config.vision, 1, &rows, &columns);
-	assert_int_equal(model.compute->calls->look(model.compute, patches, rows, columns, &dropped, &err),
+	packed = model.compute->calls->pack(model.compute, patches, rows, columns);
+	assert_int_equal(model.compute->calls->look(model.compute, packed, rows, columns, &dropped, &err),
 			 RC_OK);
 	assert_true(dropped.ticket > 0);
 	model.compute->calls->forget(model.compute, &dropped);
-	free(patches);
+	free(packed);
 	engine_close(engine);
 	model_close(&model);
 }
