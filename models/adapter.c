@@ -296,7 +296,7 @@ static enum rc add_tensor(struct adapter *a, const struct tensor *t, struct err 
 		side++;
 	if (side == 2)
 		return refuse(err, t, "is neither lora_A nor lora_B of a projection" NOT_APPLIED);
-	bare = strndup(path, len - strlen(BEFORE) - end);
+	bare = xstrndup(path, len - strlen(BEFORE) - end);
 	name = weights_name_of(bare);
 	good = parse_layer(name, &layer, &module);
 	if (!good) {

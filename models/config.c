@@ -589,12 +589,10 @@ enum rc model_config_load(struct model_config *c, const char *folder, struct err
 enum rc model_config_load_file(struct model_config *c, const char *path, struct err *err)
 {
 	const char *slash = strrchr(path, '/');
-	char *folder = slash ? strndup(path, (size_t)(slash - path)) : xstrdup(".");
+	char *folder = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
 	json_t *root = NULL;
 	enum rc rc;
 
-	if (!folder)
-		die(EX_BUG, "out of memory");
 	rc = json_file_load(folder, slash ? slash + 1 : path, JSON_FILE_REQUIRED, &root, err);
 	if (rc == RC_OK)
 		rc = read_config(c, root, slash ? slash + 1 : path, err);

@@ -111,7 +111,7 @@ static uint64_t size_of(const char *word)
 			 : len && strchr("mM", word[len - 1]) ? 20
 			 : len && strchr("gG", word[len - 1]) ? 30
 							      : 0;
-	char *digits = strndup(word, len - (shift != 0));
+	char *digits = xstrndup(word, len - (shift != 0));
 	uint64_t n = number_of("--cache", digits, UINT64_MAX >> shift) << shift;
 
 	free(digits);

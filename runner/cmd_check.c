@@ -49,7 +49,7 @@ static enum rc check_ticket(const char *file, struct err *err)
 static enum rc check_settings(const char *file, struct err *err)
 {
 	const char *slash = strrchr(file, '/');
-	char *folder = slash ? strndup(file, (size_t)(slash - file + 1)) : xstrdup(".");
+	char *folder = slash ? xstrndup(file, (size_t)(slash - file + 1)) : xstrdup(".");
 	struct config config;
 	enum rc rc;
 
@@ -66,9 +66,9 @@ static enum rc check_settings(const char *file, struct err *err)
 static enum rc check_pipeline(const char *file, const char *base, struct err *err)
 {
 	size_t n = ends_with(base, ".yaml") ? strlen(base) - strlen(".yaml") : strlen(base);
-	char *name = strndup(base, n);
+	char *name = xstrndup(base, n);
 	struct pipeline p = { 0 };
-	char *folder = base > file ? strndup(file, (size_t)(base - file - 1)) : xstrdup(".");
+	char *folder = base > file ? xstrndup(file, (size_t)(base - file - 1)) : xstrdup(".");
 	enum rc rc;
 
 	if (!ends_with(base, ".yaml") || !spool_pipeline_name_valid(name))

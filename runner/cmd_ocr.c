@@ -144,7 +144,7 @@ static enum rc take_pipeline(struct ocr *ocr, struct err *err)
 		ocr->pipeline = xstrdup(given);
 		return RC_OK;
 	}
-	ocr->pipeline = strndup(base, n - 5);
+	ocr->pipeline = xstrndup(base, n - 5);
 	rc = copy_pipeline(ocr, given, ocr->pipeline, err);
 	return rc == RC_OK ? copy_followed(ocr, given, (size_t)(base - given), err) : rc;
 }

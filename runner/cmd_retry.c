@@ -70,7 +70,7 @@ static enum rc retry_document(const struct retry *r, const char *path, struct er
 {
 	const char *slash = strrchr(path, '/');
 	const char *name = slash ? slash + 1 : path;
-	char *folder = slash ? strndup(path, (size_t)(slash - path)) : xstrdup(".");
+	char *folder = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
 	char *why = xasprintf("%s" WHY_SUFFIX, name);
 	int from = openat(r->spool->failed, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int to = -1;

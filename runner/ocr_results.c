@@ -80,7 +80,7 @@ static void print_results(struct ocr *ocr, int n, unsigned *found)
 
 		if (e->fts_info != FTS_F || strcmp(e->fts_name, wanted))
 			continue;
-		path = strndup(e->fts_path + strlen(top) + 1,
+		path = xstrndup(e->fts_path + strlen(top) + 1,
 			       strlen(e->fts_path) - strlen(top) - strlen(wanted) - 2);
 		label = label_of(ocr->o->args[n], path, ocr_name(ocr->o->args[n]));
 		heading = !ocr->o->json && (ocr->o->n_args > 1 || strchr(path, '/'));
@@ -162,7 +162,7 @@ static void tell_failures(struct ocr *ocr, int n, unsigned *found)
 			continue;
 		why = read_json(AT_FDCWD, e->fts_path);
 		text = json_string_value(json_object_get(why, "text"));
-		path = strndup(e->fts_path + strlen(top) + 1,
+		path = xstrndup(e->fts_path + strlen(top) + 1,
 			       strlen(e->fts_path) - strlen(top) - 1 - suffix);
 		label = label_of(ocr->o->args[n], path, ocr_name(ocr->o->args[n]));
 		fprintf(stderr, "cloister ocr: %s: %s\n", label, text ? text : "failed");

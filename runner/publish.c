@@ -66,7 +66,7 @@ static void split(const char *path, char **dir, char **base)
 {
 	const char *slash = strrchr(path, '/');
 
-	*dir = slash ? strndup(path, (size_t)(slash - path)) : xstrdup("");
+	*dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup("");
 	*base = xstrdup(slash ? slash + 1 : path);
 }
 
@@ -206,7 +206,7 @@ static int open_beneath(int root, const char *dir, bool make, struct err *err)
 
 	for (const char *p = dir; fd >= 0 && *p;) {
 		size_t length = strcspn(p, "/");
-		char *part = strndup(p, length);
+		char *part = xstrndup(p, length);
 		int next = -1;
 
 		errno = ENOTDIR;

@@ -121,8 +121,8 @@ void run_each_pipeline(void *arg, void (*visit)(void *, const struct pipeline *)
 
 			if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
 				continue;
-			name = strndup(e->d_name, n - 5);
-			if (name && spool_find_pipeline(own, name, &p, &err) == RC_OK)
+			name = xstrndup(e->d_name, n - 5);
+			if (spool_find_pipeline(own, name, &p, &err) == RC_OK)
 				visit(to, &p);
 			if (p.name)
 				pipeline_release(&p);

@@ -97,7 +97,7 @@ enum rc supervisor_lock_down(const char *spool, const char *scratch, bool requir
 	char *root = realpath(spool, NULL);
 	const char *writable[3 + GPU_NODES_MAX + 1] = { root, scratch, "/dev/null" };
 	char **nodes = gpu_nodes();
-	char *around = strndup(scratch, (size_t)(strrchr(scratch, '/') - scratch));
+	char *around = xstrndup(scratch, (size_t)(strrchr(scratch, '/') - scratch));
 	const char *emptied[] = { around, NULL };
 	struct sandbox_rules rules = { .execute = anything,
 				       .write = writable,

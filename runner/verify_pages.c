@@ -203,7 +203,7 @@ static void add_names(json_t *names, const char *folder)
 
 		if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
 			continue;
-		name = strndup(e->d_name, n - 5);
+		name = xstrndup(e->d_name, n - 5);
 		if (spool_pipeline_name_valid(name))
 			json_object_set_new(names, name, json_null());
 		free(name);

@@ -137,7 +137,7 @@ static void read_pipelines(struct list *l, const char *folder)
 
 		if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
 			continue;
-		name = strndup(e->d_name, n - 5);
+		name = xstrndup(e->d_name, n - 5);
 		file = xasprintf("%s/%s", folder, e->d_name);
 		if (!has_user(l, name)) {
 			bool good = pipeline_load(&p, name, file, &err) == RC_OK &&

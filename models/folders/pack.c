@@ -174,7 +174,7 @@ static enum rc check_lock(const char *folder, const struct model_lock *lock, str
 static void sync_folder_of(const char *file)
 {
 	const char *slash = strrchr(file, '/');
-	char *folder = slash ? strndup(file, (size_t)(slash - file + 1)) : xstrdup(".");
+	char *folder = slash ? xstrndup(file, (size_t)(slash - file + 1)) : xstrdup(".");
 	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd >= 0) {

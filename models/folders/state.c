@@ -239,8 +239,8 @@ static void look_at_config(struct model_state *m)
 		json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
 	end = architecture ? strstr(architecture, "For") : NULL;
 	if (architecture) {
-		char *family = strndup(architecture,
-				       end ? (size_t)(end - architecture) : strlen(architecture));
+		char *family = xstrndup(architecture,
+					end ? (size_t)(end - architecture) : strlen(architecture));
 
 		m->family = folders_display(family);
 		free(family);

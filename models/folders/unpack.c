@@ -233,7 +233,7 @@ static enum rc give_names(struct unpacking *u, const struct model_lock *lock, st
 
 	for (size_t i = 0; i < lock->n && rc == RC_OK; i++) {
 		const char *path = lock->v[i].path, *slash = strrchr(path, '/');
-		char *folder = slash ? strndup(path, (size_t)(slash - path)) : xstrdup("");
+		char *folder = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup("");
 		int dir = durable_mkdirs(u->staging, folder, err), fd = -1;
 		char name[32];
 

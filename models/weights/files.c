@@ -131,7 +131,7 @@ char *model_revision(const char *folder)
 
 	if (at) {
 		at += strlen("/snapshots/");
-		return strndup(at, strcspn(at, "/"));
+		return xstrndup(at, strcspn(at, "/"));
 	}
 	revision = local_metadata(folder, "config.json", 0);
 	if (revision && !is_hex(revision, 40)) {

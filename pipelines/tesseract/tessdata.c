@@ -70,7 +70,7 @@ static void list_languages(const char *folder, struct buf *out)
 		size_t len = strlen(e->d_name);
 
 		if (len > strlen(SUFFIX) && !strcmp(e->d_name + len - strlen(SUFFIX), SUFFIX))
-			names[n++] = strndup(e->d_name, len - strlen(SUFFIX));
+			names[n++] = xstrndup(e->d_name, len - strlen(SUFFIX));
 	}
 	if (dir)
 		closedir(dir);

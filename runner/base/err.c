@@ -95,6 +95,11 @@ char *xstrdup(const char *s)
 	return checked(strdup(s), strlen(s) + 1);
 }
 
+char *xstrndup(const char *s, unsigned long max)
+{
+	return checked(strndup(s, max), strnlen(s, max) + 1);
+}
+
 char *xasprintf(const char *format, ...)
 {
 	char *s = NULL;

@@ -65,6 +65,7 @@ void *xmalloc(unsigned long size);
 void *xcalloc(unsigned long count, unsigned long size);
 void *xrealloc(void *p, unsigned long size);
 char *xstrdup(const char *s);
+char *xstrndup(const char *s, unsigned long max);
 char *xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif
