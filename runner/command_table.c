@@ -154,6 +154,7 @@ const struct command commands[] = {
 	  "  listeners      nobody there waits for connections either\n"
 	  "  sandbox KIND   in a process of this kind every forbidden act is refused\n"
 	  "  offline        a foreign recogniser is told to stay offline, and by no proxy\n"
+	  "  model PIPELINE its model is complete, locked, and not changed by a byte\n"
 	  "  page PIPELINE  its recogniser reads a page of which the text is known;\n"
 	  "                 its model, if it has one, is as it was locked\n\n"
 	  "Who holds it: the surroundings (container, unit, rights), the empty network namespace that "

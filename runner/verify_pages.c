@@ -154,6 +154,72 @@ static bool is_offer(const struct pipeline *p)
 	return is;
 }
 
+/* ---- the model of a pipeline: cloister-models reads all of it ---- */
+
+struct models_verify {
+	struct child child;
+	struct buf said; /* the last line */
+	bool ended;
+	int status;
+};
+
+static void on_said(void *arg)
+{
+	struct models_verify *m = arg;
+	char *line;
+	size_t len;
+
+	while (child_line(&m->child, &line, &len) == LINES_ONE) {
+		buf_clear(&m->said);
+		buf_add(&m->said, line, min_u64(len, 300));
+	}
+}
+
+static void on_models_end(void *arg)
+{
+	struct models_verify *m = arg;
+
+	if (!child_reap(&m->child, &m->status))
+		return;
+	on_said(m);
+	m->ended = true;
+}
+
+static void check_model(struct verify *v, const struct pipeline *p, const char *name)
+{
+	char *program = xasprintf("%s/cloister-models", install_program_dir());
+	const char *const argv[] = { program, "verify", "--", p->model.folder, NULL };
+	struct child_spec spec = { .name = "cloister-models", .argv = argv, .max_line = 1 << 20 };
+	struct models_verify m = { .ended = false };
+	struct err err;
+	char check[80];
+	struct buf how;
+
+	snprintf(check, sizeof(check), "model %s", name);
+	buf_init(&m.said, 1 << 20);
+	buf_init(&how, ERR_TEXT_MAX);
+	if (child_start(&m.child, &v->loop, &spec, on_said, on_models_end, &m, &err) != RC_OK) {
+		verify_say(v, false, check, HELD_BY_SURROUNDINGS, "%s", err.text);
+		goto out;
+	}
+	while (!m.ended)
+		loop_turn(&v->loop, 1000);
+	if (!m.status)
+		verify_say(v, true, check, HELD_BY_SURROUNDINGS, "every byte is as it was locked: %s",
+			   m.said.len ? m.said.data : p->model.folder);
+	else if (m.said.len)
+		verify_say(v, false, check, HELD_BY_SURROUNDINGS, "%s", m.said.data);
+	else {
+		child_describe(&m.child, m.status, &how);
+		verify_say(v, false, check, HELD_BY_SURROUNDINGS, "%s", how.data);
+	}
+	child_kill(&m.child);
+out:
+	buf_release(&how);
+	buf_release(&m.said);
+	free(program);
+}
+
 static void check_page(struct verify *v, const char *name)
 {
 	struct buf wanted, got;
@@ -169,6 +235,8 @@ static void check_page(struct verify *v, const char *name)
 	if (spool_load_pipeline(v->spool, name, &p, &err) == RC_OK) {
 		if (is_offer(&p))
 			goto out;
+		if (p.recogniser == RECOGNISER_MODEL)
+			check_model(v, &p, name);
 		text = verify_read_page(v, &p, &is_text, &err);
 	}
 	if (!text) {

@@ -32,4 +32,26 @@ ok(letters > 500 and wrong / letters < 0.05, "less than one letter in twenty is 
 figure("sample model, from the drop box", f"{wrong:.0f} of {letters} letters of unseen pages wrong")
 page = results.get("sample-model/00.pgm")
 ok(page and 0.5 < page.lines()[0]["result"]["confidence"] <= 1, "it is sure of what it reads", page and page.lines())
+
+# What the operator's check says of it: as it was locked, and when one byte is another.
+if not os.environ.get("CLOISTER_SANITIZED"):
+    folder = spool.path / "models" / "model"
+    shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+    def line():
+        run = spool.command("verify", "--json", env={**os.environ, "CLOISTER_MODELS": str(folder.parent)}, timeout=300)
+        found = {c["check"]: c for c in json.loads(run.out)["checks"]}.get("model sample-model")
+        return found and (found["passed"], found["reason"])
+
+    told = line()
+    ok(told and told[0], "cloister verify: the model is as it was locked", told)
+    with open(folder / "model.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    told = line()
+    ok(told and not told[0] and "differs from its lock" in told[1] and "1 of" in told[1], "cloister verify: one byte of it is another", told)
 done()
