@@ -64,9 +64,11 @@ static const char usage[] =
 	"  --require-lock   refuse a model that is not as its cloister.lock says, or has none\n"
 	"  --identify       say who this is, with the hash of the model, and exit\n"
 	"  --probe DIR      try what the sandbox refuses, as `cloister verify` wants it\n"
+	"  --probe-network  when the model is loaded, ask for a socket, likewise\n"
 	"  --version, --help\n";
 
 struct options {
+	bool probe_network;
 	const char *model, *pages, *probe, *adapters[ADAPTERS_MAX];
 	size_t adapter_count;
 	enum number weights;
@@ -132,6 +134,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{"kv", required_argument, NULL, 'k'},
 		{"sandbox", required_argument, NULL, 's'},
 		{"probe", required_argument, NULL, 'P'},
+		{"probe-network", no_argument, NULL, 'N'},
 		{"identify", no_argument, NULL, 'i'},
 		{"require-lock", no_argument, NULL, 'l'},
 		{"version", no_argument, NULL, 'v'},
@@ -179,6 +182,9 @@ static void options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'P':
 			o->probe = optarg;
+			break;
+		case 'N':
+			o->probe_network = true;
 			break;
 		case 'i':
 			o->identify = true;
@@ -420,6 +426,8 @@ int main(int argc, char **argv)
 	if (load(&s, &o, &id, &err) != RC_OK)
 		die(EX_CONFIGURATION, "model %s: %s", s.folder, err.text);
 	say_hello(&s, &o, &id);
+	if (o.probe_network)
+		probe_network();
 	if (!o.identify)
 		code = serve(&s);
 	unload(&s);

@@ -155,6 +155,7 @@ const struct command commands[] = {
 	  "  sandbox KIND   in a process of this kind every forbidden act is refused\n"
 	  "  offline        a foreign recogniser is told to stay offline, and by no proxy\n"
 	  "  model PIPELINE its model is complete, locked, and not changed by a byte\n"
+	  "  network PIPELINE\n                 the engine that holds its model cannot have a socket\n"
 	  "  page PIPELINE  its recogniser reads a page of which the text is known;\n"
 	  "                 its model, if it has one, is as it was locked\n\n"
 	  "Who holds it: the surroundings (container, unit, rights), the empty network namespace that "

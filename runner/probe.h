@@ -20,6 +20,10 @@ typedef void probe_enter(const void *arg);
 /* What --probe DIR does; returns the exit code. enter NULL: this process is locked already. */
 int probe_main(const char *dir, probe_enter *enter, const void *arg);
 
+/* For a process that is locked already and holds what it works with: it asks for a socket itself. Where that does
+ * not kill it, it prints "network OUTCOME" and ends. */
+void probe_network(void) __attribute__((noreturn));
+
 /* The same lines into `out`. `other` is the process to be left alone. */
 enum rc probe_run(const char *dir, int other, probe_enter *enter, const void *arg, struct buf *out,
 		  struct err *err);

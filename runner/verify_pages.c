@@ -20,9 +20,11 @@
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct answer {
@@ -220,6 +222,48 @@ out:
 	free(program);
 }
 
+/* The engine itself tries it, behind its sandbox, when it has said hello: with its model loaded. */
+static void check_model_network(struct verify *v, const struct pipeline *p, const char *name)
+{
+	struct pool pool;
+	char **argv, check[80];
+	size_t n = 0;
+	struct models_verify m = { .ended = false };
+	struct child_spec spec = { .name = "cloister-model", .max_line = 1 << 20 };
+	struct err err;
+
+	pool_init(&pool, &v->loop, &v->scratch, 1, v->mode, &v->launcher, v->config);
+	argv = recogniser_argv(&pool, p, false);
+	while (argv[n])
+		n++;
+	argv = xrealloc(argv, (n + 2) * sizeof(*argv));
+	argv[n] = xstrdup("--probe-network");
+	argv[n + 1] = NULL;
+	spec.argv = (const char *const *)argv;
+	snprintf(check, sizeof(check), "network %s", name);
+	buf_init(&m.said, 1 << 20);
+	if (child_start(&m.child, &v->loop, &spec, on_said, on_models_end, &m, &err) == RC_OK) {
+		while (!m.ended)
+			loop_turn(&v->loop, 1000);
+		child_kill(&m.child);
+		if (!m.said.len)
+			verify_say(v, false, check, HELD_BY_SANDBOX, "not tried: the engine did not come up");
+		else if (WIFSIGNALED(m.status) && WTERMSIG(m.status) == SIGSYS)
+			verify_say(v, true, check, HELD_BY_SANDBOX,
+				   "with its model loaded the engine asks for a socket, and is killed for it");
+		else
+			verify_say(v, !strcmp(m.said.data, "network EAFNOSUPPORT"), check, HELD_BY_SANDBOX,
+				   "with its model loaded the engine asks for a socket: %.100s", m.said.data);
+	} else {
+		verify_say(v, false, check, HELD_BY_SANDBOX, "%s", err.text);
+	}
+	buf_release(&m.said);
+	for (size_t i = 0; argv[i]; i++)
+		free(argv[i]);
+	free(argv);
+	pool_release(&pool);
+}
+
 static void check_page(struct verify *v, const char *name)
 {
 	struct buf wanted, got;
@@ -235,8 +279,10 @@ static void check_page(struct verify *v, const char *name)
 	if (spool_load_pipeline(v->spool, name, &p, &err) == RC_OK) {
 		if (is_offer(&p))
 			goto out;
-		if (p.recogniser == RECOGNISER_MODEL)
+		if (p.recogniser == RECOGNISER_MODEL) {
 			check_model(v, &p, name);
+			check_model_network(v, &p, name);
+		}
 		text = verify_read_page(v, &p, &is_text, &err);
 	}
 	if (!text) {

@@ -42,16 +42,18 @@ if not os.environ.get("CLOISTER_SANITIZED"):
 
     def line():
         run = spool.command("verify", "--json", env={**os.environ, "CLOISTER_MODELS": str(folder.parent)}, timeout=300)
-        found = {c["check"]: c for c in json.loads(run.out)["checks"]}.get("model sample-model")
-        return found and (found["passed"], found["reason"])
+        found = {c["check"]: c for c in json.loads(run.out)["checks"]}
+        return [(found[c]["passed"], found[c]["reason"]) for c in ("model sample-model", "network sample-model")]
 
-    told = line()
+    told, network = line()
+    ok(network[0] and "asks for a socket, and is killed" in network[1], "cloister verify: the loaded engine has no network", network)
     ok(told and told[0], "cloister verify: the model is as it was locked", told)
     with open(folder / "model.safetensors", "r+b") as file:
         file.seek(-1, 2)
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    told = line()
+    told, network = line()
+    ok(not network[0] and "did not come up" in network[1], "cloister verify: it is not loaded then", network)
     ok(told and not told[0] and "differs from its lock" in told[1] and "1 of" in told[1], "cloister verify: one byte of it is another", told)
 done()
