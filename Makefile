@@ -70,7 +70,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DCLOISTER_VERSION='"$(VERSION)"' -Irunner
 
 # Sources. Whatever more than one program uses goes into libcloister.a.
 COMMON_SRC := $(wildcard runner/base/*.c) $(wildcard runner/sandbox*.c) runner/probe.c runner/durable.c runner/journal.c \
-	pipelines/airlock.c pipelines/modelfolder.c pipelines/picture.c pipelines/pipeline.c models/html.c
+	pipelines/airlock.c pipelines/modelfolder.c pipelines/picture.c $(wildcard pipelines/pipeline*.c) models/html.c
 RUNNER_SRC := $(filter-out $(COMMON_SRC),$(wildcard runner/*.c))
 DECODE_SRC := $(wildcard pipelines/decode/*.c)
 TESSERACT_SRC := $(wildcard pipelines/tesseract/*.c)
