@@ -26,9 +26,9 @@ static const struct word weights[] = { { "bf16", MODEL_BF16 },
 static const struct word kv_numbers[] = { { "bf16", MODEL_KV_BF16 },
 					  { "fp8", MODEL_KV_FP8 },
 					  { NULL, 0 } };
-static const struct word devices[] = { { "auto", DEVICE_AUTO },
-				       { "cpu", DEVICE_CPU },
+static const struct word devices[] = { { "cpu", DEVICE_CPU },
 				       { "cuda", DEVICE_CUDA },
+				       { "auto", DEVICE_AUTO },
 				       { NULL, 0 } };
 static const struct word wraps[] = { { "sandbox", WRAP_SANDBOX },
 				     { "podman", WRAP_PODMAN },

@@ -161,7 +161,7 @@ for title, machine, settings, options in (
        f"{title}: device: auto reads on the CPU", why, run.err)
 
 # What can be seen in the file alone.
-for settings, words in ((("device: gpu",), "'gpu' is not one of auto, cpu, cuda"),
+for settings, words in ((("device: gpu",), "'gpu' is not one of cpu, cuda, auto"),
                         (("device: cuda", "weights: int8"), "computes with weights: bf16 alone"),
                         (("device: cpu", "gpus: 2"), "is used only with a GPU"),
                         (("device: cpu", "kv: fp8"), "is fp8, which needs a GPU"),
