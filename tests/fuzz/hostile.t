@@ -178,7 +178,7 @@ def judge(spool, names, step, run):
 
 
 def limits():
-    return re.findall(r"^\tLIMIT\((\w+),", (ROOT / "pipelines" / "pipeline.c").read_text(), re.M)
+    return re.findall(r"^\tLIMIT\((\w+),", (ROOT / "pipelines" / "pipeline_settings.c").read_text(), re.M)
 
 
 def drop_bombs(spool):
@@ -200,6 +200,7 @@ def drop_bombs(spool):
 
 
 def check_bombs(spool):
+    same(sorted(set(hostile.BOMBS) - set(limits())), [], "each bomb is for a limit that there is")
     for limit in limits():
         if not ok(limit in hostile.BOMBS, f"{limit}: there is a bomb"):
             continue
