@@ -94,7 +94,8 @@ shares = [sum(page["device"] == f"cuda fake {gpu}" for page in book.pages) for g
 ok(sum(shares) == PAGES and min(shares) > 2, "document.json says for each page which one read it, and none was idle",
    shares)
 arguments = json.loads(book.lines()[0]["result"]["text"])[2]
-ok("--sandbox=on" in arguments and "--weights=bf16" in arguments, "the program is started as the CPU's is", arguments)
+mode = "off" if os.environ.get("CLOISTER_SANITIZED") else "on"
+ok(f"--sandbox={mode}" in arguments and "--weights=bf16" in arguments, "the program is started as the CPU's is", arguments)
 
 # Which ones.
 some = Machine(3)
