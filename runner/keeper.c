@@ -107,11 +107,8 @@ static bool wait_for_end(pid_t program, int leash, int signals, int *status)
 	int one;
 	pid_t pid;
 
+	/* First of all who has ended already: before signals were held back, nobody was told. */
 	for (;;) {
-		if (poll(fds, 2, -1) < 0)
-			continue;
-		if (fds[1].revents)
-			(void)!read(signals, &info, sizeof(info));
 		while ((pid = waitpid(-1, &one, WNOHANG)) > 0)
 			if (pid == program) {
 				*status = one;
@@ -119,6 +116,10 @@ static bool wait_for_end(pid_t program, int leash, int signals, int *status)
 			}
 		if (fds[0].revents)
 			return false;
+		if (poll(fds, 2, -1) < 0)
+			fds[0].revents = fds[1].revents = 0;
+		if (fds[1].revents)
+			(void)!read(signals, &info, sizeof(info));
 	}
 }
 

@@ -190,17 +190,22 @@ spool, run = read(each=TRY, more="wrap: none\n")
 why = spool.why("around/book.pdf") or {}
 ok("allow_unwrapped: true" in why.get("text", ""), "wrap: none is refused, and why says what allows it", why, run.err)
 spool, run = read(each=TRY + "; daemon(600)", more="wrap: none\n", settings="allow_unwrapped: true\n")
-same((run.returncode, (spool.path / "program" / "around.py.wrote").exists()), (0, True),
-     "where it is allowed it writes where it likes")
-ok((text_of(spool) or "").endswith(" lo"), "but has no network", text_of(spool), run.err)
-same(left(spool), [], "and nothing of it is left")
-spool = new_spool(each="daemon(600); time.sleep(600)", more="wrap: none\n", settings="allow_unwrapped: true\n")
-spool.drop(BOOK, "around/book.pdf")
-run = spool.start("-j", "1")
-ok(wait_for(lambda: len(left(spool)) >= 2), "wrap: none, with a daemon")
-kill(run.pid)
-run.wait()
-ok(wait_for(lambda: not left(spool), 20), "SIGKILL of the run: both are gone", left(spool))
+if "recogniser ended with exit code 78: make an empty network namespace" in run.err:
+    ok(not (spool.path / "program" / "around.py.wrote").exists() and run.returncode,
+       "where no network namespace can be made it is not started", run.returncode)
+    skip("wrap: none where it is allowed", "no network namespace can be made here")
+else:
+    same((run.returncode, (spool.path / "program" / "around.py.wrote").exists()), (0, True),
+         "where it is allowed it writes where it likes")
+    ok((text_of(spool) or "").endswith(" lo"), "but has no network", text_of(spool), run.err)
+    same(left(spool), [], "and nothing of it is left")
+    spool = new_spool(each="daemon(600); time.sleep(600)", more="wrap: none\n", settings="allow_unwrapped: true\n")
+    spool.drop(BOOK, "around/book.pdf")
+    run = spool.start("-j", "1")
+    ok(wait_for(lambda: len(left(spool)) >= 2), "wrap: none, with a daemon")
+    kill(run.pid)
+    run.wait()
+    ok(wait_for(lambda: not left(spool), 20), "SIGKILL of the run: both are gone", left(spool))
 
 # A container: what its client is asked, with one that only plays it.
 FAKE = '''#!/bin/sh
