@@ -66,6 +66,11 @@ os.kill(child, 9)
 sys.exit(code)
 """
 
+if subprocess.run([*NAMESPACES, "true"], capture_output=True).returncode:
+    NAMESPACES[1:] = CONFINED[1:]
+if not AS_ROOT or subprocess.run([*NAMESPACES, "true"], capture_output=True).returncode:
+    # Somebody without rights needs no mounts: what is root's cannot be written anyway.
+    skip_all("no namespaces can be made here: verify is tried as root")
 spool = Spool()
 same(spool.run().returncode, 0, "there is a spool")
 
@@ -99,11 +104,6 @@ def breaks(what, checks, words, **how):
         ok(words in found.get(check, ""), f"{what}: {check} says why", found.get(check))
 
 
-if subprocess.run([*NAMESPACES, "true"], capture_output=True).returncode:
-    NAMESPACES[1:] = CONFINED[1:]
-if not AS_ROOT or subprocess.run([*NAMESPACES, "true"], capture_output=True).returncode:
-    # Somebody without rights needs no mounts: what is root's cannot be written anyway.
-    skip_all("no namespaces can be made here: verify is tried as root")
 prepare = READ_ONLY.format(spool=spool.root, build=BUILD)
 
 # It holds.
