@@ -14,11 +14,10 @@ from e2e import *
 
 
 def environment(pid):
-    """Of a process that is locked only root can see it."""
-    try:
-        return pathlib.Path(f"/proc/{pid}/environ").read_bytes()
-    except PermissionError:
+    """A keeper's, which is locked as the supervisor is, only root can see."""
+    if os.geteuid() and pathlib.Path(f"/proc/{pid}/comm").read_text() == "cloister-keeper\n":
         return b""
+    return pathlib.Path(f"/proc/{pid}/environ").read_bytes()
 
 import pdf
 

@@ -336,7 +336,7 @@ if shutil.which("strace") and not os.environ.get("CLOISTER_SANITIZED"):
         run = subprocess.run(["strace", "-f", "-qq", "-e", "trace=open,openat,openat2", "-o", trace, *command],
                              capture_output=True, text=True)
         opened = trace.read_text()
-        if os.geteuid() and "config.json" not in opened:
+        if os.geteuid() and re.search(r"openat\(\w+, 0x", opened):
             skip(f"{command[0].name}: no file that carries code is opened", "names in a locked process are root's to see")
             continue
         ok(run.returncode == 0 and "config.json" in opened and not re.search(r"\.(py|bin)\"", opened),
