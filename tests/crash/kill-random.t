@@ -37,15 +37,20 @@ def archive(words):
     return Drop(data.getvalue(), members=members)
 
 
+def reaches(pid, states):
+    """Does it come into one of these states of /proc/PID/stat, or go?"""
+    def is_there():
+        try:
+            return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] in states
+        except OSError:
+            return True
+    return bool(wait_for(is_there, 10, step=0.001))
+
+
 def halt(pid):
     """Stop it; true when it stands still. One that waits for a processor may be in the middle of a write, and
     stops behind it."""
-    def is_still():
-        try:
-            return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] in "TZX"
-        except OSError:
-            return True
-    return kill(pid, signal.SIGSTOP) and bool(wait_for(is_still, 10, step=0.001))
+    return kill(pid, signal.SIGSTOP) and reaches(pid, "TZX")
 
 
 class Family:
@@ -80,8 +85,10 @@ class Family:
         recognisers = children(run.pid, RECOGNISER)
         stopped += [pid for pid in recognisers if halt(pid)]
         self.count()
-        self.in_hand += WINDOW * (len(recognisers) if victim == run.pid else victim in recognisers)
+        dying = recognisers if victim == run.pid else [*children(victim, RECOGNISER), victim]
+        self.in_hand += WINDOW * len(set(dying) & set(recognisers))
         kill(victim)
+        reaches(victim, "ZX")  # a keeper takes its recogniser along, which answers no more when it goes on
         for pid in stopped:
             kill(pid, signal.SIGCONT)
         if victim != run.pid:
