@@ -63,7 +63,6 @@ void child_env(char **env, const char *const *more)
 {
 	size_t n = 0;
 
-
 	for (size_t i = 0; i < ARRAY_SIZE(fixed_env); i++)
 		env[n++] = (char *)fixed_env[i];
 	for (size_t i = 0; child_offline[i]; i++)
@@ -190,7 +189,8 @@ enum rc child_start(struct child *c, struct loop *loop, const struct child_spec 
 	buf_init(&c->unsent, UNSENT_MAX);
 	if (spec->n_fds > 128)
 		BUG("%zu descriptors for %s", spec->n_fds, spec->name);
-	if (((spec->leashed || spec->launch) && pipe2(leash, O_CLOEXEC)) || pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(error, O_CLOEXEC) ||
+	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(error, O_CLOEXEC) ||
+	    ((spec->leashed || spec->launch) && pipe2(leash, O_CLOEXEC)) ||
 	    !nonblocking(in[1]) || !nonblocking(out[0]) || !nonblocking(error[0])) {
 		rc = err_errno(err, RC_RETRY, "system", "make a pipe for %s", spec->name);
 		goto out;
@@ -243,19 +243,16 @@ out:
 	return rc;
 }
 
-/* Its keeper ends when nothing of it is left. */
-static void let_go(struct child *c)
-{
-	close(c->leash);
-	c->leash = -1;
-}
-
+/* With all that it started: by its keeper, which ends when nothing of it is left. */
 static void kill_now(struct child *c)
 {
-	if (c->leash >= 0)
-		let_go(c);
-	else if (c->pid && !c->kept)
+	if (c->leash >= 0) {
+		close(c->leash);
+		c->leash = -1;
+	} else if (c->pid && !c->kept) {
+		kill(-c->pid, SIGKILL);
 		kill(c->pid, SIGKILL);
+	}
 }
 
 enum lines_status child_line(struct child *c, char **line, size_t *len)
@@ -379,17 +376,11 @@ void child_kill(struct child *c)
 	if (!c->loop)
 		return;
 	loop_unwatch(c->loop, c->pidfd);
-	if (c->leash >= 0)
-		let_go(c);
-	if (c->pid) {
-		if (!c->kept) {
-			kill(-c->pid, SIGKILL);
-			kill(c->pid, SIGKILL);
-		}
+	kill_now(c);
+	if (c->pid)
 		loop_bury(c->loop, c->pid, c->pidfd);
-	} else if (c->pidfd >= 0) {
+	else if (c->pidfd >= 0)
 		close(c->pidfd);
-	}
 	if (c->out >= 0) {
 		loop_unwatch(c->loop, c->out);
 		close(c->out);

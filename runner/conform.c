@@ -30,17 +30,13 @@ static void blame(struct conform *c, const char *format, ...) __attribute__((for
 /* The first fault counts: what follows comes of it. */
 static void blame(struct conform *c, const char *format, ...)
 {
-	struct buf text;
 	va_list ap;
 
 	if (c->broken)
 		return;
-	buf_init(&text, ERR_TEXT_MAX);
 	va_start(ap, format);
-	buf_vaddf(&text, format, ap);
+	err_vset(&c->fault, RC_FAILED, "protocol", format, ap);
 	va_end(ap);
-	err_set(&c->fault, RC_FAILED, "protocol", "%s", text.data);
-	buf_release(&text);
 	c->broken = true;
 }
 
@@ -219,12 +215,11 @@ void conform_clear(struct conform *c)
 	c->n_asked = 0;
 }
 
-json_t *conform_result(struct conform *c, const struct asked *a, struct err *err)
+json_t *conform_result(const struct asked *a, struct err *err)
 {
 	const char *status = json_string_value(json_object_get(a->result, "status"));
 	json_t *result, *error;
 
-	(void)c;
 	if (!status)
 		return err_set(err, RC_FAILED, "protocol", "its answer has no \"status\""), NULL;
 	result = airlock_result(a->result, a->reading.width, a->reading.height, err);
@@ -453,9 +448,7 @@ int check_recogniser(const struct options *o)
 		argv = recogniser_argv(&c.pool, &p, n_gpus > 0);
 		c.argv = (const char *const *)argv;
 		code = make_checks(&c);
-		for (size_t i = 0; argv[i]; i++)
-			free(argv[i]);
-		free(argv);
+		recogniser_argv_free(argv);
 	}
 	gpus_free(gpus, n_gpus);
 	launcher_stop(&c.launcher);

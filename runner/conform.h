@@ -104,6 +104,6 @@ void conform_clear(struct conform *c);
 
 /* The answer as a run would take it; new reference. NULL: it says error, or is wrong (reason
  * "protocol"); err tells. */
-json_t *conform_result(struct conform *c, const struct asked *asked, struct err *err);
+json_t *conform_result(const struct asked *asked, struct err *err);
 
 #endif

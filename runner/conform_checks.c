@@ -25,15 +25,11 @@ static enum verdict fail(struct err *why, const char *format, ...)
 
 static enum verdict fail(struct err *why, const char *format, ...)
 {
-	struct buf text;
 	va_list ap;
 
-	buf_init(&text, ERR_TEXT_MAX);
 	va_start(ap, format);
-	buf_vaddf(&text, format, ap);
+	err_vset(why, RC_FAILED, "protocol", format, ap);
 	va_end(ap);
-	err_set(why, RC_FAILED, "protocol", "%s", text.data);
-	buf_release(&text);
 	return FAIL;
 }
 
@@ -43,14 +39,10 @@ static enum verdict pass(struct err *why, const char *format, ...)
 static enum verdict pass(struct err *why, const char *format, ...)
 {
 	va_list ap;
-	char *text;
 
 	va_start(ap, format);
-	if (vasprintf(&text, format, ap) < 0)
-		out_of_memory("saying what was found");
+	err_vset(why, RC_OK, "found", format, ap);
 	va_end(ap);
-	err_set(why, RC_OK, "found", "%s", text);
-	free(text);
 	return PASS;
 }
 
@@ -64,22 +56,28 @@ static struct asked *ask_plain(struct conform *c)
 }
 
 /* Its text, which the caller frees; NULL: the answer is an error or wrong. */
-static char *text_of(struct conform *c, const struct asked *a, struct err *why)
+static char *text_of(const struct asked *a, struct err *why)
 {
-	json_t *result = conform_result(c, a, why);
+	json_t *result = conform_result(a, why);
 	char *text = result ? xstrdup(json_string_value(json_object_get(result, "text"))) : NULL;
 
 	json_decref(result);
 	return text;
 }
 
+/* Send one, wait for its answer, and as text_of(). */
+static char *answer_to(struct conform *c, struct asked *a, struct err *why)
+{
+	conform_send(c, a);
+	return conform_await(c) ? text_of(a, why) : NULL;
+}
+
 /* Send one, and wait for a good answer. */
 static enum verdict wants_ok(struct conform *c, struct asked *a, struct err *why)
 {
-	char *text;
+	char *text = answer_to(c, a, why);
 
-	conform_send(c, a);
-	if (!conform_await(c) || !(text = text_of(c, a, why)))
+	if (!text)
 		return FAIL;
 	pass(why, "answered, %zu bytes", strlen(text));
 	free(text);
@@ -89,31 +87,39 @@ static enum verdict wants_ok(struct conform *c, struct asked *a, struct err *why
 /* It goes on: another request is answered well. */
 static bool goes_on(struct conform *c, const char *what, struct err *why)
 {
-	struct asked *a = ask_plain(c);
 	struct err error = {.text = ""};
 	char *text;
 
-	conform_send(c, a);
-	text = conform_await(c) ? text_of(c, a, &error) : NULL;
+	text = answer_to(c, ask_plain(c), &error);
 	free(text);
 	if (!text)
 		fail(why, "%s: the request after it is not answered well: %s", what, error.text);
 	return text;
 }
 
-/* An answer of either kind, and that it goes on after it. */
-static enum verdict wants_any(struct conform *c, struct asked *a, struct err *why)
+enum answer { WRONG, ERROR, OK };
+
+/* Send one, and wait for an answer of either kind. */
+static enum answer kind_of_answer(struct conform *c, struct asked *a, struct err *why)
 {
 	json_t *result;
 
 	conform_send(c, a);
 	if (!conform_await(c))
-		return FAIL;
-	result = conform_result(c, a, why);
+		return WRONG;
+	result = conform_result(a, why);
 	json_decref(result);
-	if (!result && !strcmp(why->reason, "protocol"))
+	return result ? OK : strcmp(why->reason, "protocol") ? ERROR : WRONG;
+}
+
+/* An answer of either kind, and that it goes on after it. */
+static enum verdict wants_any(struct conform *c, struct asked *a, struct err *why)
+{
+	enum answer answer = kind_of_answer(c, a, why);
+
+	if (answer == WRONG)
 		return FAIL;
-	if (result)
+	if (answer == OK)
 		pass(why, "answered");
 	return goes_on(c, "it answers", why) ? PASS : FAIL;
 }
@@ -122,18 +128,11 @@ static enum verdict wants_any(struct conform *c, struct asked *a, struct err *wh
 static enum verdict wants_error(struct conform *c, struct asked *a, const char *what,
 				struct err *why)
 {
-	json_t *result;
+	enum answer answer = kind_of_answer(c, a, why);
 
-	conform_send(c, a);
-	if (!conform_await(c))
-		return FAIL;
-	result = conform_result(c, a, why);
-	json_decref(result);
-	if (result)
+	if (answer == OK)
 		return fail(why, "%s: it answers ok, and the document's text would be wrong", what);
-	if (!strcmp(why->reason, "protocol"))
-		return FAIL;
-	return goes_on(c, what, why) ? PASS : FAIL;
+	return answer == ERROR && goes_on(c, what, why) ? PASS : FAIL;
 }
 
 /* ---- the hello ---- */
@@ -201,21 +200,15 @@ static enum verdict check_hello(struct conform *c, struct err *why)
 
 /* ---- pages and texts ---- */
 
-static enum verdict first_answer(struct conform *c, struct asked *a, struct err *why)
+static enum verdict check_page(struct conform *c, struct err *why)
 {
-	char *text;
+	char *text = answer_to(c, ask_plain(c), why);
 
-	conform_send(c, a);
-	if (!conform_await(c) || !(text = text_of(c, a, why)))
+	if (!text)
 		return FAIL;
 	free(c->text);
 	c->text = text;
 	return pass(why, "answered \"%.100s\"", text);
-}
-
-static enum verdict check_page(struct conform *c, struct err *why)
-{
-	return first_answer(c, ask_plain(c), why);
 }
 
 static enum verdict check_text(struct conform *c, struct err *why)
@@ -228,11 +221,9 @@ static enum verdict check_text(struct conform *c, struct err *why)
 
 static enum verdict check_same(struct conform *c, struct err *why)
 {
-	struct asked *a = ask_plain(c);
-	char *text;
+	char *text = answer_to(c, ask_plain(c), why);
 
-	conform_send(c, a);
-	if (!conform_await(c) || !(text = text_of(c, a, why)))
+	if (!text)
 		return FAIL;
 	c->same = c->text && !strcmp(text, c->text);
 	if (!c->same)
@@ -388,7 +379,7 @@ static enum verdict check_window(struct conform *c, struct err *why)
 		return FAIL;
 	conform_wait(c, SETTLE_SECONDS); /* for a second answer */
 	for (size_t i = 0; i < n; i++) {
-		char *text = text_of(c, &c->asked[i], why);
+		char *text = text_of(&c->asked[i], why);
 		bool right = text && (i % 2 == 0 || !c->same || !strcmp(text, c->text));
 
 		if (text && !right)

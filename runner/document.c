@@ -474,8 +474,12 @@ over:
  * hello. */
 static void look_for_readers(struct document *d)
 {
-	struct readers found = readers_of(&d->run->pool, &d->pipeline);
+	const struct pipeline *p = &d->pipeline;
+	struct readers found;
 
+	if (!p->model.n_adapters && !(p->next && p->next->model.n_adapters))
+		return;
+	found = readers_of(&d->run->pool, p);
 	readers_hold(&found);
 	readers_let_go(&d->readers);
 	d->readers = found;

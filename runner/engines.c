@@ -63,6 +63,13 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 	return argv;
 }
 
+void recogniser_argv_free(char **argv)
+{
+	for (size_t i = 0; argv[i]; i++)
+		free(argv[i]);
+	free(argv);
+}
+
 /* Of two commands that are the same, what else makes them two engines. */
 static void add_surroundings(struct buf *id, const struct pipeline *pipeline)
 {
@@ -112,9 +119,7 @@ static struct start start_of(const struct pool *p, const struct pipeline *pipeli
 
 static void start_release(struct start *s)
 {
-	for (size_t i = 0; s->argv[i]; i++)
-		free(s->argv[i]);
-	free(s->argv);
+	recogniser_argv_free(s->argv);
 	free(s->id);
 	gpus_free(s->gpus, s->n_gpus);
 }
@@ -175,13 +180,11 @@ static struct engine *add_engine(struct pool *p, const struct pipeline *pipeline
 	e->pool = p;
 	e->id = s->id;
 	e->argv = (const char **)s->argv;
-	e->foreign = pipeline->recogniser == RECOGNISER_COMMAND;
 	pipeline_copy(&e->settings, pipeline);
 	e->alone = pipeline->recogniser != RECOGNISER_TESSERACT;
 	e->read_seconds_start = e->alone ? HELLO_SECONDS_LONG : HELLO_SECONDS;
 	e->gpus = s->gpus;
 	e->n_gpus = s->n_gpus;
-	e->greedy = s->n_gpus && !pipeline->model.cache_mebibytes;
 	p->engines = xrealloc(p->engines, (p->n_engines + 1) * sizeof(*p->engines));
 	p->engines[p->n_engines++] = e;
 	if (pipeline->recogniser == RECOGNISER_MODEL)

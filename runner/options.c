@@ -315,10 +315,8 @@ int options_parse(int argc, char **argv, const struct command **command, struct 
 {
 	struct getopt_table table;
 	int code = -1;
-	int c;
-
+	int c, n_rest;
 	char **rest;
-	int n_rest;
 
 	*options = (struct options){ 0 };
 	*command = argc > 1 ? command_find(argv[1]) : NULL;

@@ -85,9 +85,7 @@ void pool_release(struct pool *p)
 
 		while (e->n_processes)
 			end_process(e->processes[0]);
-		for (size_t k = 0; e->argv[k]; k++)
-			free((char *)e->argv[k]);
-		free(e->argv);
+		recogniser_argv_free((char **)e->argv);
 		adapters_release(&e->adapters);
 		free(e->processes);
 		gpus_free(e->gpus, e->n_gpus);
@@ -353,7 +351,7 @@ static bool take_hello(struct process *process, json_t *hello)
 	copy_text(e->model_sha256, sizeof(e->model_sha256), json_object_get(model, "sha256"), "");
 	/* Only our own has compared them. */
 	copy_text(e->model_lock, sizeof(e->model_lock),
-		  e->foreign ? NULL : json_object_get(model, "lock"), "");
+		  e->settings.recogniser == RECOGNISER_COMMAND ? NULL : json_object_get(model, "lock"), "");
 	if (sha256 && strlen(sha256) != 64)
 		return false;
 	if (!adapters_take_hello(&e->adapters, json_object_get(model, "adapters")))
@@ -614,10 +612,16 @@ static size_t count_processes(const struct pool *p)
 	return n;
 }
 
+/* Do its processes take all memory of theirs? */
+static bool is_greedy(const struct engine *e)
+{
+	return e->gpus && !e->settings.model.cache_mebibytes;
+}
+
 /* Can the two not use GPUs side by side? */
 static bool exclude_each_other(const struct engine *a, const struct engine *b)
 {
-	return a != b && a->gpus && b->gpus && (a->greedy || b->greedy);
+	return a != b && a->gpus && b->gpus && (is_greedy(a) || is_greedy(b));
 }
 
 static bool is_kept_out(const struct engine *e)

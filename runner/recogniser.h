@@ -65,7 +65,6 @@ struct engine {
 	char *id;	    /* its command without the adapters */
 	const char **argv;
 	struct adapters adapters;
-	bool foreign; /* not ours */
 	struct pipeline settings; /* of the first pipeline that has it; its own copy */
 	bool alone;   /* its first process says how many there should be */
 	unsigned read_seconds_start; /* time limit for the hello */
@@ -85,7 +84,6 @@ struct engine {
 	size_t n_processes;
 	struct gpu *gpus; /* or NULL: on the CPU */
 	size_t n_gpus;
-	bool greedy; /* its processes take all memory of theirs */
 };
 
 struct pool {
@@ -127,6 +125,7 @@ double pool_turn(struct pool *p, double now);
 
 /* What its parts share with cloister check --recogniser. The command of a pipeline, which the caller frees, all of it. */
 char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bool cuda);
+void recogniser_argv_free(char **argv);
 /* Start one, as a run does; gpu: for the environment of one of ours, as in struct child_spec; the rest as
  * child_start(). *private: its folder for temporary files, or NULL; for
  * scratch_drop_private() when it has ended. */

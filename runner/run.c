@@ -5,7 +5,6 @@
 #include "run.h"
 #include "base/log.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,29 +107,19 @@ void run_each_pipeline(void *arg, void (*visit)(void *, const struct pipeline *)
 {
 	struct run *run = arg;
 	char *own = xasprintf("%s/pipelines", run->spool->path);
-	const char *folders[] = { own, install_pipeline_dir() };
+	json_t *names = spool_pipeline_names(run->spool), *value;
+	const char *name;
 
-	for (size_t i = 0; i < 2; i++) {
-		DIR *dir = opendir(folders[i]);
+	json_object_foreach(names, name, value) {
+		struct pipeline p = { 0 };
+		struct err err;
 
-		for (struct dirent *e; dir && (e = readdir(dir));) {
-			size_t n = strlen(e->d_name);
-			struct pipeline p = { 0 };
-			struct err err;
-			char *name;
-
-			if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
-				continue;
-			name = xstrndup(e->d_name, n - 5);
-			if (spool_find_pipeline(own, name, &p, &err) == RC_OK)
-				visit(to, &p);
-			if (p.name)
-				pipeline_release(&p);
-			free(name);
-		}
-		if (dir)
-			closedir(dir);
+		if (spool_find_pipeline(own, name, &p, &err) == RC_OK)
+			visit(to, &p);
+		if (p.name)
+			pipeline_release(&p);
 	}
+	json_decref(names);
 	free(own);
 }
 

@@ -234,6 +234,33 @@ enum rc spool_load_pipeline(const struct spool *s, const char *name, struct pipe
 	return rc;
 }
 
+json_t *spool_pipeline_names(const struct spool *s)
+{
+	char *own = xasprintf("%s/pipelines", s->path);
+	const char *folders[] = { own, install_pipeline_dir() };
+	json_t *names = json_object();
+
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		DIR *dir = opendir(folders[i]);
+
+		for (struct dirent *e; dir && (e = readdir(dir));) {
+			size_t n = strlen(e->d_name);
+			char *name;
+
+			if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
+				continue;
+			name = xstrndup(e->d_name, n - 5);
+			if (spool_pipeline_name_valid(name))
+				json_object_set_new(names, name, json_null());
+			free(name);
+		}
+		if (dir)
+			closedir(dir);
+	}
+	free(own);
+	return names;
+}
+
 /* Folder of the running program. */
 static const char *own_dir(void)
 {

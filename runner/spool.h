@@ -157,6 +157,9 @@ enum rc spool_find_pipeline(const char *folder, const char *name, struct pipelin
 			    struct err *err);
 enum rc spool_follow_pipeline(const char *folder, struct pipeline *p, struct err *err);
 
+/* {NAME: null}: of all that there are, shipped ones too; new reference. */
+json_t *spool_pipeline_names(const struct spool *s);
+
 /* Folders of the installation: programs (cloister-decode ...) and shipped pipelines. Found beside
  * the running program (a build tree), else at the installed places; $CLOISTER_LIBEXEC and
  * $CLOISTER_PIPELINES win. The strings live as long as the program. */

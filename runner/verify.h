@@ -8,6 +8,7 @@
 #ifndef RUNNER_VERIFY_H
 #define RUNNER_VERIFY_H
 
+#include "child.h"
 #include "config.h"
 #include "launcher.h"
 #include "loop.h"
@@ -51,6 +52,20 @@ void verify_spool(struct verify *v);
 /* verify_network.c */
 void verify_family_listeners(struct verify *v); /* with the machine's /proc in sight */
 void verify_network(struct verify *v);          /* leaves the network, as a run does */
+
+/* A program that says something on standard output and ends. */
+struct verify_child {
+	struct child child;
+	struct buf out; /* its lines */
+	bool ended;
+	int status;
+};
+
+/* verify_programs.c. Start it and wait for its end, as long as `seconds` (0: however long). The caller calls
+ * verify_child_end() in any case. */
+enum rc verify_child_run(struct verify *v, struct verify_child *c, const struct child_spec *spec,
+			 unsigned seconds, struct err *err);
+void verify_child_end(struct verify_child *c);
 
 /* verify_programs.c: verify_control() before anything is locked, the rest behind the supervisor's
  * sandbox. */

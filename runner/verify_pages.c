@@ -17,7 +17,6 @@
 #include "base/num.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <signal.h>
@@ -158,33 +157,15 @@ static bool is_offer(const struct pipeline *p)
 
 /* ---- the model of a pipeline: cloister-models reads all of it ---- */
 
-struct models_verify {
-	struct child child;
-	struct buf said; /* the last line */
-	bool ended;
-	int status;
-};
-
-static void on_said(void *arg)
+/* Cuts the text down to its last line. */
+static const char *last_line(struct buf *text)
 {
-	struct models_verify *m = arg;
-	char *line;
-	size_t len;
+	char *end;
 
-	while (child_line(&m->child, &line, &len) == LINES_ONE) {
-		buf_clear(&m->said);
-		buf_add(&m->said, line, min_u64(len, 300));
-	}
-}
-
-static void on_models_end(void *arg)
-{
-	struct models_verify *m = arg;
-
-	if (!child_reap(&m->child, &m->status))
-		return;
-	on_said(m);
-	m->ended = true;
+	while (text->len && text->data[text->len - 1] == '\n')
+		text->data[--text->len] = '\0';
+	end = text->len ? strrchr(text->data, '\n') : NULL;
+	return end ? end + 1 : text->len ? text->data : "";
 }
 
 static void check_model(struct verify *v, const struct pipeline *p, const char *name)
@@ -192,33 +173,27 @@ static void check_model(struct verify *v, const struct pipeline *p, const char *
 	char *program = xasprintf("%s/cloister-models", install_program_dir());
 	const char *const argv[] = { program, "verify", "--", p->model.folder, NULL };
 	struct child_spec spec = { .name = "cloister-models", .argv = argv, .max_line = 1 << 20 };
-	struct models_verify m = { .ended = false };
+	struct verify_child models;
+	const char *said = "";
 	struct err err;
 	char check[80];
 	struct buf how;
 
 	snprintf(check, sizeof(check), "model %s", name);
-	buf_init(&m.said, 1 << 20);
 	buf_init(&how, ERR_TEXT_MAX);
-	if (child_start(&m.child, &v->loop, &spec, on_said, on_models_end, &m, &err) != RC_OK) {
-		verify_say(v, false, check, HELD_BY_SURROUNDINGS, "%s", err.text);
-		goto out;
-	}
-	while (!m.ended)
-		loop_turn(&v->loop, 1000);
-	if (!m.status)
-		verify_say(v, true, check, HELD_BY_SURROUNDINGS, "every byte is as it was locked: %s",
-			   m.said.len ? m.said.data : p->model.folder);
-	else if (m.said.len)
-		verify_say(v, false, check, HELD_BY_SURROUNDINGS, "%s", m.said.data);
-	else {
-		child_describe(&m.child, m.status, &how);
+	if (verify_child_run(v, &models, &spec, 0, &err) != RC_OK)
+		buf_adds(&how, err.text);
+	else if (!*(said = last_line(&models.out)) && models.status)
+		child_describe(&models.child, models.status, &how);
+	if (how.len)
 		verify_say(v, false, check, HELD_BY_SURROUNDINGS, "%s", how.data);
-	}
-	child_kill(&m.child);
-out:
+	else if (models.status)
+		verify_say(v, false, check, HELD_BY_SURROUNDINGS, "%.300s", said);
+	else
+		verify_say(v, true, check, HELD_BY_SURROUNDINGS, "every byte is as it was locked: %.300s",
+			   *said ? said : p->model.folder);
+	verify_child_end(&models);
 	buf_release(&how);
-	buf_release(&m.said);
 	free(program);
 }
 
@@ -228,8 +203,9 @@ static void check_model_network(struct verify *v, const struct pipeline *p, cons
 	struct pool pool;
 	char **argv, check[80];
 	size_t n = 0;
-	struct models_verify m = { .ended = false };
+	struct verify_child engine;
 	struct child_spec spec = { .name = "cloister-model", .max_line = 1 << 20 };
+	const char *said;
 	struct err err;
 
 	pool_init(&pool, &v->loop, &v->scratch, 1, v->mode, &v->launcher, v->config);
@@ -241,26 +217,18 @@ static void check_model_network(struct verify *v, const struct pipeline *p, cons
 	argv[n + 1] = NULL;
 	spec.argv = (const char *const *)argv;
 	snprintf(check, sizeof(check), "network %s", name);
-	buf_init(&m.said, 1 << 20);
-	if (child_start(&m.child, &v->loop, &spec, on_said, on_models_end, &m, &err) == RC_OK) {
-		while (!m.ended)
-			loop_turn(&v->loop, 1000);
-		child_kill(&m.child);
-		if (!m.said.len)
-			verify_say(v, false, check, HELD_BY_SANDBOX, "not tried: the engine did not come up");
-		else if (WIFSIGNALED(m.status) && WTERMSIG(m.status) == SIGSYS)
-			verify_say(v, true, check, HELD_BY_SANDBOX,
-				   "with its model loaded the engine asks for a socket, and is killed for it");
-		else
-			verify_say(v, !strcmp(m.said.data, "network EAFNOSUPPORT"), check, HELD_BY_SANDBOX,
-				   "with its model loaded the engine asks for a socket: %.100s", m.said.data);
-	} else {
+	if (verify_child_run(v, &engine, &spec, 0, &err) != RC_OK)
 		verify_say(v, false, check, HELD_BY_SANDBOX, "%s", err.text);
-	}
-	buf_release(&m.said);
-	for (size_t i = 0; argv[i]; i++)
-		free(argv[i]);
-	free(argv);
+	else if (!*(said = last_line(&engine.out)))
+		verify_say(v, false, check, HELD_BY_SANDBOX, "not tried: the engine did not come up");
+	else if (WIFSIGNALED(engine.status) && WTERMSIG(engine.status) == SIGSYS)
+		verify_say(v, true, check, HELD_BY_SANDBOX,
+			   "with its model loaded the engine asks for a socket, and is killed for it");
+	else
+		verify_say(v, !strcmp(said, "network EAFNOSUPPORT"), check, HELD_BY_SANDBOX,
+			   "with its model loaded the engine asks for a socket: %.100s", said);
+	verify_child_end(&engine);
+	recogniser_argv_free(argv);
 	pool_release(&pool);
 }
 
@@ -307,25 +275,6 @@ out:
 	buf_release(&got);
 }
 
-static void add_names(json_t *names, const char *folder)
-{
-	DIR *dir = opendir(folder);
-
-	for (struct dirent *e; dir && (e = readdir(dir));) {
-		size_t n = strlen(e->d_name);
-		char *name;
-
-		if (n <= 5 || strcmp(e->d_name + n - 5, ".yaml"))
-			continue;
-		name = xstrndup(e->d_name, n - 5);
-		if (spool_pipeline_name_valid(name))
-			json_object_set_new(names, name, json_null());
-		free(name);
-	}
-	if (dir)
-		closedir(dir);
-}
-
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -333,13 +282,10 @@ static int by_name(const void *a, const void *b)
 
 void verify_pages(struct verify *v)
 {
-	char *own = xasprintf("%s/pipelines", v->spool->path);
-	json_t *names = json_object(), *value;
+	json_t *names = spool_pipeline_names(v->spool), *value;
 	const char *name, **sorted;
 	size_t n = 0;
 
-	add_names(names, own);
-	add_names(names, install_pipeline_dir());
 	sorted = xcalloc(json_object_size(names) + 1, sizeof(*sorted));
 	json_object_foreach(names, name, value)
 		sorted[n++] = name;
@@ -347,9 +293,8 @@ void verify_pages(struct verify *v)
 	for (size_t i = 0; i < n; i++)
 		check_page(v, sorted[i]);
 	if (!n)
-		verify_say(v, false, "page", HELD_BY_SANDBOX, "there is no pipeline in %s or %s", own,
-			   install_pipeline_dir());
+		verify_say(v, false, "page", HELD_BY_SANDBOX, "there is no pipeline in %s/pipelines or %s",
+			   v->spool->path, install_pipeline_dir());
 	free(sorted);
 	json_decref(names);
-	free(own);
 }

@@ -10,7 +10,6 @@
  */
 #include "verify.h"
 #include "airlock.h"
-#include "child.h"
 #include "pipeline.h"
 #include "probe.h"
 #include "supervisor.h"
@@ -20,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,31 +130,44 @@ void verify_supervisor(struct verify *v)
 
 /* ---- our own programs ---- */
 
-struct probing {
-	struct child child;
-	struct buf out;
-	bool ended;
-	int status;
-};
-
 static void on_line(void *arg)
 {
-	struct probing *p = arg;
+	struct verify_child *c = arg;
 	char *line;
 	size_t len;
 
-	while (child_line(&p->child, &line, &len) == LINES_ONE)
-		buf_addf(&p->out, "%s\n", line);
+	while (child_line(&c->child, &line, &len) == LINES_ONE)
+		buf_addf(&c->out, "%s\n", line);
 }
 
 static void on_end(void *arg)
 {
-	struct probing *p = arg;
+	struct verify_child *c = arg;
 
-	if (!child_reap(&p->child, &p->status))
+	if (!child_reap(&c->child, &c->status))
 		return;
-	on_line(p);
-	p->ended = true;
+	on_line(c);
+	c->ended = true;
+}
+
+enum rc verify_child_run(struct verify *v, struct verify_child *c, const struct child_spec *spec,
+			 unsigned seconds, struct err *err)
+{
+	double until = seconds ? loop_now() + seconds : INFINITY;
+	enum rc rc;
+
+	*c = (struct verify_child){ .ended = false };
+	buf_init(&c->out, 1 << 20);
+	rc = child_start(&c->child, &v->loop, spec, on_line, on_end, c, err);
+	while (rc == RC_OK && !c->ended && loop_now() < until)
+		loop_turn(&v->loop, 1000);
+	return rc;
+}
+
+void verify_child_end(struct verify_child *c)
+{
+	child_kill(&c->child);
+	buf_release(&c->out);
 }
 
 static void try_program(struct verify *v, enum sandbox_kind kind, const char *const *argv,
@@ -162,20 +175,14 @@ static void try_program(struct verify *v, enum sandbox_kind kind, const char *co
 {
 	struct child_spec spec = { .name = argv[0], .argv = argv, .fds = fds, .n_fds = n_fds,
 				   .max_line = 4096 };
-	struct probing p = { .ended = false };
-	double until = loop_now() + PROBE_SECONDS;
+	struct verify_child p;
 	struct buf how;
 	struct err err;
 
-	buf_init(&p.out, 1 << 16);
 	buf_init(&how, ERR_TEXT_MAX);
-	if (child_start(&p.child, &v->loop, &spec, on_line, on_end, &p, &err) != RC_OK) {
+	if (verify_child_run(v, &p, &spec, PROBE_SECONDS, &err) != RC_OK)
 		not_tried(v, kind, err.text);
-		goto out;
-	}
-	while (!p.ended && loop_now() < until)
-		loop_turn(&v->loop, 1000);
-	if (!p.ended)
+	else if (!p.ended)
 		not_tried(v, kind, "its program does not come to an end");
 	else if (p.status)
 		child_describe(&p.child, p.status, &how);
@@ -183,10 +190,8 @@ static void try_program(struct verify *v, enum sandbox_kind kind, const char *co
 		judge(v, kind, p.out.data ? p.out.data : "", descriptors);
 	if (how.len)
 		not_tried(v, kind, how.data);
-	child_kill(&p.child);
-out:
+	verify_child_end(&p);
 	buf_release(&how);
-	buf_release(&p.out);
 }
 
 static void try_programs(struct verify *v)

@@ -10,13 +10,14 @@
 #include <unistd.h>
 
 /* What other programs and libraries say becomes one line too. */
-static void fill(struct err *err, const char *reason, const char *format, va_list ap)
+enum rc err_vset(struct err *err, enum rc rc, const char *reason, const char *format, va_list ap)
 {
 	snprintf(err->reason, sizeof(err->reason), "%s", reason);
 	vsnprintf(err->text, sizeof(err->text), format, ap);
 	for (char *c = err->text; *c; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)
 			*c = ' ';
+	return rc;
 }
 
 enum rc err_set(struct err *err, enum rc rc, const char *reason, const char *format, ...)
@@ -24,7 +25,7 @@ enum rc err_set(struct err *err, enum rc rc, const char *reason, const char *for
 	va_list ap;
 
 	va_start(ap, format);
-	fill(err, reason, format, ap);
+	err_vset(err, rc, reason, format, ap);
 	va_end(ap);
 	return rc;
 }
@@ -36,7 +37,7 @@ enum rc err_errno(struct err *err, enum rc rc, const char *reason, const char *f
 	va_list ap;
 
 	va_start(ap, format);
-	fill(err, reason, format, ap);
+	err_vset(err, rc, reason, format, ap);
 	va_end(ap);
 	len = strlen(err->text);
 	snprintf(err->text + len, sizeof(err->text) - len, ": %s", strerror(saved));

@@ -10,6 +10,7 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 
 enum rc {
@@ -40,6 +41,7 @@ enum exit_code {
 /* Fill `err` and return `rc`, so that a failure is one statement: return err_set(err, ...). */
 enum rc err_set(struct err *err, enum rc rc, const char *reason, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
+enum rc err_vset(struct err *err, enum rc rc, const char *reason, const char *format, va_list ap);
 
 /* As err_set(), with ": strerror(errno)" appended. */
 enum rc err_errno(struct err *err, enum rc rc, const char *reason, const char *format, ...)
