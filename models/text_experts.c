@@ -3,13 +3,12 @@
  * The experts of a layer, out of either layout that models are saved in:
  *
  *   mlp.experts.E.{gate,up,down}_proj.weight	one tensor a projection
- *   mlp.experts.{gate_up,down}_proj		all experts stacked, in the original repositories
- *turned
- *						([experts][h][2 wide] and [experts][wide][h]), in
- *what transformers 5 saves as every other weight is
+ *   mlp.experts.{gate_up,down}_proj		all experts stacked: turned in the original repositories
+ *						([experts][h][2 wide] and [experts][wide][h]), in what
+ *						transformers 5 saves as every other weight is
  *
  * One of the two stacks always tells which way both lie: gate_up is square for h = 2 wide alone,
- *down for h = wide.
+ * down for h = wide.
  */
 #include "text_weights.h"
 
@@ -51,6 +50,17 @@ struct parts {
 	struct matrix *gate_up, *down;
 };
 
+/* Matrix i of a stack, of `rows` rows. */
+static struct matrix expert_of(const struct matrix *stack, size_t i, size_t rows, bool turned)
+{
+	return (struct matrix){.data = (const char *)stack->data +
+				       i * stack->columns * number_size(stack->number),
+			       .number = stack->number,
+			       .rows = rows,
+			       .columns = stack->columns / rows,
+			       .across = turned ? rows : 0};
+}
+
 static enum rc find_stacked(struct parts *parts, const struct text_config *c, const char *name,
 			    struct weights *w, struct err *err)
 {
@@ -58,32 +68,23 @@ static enum rc find_stacked(struct parts *parts, const struct text_config *c, co
 	     *down = xasprintf("%s.experts.down_proj", name);
 	uint64_t n = c->experts, h = c->hidden, wide = c->expert_intermediate;
 	const struct tensor *first = weights_find(w, gate_up), *second = weights_find(w, down);
+	struct matrix gates, downs;
 	bool turned = false;
 	enum rc rc;
 
 	rc = second ? direction(first, second, n, h, wide, &turned, err)
 		    : err_set(err, RC_FATAL, "model-damaged", "%.100s: tensor %.120s is missing",
 			      first->file, down);
+	if (rc == RC_OK)
+		rc = weights_take(w, gate_up, n, 2 * wide * h, &gates, err);
+	if (rc == RC_OK)
+		rc = weights_take(w, down, n, h * wide, &downs, err);
 	for (unsigned i = 0; rc == RC_OK && i < n; i++) {
-		struct stack_part part = {.stack = n,
-					  .index = i,
-					  .deep = turned ? h : 2 * wide,
-					  .wide = turned ? 2 * wide : h,
-					  .turned = turned,
-					  .rows = wide};
+		struct matrix both = expert_of(&gates, i, 2 * wide, turned);
 
-		rc = weights_take_part(w, gate_up, &part, &parts->gate_up[2 * i], err);
-		part.first = wide;
-		if (rc == RC_OK)
-			rc = weights_take_part(w, gate_up, &part, &parts->gate_up[2 * i + 1], err);
-		part = (struct stack_part){.stack = n,
-					   .index = i,
-					   .deep = turned ? wide : h,
-					   .wide = turned ? h : wide,
-					   .turned = turned,
-					   .rows = h};
-		if (rc == RC_OK)
-			rc = weights_take_part(w, down, &part, &parts->down[i], err);
+		parts->gate_up[2 * i] = matrix_rows(&both, 0, wide);
+		parts->gate_up[2 * i + 1] = matrix_rows(&both, wide, wide);
+		parts->down[i] = expert_of(&downs, i, h, turned);
 	}
 	free(gate_up);
 	free(down);

@@ -576,24 +576,6 @@ enum rc weights_take(struct weights *w, const char *name, uint64_t rows, uint64_
 	return RC_OK;
 }
 
-enum rc weights_take_part(struct weights *w, const char *name, const struct stack_part *p,
-			  struct matrix *out, struct err *err)
-{
-	uint64_t columns = p->turned ? p->deep : p->wide, skip;
-	struct matrix whole;
-
-	if (weights_take(w, name, p->stack, p->deep * p->wide, &whole, err) != RC_OK)
-		return RC_FATAL;
-	skip = p->index * p->deep * p->wide;
-	whole = (struct matrix){.data = (const char *)whole.data + skip * number_size(whole.number),
-				.number = whole.number,
-				.rows = p->turned ? p->wide : p->deep,
-				.columns = columns,
-				.across = p->turned ? p->wide : 0};
-	*out = matrix_rows(&whole, p->first, p->rows);
-	return RC_OK;
-}
-
 enum rc weights_take_f32(struct weights *w, const char *name, uint64_t rows, uint64_t columns,
 			 float **out, struct err *err)
 {

@@ -84,20 +84,6 @@ bool weights_make_up_int4(struct weights *, uint64_t rows, uint64_t columns, str
 enum rc weights_take(struct weights *, const char *name, uint64_t rows, uint64_t columns,
 		     struct matrix *, struct err *);
 
-/*
- * A part of a stack [stack][deep][wide] of matrices: number `index`, of it the rows `first` ..
- * first + rows - 1 where it is rows by columns (wide = columns), or the columns where it lies
- * turned (deep = columns).
- */
-struct stack_part {
-	uint64_t stack, index, deep, wide;
-	bool turned;
-	uint64_t first, rows;
-};
-
-enum rc weights_take_part(struct weights *, const char *name, const struct stack_part *,
-			  struct matrix *, struct err *);
-
 /* The same as weights_take(), as fp32 in memory that the caller frees. */
 enum rc weights_take_f32(struct weights *, const char *name, uint64_t rows, uint64_t columns,
 			 float **, struct err *);
