@@ -85,8 +85,8 @@ struct compute_calls {
 	/* Blocks of KV_PAGE tokens in all layers, `count` of them, instead of those there were. RC_FATAL when
 	 * they do not fit. */
 	enum rc (*reserve)(struct compute *, uint32_t count, struct err *);
-	/* One more adapter, with the next number, from 0. RC_FATAL names what does not fit the model, or the
-	 * device cannot. */
+	/* One more adapter, with the next number, from 0 to ADAPTERS_MAX - 1; it may be gone when it returns.
+	 * RC_FATAL names what does not fit the model, or the device cannot. */
 	enum rc (*adapt)(struct compute *, struct adapter *, struct err *);
 	/* Zeros, before anything is stored in it. */
 	void (*clear)(struct compute *, uint32_t block);

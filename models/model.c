@@ -6,8 +6,6 @@
 
 #include "weights/awq.h"
 
-#include <string.h>
-
 static enum rc load(struct model *m, compute_opener *open, const struct compute_options *options,
 		    struct pool *pool, struct err *err)
 {
@@ -72,17 +70,13 @@ enum rc model_adapt(struct model *m, const char *folder, struct err *err)
 	if (rc != RC_OK)
 		return rc;
 	rc = m->compute->calls->adapt(m->compute, adapter, err);
-	if (rc == RC_OK)
-		m->adapters[m->adapter_count++] = adapter;
-	else
-		adapter_close(adapter);
+	adapter_close(adapter);
+	m->adapter_count += rc == RC_OK;
 	return rc;
 }
 
 void model_close(struct model *m)
 {
-	for (size_t i = 0; i < m->adapter_count; i++)
-		adapter_close(m->adapters[i]);
 	if (m->compute)
 		m->compute->calls->close(m->compute);
 	weights_close(m->weights);

@@ -12,8 +12,7 @@ struct model {
 	struct model_config config;
 	struct weights *weights; /* stays mapped: embeddings are read from it */
 	struct compute *compute;
-	struct adapter *adapters[ADAPTERS_MAX]; /* by the numbers that the device knows them by */
-	size_t adapter_count;
+	size_t adapter_count; /* that the device has beside it */
 };
 
 /* Every tensor of the folder is used and every one needed is there, or RC_FATAL names it. */

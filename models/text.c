@@ -118,9 +118,6 @@ enum rc text_adapt(struct text *t, struct adapter *adapter, const struct packer 
 {
 	size_t rank = 0, widest = 0;
 
-	if (t->adapter_count == ADAPTERS_MAX)
-		return err_set(err, RC_FATAL, "adapter", "there are %d beside the model already",
-			       ADAPTERS_MAX);
 	if (text_adapter_load(&t->adapters[t->adapter_count], &t->c, adapter, packer, err) != RC_OK)
 		return RC_FATAL;
 	t->adapter_packer = packer;

@@ -26,7 +26,8 @@ enum rc text_load(struct text **, const struct text_config *, struct weights *, 
 		  const struct packer *, struct err *);
 void text_free(struct text *);
 
-/* One more adapter, packed by the packer, which stays the caller's as the other does. RC_FATAL. */
+/* One more adapter, of ADAPTERS_MAX at most, packed by the packer, which stays the caller's as the other
+ * does. RC_FATAL. */
 enum rc text_adapt(struct text *, struct adapter *, const struct packer *, struct err *);
 
 /* Bytes of the keys and values of KV_PAGE tokens in all layers. */
