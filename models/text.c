@@ -21,8 +21,8 @@ struct text {
 	size_t page; /* bytes of keys and values of a layer in a block */
 	const struct packer *packer;
 	struct text_weights w;
-	float *inverse[2]; /* of the rope, [rotary/2] each, the second of far rows */
-	uint8_t *axis;	   /* which of the three positions turns each */
+	float *inverse; /* of the rope, [2][rotary/2], the second of far rows */
+	uint8_t *axis;	/* which of the three positions turns each */
 
 	struct text_adapter adapters[ADAPTERS_MAX];
 	size_t adapter_count;
@@ -77,10 +77,8 @@ enum rc text_load(struct text **out, const struct text_config *config, struct we
 	t->kv = (struct kv_shape){config->kv_heads, config->head_dim, keys};
 	t->page = kv_page_size(&t->kv);
 	t->axis = xmalloc(config->rotary / 2 * sizeof(*t->axis));
-	for (unsigned far = 0; far < 2; far++) {
-		t->inverse[far] = xmalloc(config->rotary / 2 * sizeof(float));
-		text_rope(config, far, t->inverse[far], t->axis);
-	}
+	t->inverse = xmalloc(config->rotary * sizeof(*t->inverse));
+	text_rope(config, t->inverse, t->axis);
 	scratch_prepare(t);
 	*out = t;
 	return RC_OK;
@@ -95,8 +93,7 @@ void text_free(struct text *t)
 		text_adapter_free(&t->adapters[i], t->adapter_packer);
 	free(t->low);
 	free(t->high);
-	free(t->inverse[0]);
-	free(t->inverse[1]);
+	free(t->inverse);
 	free(t->axis);
 	free(t->x);
 	free(t->y);
@@ -161,7 +158,7 @@ static size_t prepare_rows(struct text *t, char *blocks, const struct text_row *
 		else
 			matrix_to_f32(&t->w.embed, r->token, 1, t->x + i * c->hidden);
 		for (size_t j = 0; j < half; j++) {
-			float angle = (float)r->position[t->axis[j]] * t->inverse[r->far][j];
+			float angle = (float)r->position[t->axis[j]] * t->inverse[r->far * half + j];
 
 			t->cosine[i * half + j] = cosf(angle) * c->rope_scale;
 			t->sine[i * half + j] = sinf(angle) * c->rope_scale;

@@ -124,13 +124,16 @@ void text_weights_free(struct text_weights *t, const struct packer *p)
 
 /* Frequency j turns with the row (H) or column (W) position where mrope says so, with T elsewhere.
  */
-void text_rope(const struct text_config *c, bool far, float *inverse, uint8_t *axis)
+void text_rope(const struct text_config *c, float *inverse, uint8_t *axis)
 {
-	for (unsigned j = 0; j < c->rotary / 2; j++) {
-		float factor = c->switch_at ? c->factor[far][j] : 1;
+	unsigned half = c->rotary / 2;
 
-		inverse[j] = 1.0f / (factor * powf((float)c->rope_theta,
-						   (float)(2 * j) / (float)c->rotary));
+	for (unsigned j = 0; j < half; j++) {
+		float period = powf((float)c->rope_theta, (float)(2 * j) / (float)c->rotary);
+
+		for (unsigned far = 0; far < 2; far++)
+			inverse[far * half + j] =
+				1.0f / ((c->switch_at ? c->factor[far][j] : 1) * period);
 		axis[j] = 0;
 		if (c->mrope_interleaved && (j % 3 == 1 || j % 3 == 2) && j < 3 * c->mrope[j % 3])
 			axis[j] = j % 3;

@@ -41,8 +41,8 @@ enum rc text_experts_load(struct text_experts *, const struct text_config *, uns
 			  struct weights *, const struct packer *, struct err *);
 void text_experts_free(struct text_experts *, const struct packer *);
 
-/* Rope: frequency j turns by the position on axis[j] times inverse[j]; both [rotary / 2], the caller's.
+/* Rope: frequency j turns by the position on axis[j] times inverse[far][j]; [rotary / 2] each, the caller's.
  * far: in a sequence longer than `switch_at`. */
-void text_rope(const struct text_config *, bool far, float *inverse, uint8_t *axis);
+void text_rope(const struct text_config *, float *inverse, uint8_t *axis);
 
 #endif

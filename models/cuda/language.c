@@ -204,8 +204,7 @@ enum rc language_open(struct cuda *c, struct err *err)
 	uint8_t *axis = xmalloc(half);
 
 	load_embed(c, l);
-	text_rope(&c->config.text, false, inverse, axis);
-	text_rope(&c->config.text, true, inverse + half, axis);
+	text_rope(&c->config.text, inverse, axis);
 	gpu_write(c->gpu, l->inverse.data, inverse, 2 * half * sizeof(*inverse));
 	gpu_write(c->gpu, l->axis.data, axis, half);
 	free(inverse);
