@@ -5,7 +5,6 @@
  */
 #include "experts.h"
 
-#include "base/num.h"
 #include "kernels/ops.h"
 
 #include <math.h>
@@ -13,9 +12,8 @@
 #include <string.h>
 
 struct experts_scratch {
-	size_t hidden, wide, rows;
-	unsigned experts, used;
-	bool normed;
+	const struct text_config *config;
+	size_t rows;
 	float *logits;			     /* [rows][experts] */
 	unsigned *expert;		     /* [rows][used], ascending in a row */
 	float *weight;			     /* [rows][used] */
@@ -30,22 +28,18 @@ struct experts_scratch *experts_scratch_new(const struct text_config *c, size_t 
 	struct experts_scratch *s = xcalloc(1, sizeof(*s));
 	size_t slots = rows * c->experts_used;
 
-	s->hidden = c->hidden;
-	s->wide = c->expert_intermediate;
+	s->config = c;
 	s->rows = rows;
-	s->experts = c->experts;
-	s->used = c->experts_used;
-	s->normed = c->expert_weights_normed;
-	s->logits = xmalloc(rows * s->experts * sizeof(*s->logits));
+	s->logits = xmalloc(rows * c->experts * sizeof(*s->logits));
 	s->expert = xcalloc(slots, sizeof(*s->expert));
 	s->weight = xcalloc(slots, sizeof(*s->weight));
 	s->slot = xcalloc(slots, sizeof(*s->slot));
-	s->next = xcalloc(s->experts, sizeof(*s->next));
-	s->gate_up = xcalloc(s->experts, sizeof(*s->gate_up));
-	s->down = xcalloc(s->experts, sizeof(*s->down));
-	s->in = xmalloc(slots * s->hidden * sizeof(float));
-	s->gated = xmalloc(slots * 2 * s->wide * sizeof(float));
-	s->inner = xmalloc(slots * s->wide * sizeof(float));
+	s->next = xcalloc(c->experts, sizeof(*s->next));
+	s->gate_up = xcalloc(c->experts, sizeof(*s->gate_up));
+	s->down = xcalloc(c->experts, sizeof(*s->down));
+	s->in = xmalloc(slots * c->hidden * sizeof(float));
+	s->gated = xmalloc(slots * 2 * c->expert_intermediate * sizeof(float));
+	s->inner = xmalloc(slots * c->expert_intermediate * sizeof(float));
 	return s;
 }
 
@@ -105,22 +99,24 @@ struct routing {
 static void choose_row(void *arg, size_t i, unsigned thread)
 {
 	const struct experts_scratch *s = ((const struct routing *)arg)->s;
+	const struct text_config *c = s->config;
+	size_t first = i * c->experts_used;
 
 	(void)thread;
-	experts_choose(s->logits + i * s->experts, s->experts, s->used, s->normed,
-		       s->expert + i * s->used, s->weight + i * s->used);
+	experts_choose(s->logits + i * c->experts, c->experts, c->experts_used,
+		       c->expert_weights_normed, s->expert + first, s->weight + first);
 }
 
 /* A slot for each choice: experts ascending, and of one the rows. Returns how many experts have
  * some. */
 static size_t give_slots(struct experts_scratch *s, const struct text_experts *x, size_t n)
 {
-	size_t shares = 0, first = 0;
+	size_t slots = n * s->config->experts_used, shares = 0, first = 0;
 
-	memset(s->next, 0, s->experts * sizeof(*s->next));
-	for (size_t i = 0; i < n * s->used; i++)
+	memset(s->next, 0, s->config->experts * sizeof(*s->next));
+	for (size_t i = 0; i < slots; i++)
 		s->next[s->expert[i]]++;
-	for (unsigned e = 0; e < s->experts; e++) {
+	for (unsigned e = 0; e < s->config->experts; e++) {
 		size_t rows = s->next[e];
 
 		s->next[e] = first;
@@ -130,7 +126,7 @@ static size_t give_slots(struct experts_scratch *s, const struct text_experts *x
 		s->gate_up[shares] = (struct linear_share){&x->gate_up[e], rows};
 		s->down[shares++] = (struct linear_share){&x->down[e], rows};
 	}
-	for (size_t i = 0; i < n * s->used; i++)
+	for (size_t i = 0; i < slots; i++)
 		s->slot[i] = s->next[s->expert[i]]++;
 	return shares;
 }
@@ -139,25 +135,26 @@ static void spread_row(void *arg, size_t i, unsigned thread)
 {
 	const struct routing *r = arg;
 	const struct experts_scratch *s = r->s;
+	size_t used = s->config->experts_used, h = s->config->hidden;
 
 	(void)thread;
-	for (unsigned k = 0; k < s->used; k++)
-		memcpy(s->in + s->slot[i * s->used + k] * s->hidden, r->x + i * s->hidden,
-		       s->hidden * sizeof(float));
+	for (size_t k = 0; k < used; k++)
+		memcpy(s->in + s->slot[i * used + k] * h, r->x + i * h, h * sizeof(float));
 }
 
 static void gather_row(void *arg, size_t i, unsigned thread)
 {
 	const struct routing *r = arg;
 	const struct experts_scratch *s = r->s;
-	float *y = r->x + i * s->hidden;
+	size_t used = s->config->experts_used, h = s->config->hidden;
+	float *y = r->x + i * h;
 
 	(void)thread;
-	for (unsigned k = 0; k < s->used; k++) {
-		const float *out = s->in + s->slot[i * s->used + k] * s->hidden;
-		float weight = s->weight[i * s->used + k];
+	for (size_t k = 0; k < used; k++) {
+		const float *out = s->in + s->slot[i * used + k] * h;
+		float weight = s->weight[i * used + k];
 
-		for (size_t j = 0; j < s->hidden; j++)
+		for (size_t j = 0; j < h; j++)
 			y[j] = (k ? y[j] : 0) + weight * out[j];
 	}
 }
@@ -165,17 +162,18 @@ static void gather_row(void *arg, size_t i, unsigned thread)
 void experts_apply(const struct text_experts *x, struct experts_scratch *s, struct pool *pool,
 		   float *rows, size_t n)
 {
+	const struct text_config *c = s->config;
+	size_t h = c->hidden, wide = c->expert_intermediate, shares;
 	struct routing r = {s, rows};
-	size_t shares;
 
 	if (n > s->rows)
 		BUG("%zu rows in one call", n);
-	linear_apply(&x->router, pool, rows, s->hidden, n, s->logits, s->experts);
+	linear_apply(&x->router, pool, rows, h, n, s->logits, c->experts);
 	pool_run(pool, choose_row, &r, n);
 	shares = give_slots(s, x, n);
 	pool_run(pool, spread_row, &r, n);
-	linear_apply_shares(s->gate_up, shares, pool, s->in, s->hidden, s->gated, 2 * s->wide);
-	silu_gate(pool, s->gated, s->inner, n * s->used, s->wide);
-	linear_apply_shares(s->down, shares, pool, s->inner, s->wide, s->in, s->hidden);
+	linear_apply_shares(s->gate_up, shares, pool, s->in, h, s->gated, 2 * wide);
+	silu_gate(pool, s->gated, s->inner, n * c->experts_used, wide);
+	linear_apply_shares(s->down, shares, pool, s->inner, wide, s->in, h);
 	pool_run(pool, gather_row, &r, n);
 }

@@ -13,7 +13,7 @@
 
 struct experts_scratch;
 
-/* For calls of up to `rows` rows. */
+/* For calls of up to `rows` rows. The configuration stays the caller's. */
 struct experts_scratch *experts_scratch_new(const struct text_config *, size_t rows);
 void experts_scratch_free(struct experts_scratch *);
 
