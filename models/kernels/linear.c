@@ -2,10 +2,9 @@
  *
  * linear: y = x W' + bias over the products of product.h.
  *
- * A packed weight is a row of strips of up to 4 blocks (64 columns of y); a strip lies in memory
- * from its first depth to its last, so one row of x streams the weight. A task is one strip of one
- * linear for up to LINEAR_ROWS rows: it goes through the depth in cuts that the nearest cache
- * holds, all rows for each, and keeps its sums in scratch until scale and bias are due.
+ * One row of x streams the weight, strip by strip (strips.h). A task is one strip of one linear for
+ * up to LINEAR_ROWS rows: it goes through the depth in cuts that the nearest cache holds, all rows
+ * for each, and keeps its sums in scratch until scale and bias are due.
  *
  * Invariant: the cuts and the rows of a task change no order of sums (product.h); scale and bias
  * come last, as one multiply-add. In int4 each group is such a chain of its own, and the groups are
@@ -13,47 +12,23 @@
  */
 #include "kernels/linear.h"
 
-#include "base/num.h"
-#include "kernels/product.h"
 #include "kernels/rows.h"
+#include "kernels/strips.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	STRIP_BLOCKS = 4,
-	STRIP = STRIP_BLOCKS * BLOCK,
 	INT8_DEPTH = 8, /* tiles of a strip unpacked at a time */
 	INT8_DEPTH_FEW = 2,
 	FEW_ROWS = 16,
 };
-
-static size_t tiles_of(size_t in)
-{
-	return (in + TILE_DEPTH - 1) / TILE_DEPTH;
-}
-
-/* The depth in units of the product: bf16 tiles, or fp32 numbers. */
-static size_t depth_of(const struct linear *l)
-{
-	return l->number == NUMBER_F32 ? l->in : tiles_of(l->in);
-}
 
 static size_t unit_size(const struct linear *l)
 {
 	if (l->number == NUMBER_INT4)
 		return TILE / 2;
 	return l->number == NUMBER_F32 ? BLOCK * sizeof(float) : TILE * number_size(l->number);
-}
-
-static size_t blocks_of(const struct linear *l)
-{
-	return (l->out + BLOCK - 1) / BLOCK;
-}
-
-static size_t strips_of(const struct linear *l)
-{
-	return (blocks_of(l) + STRIP_BLOCKS - 1) / STRIP_BLOCKS;
 }
 
 /* One linear of those applied together, and which rows are its own. */
@@ -181,8 +156,8 @@ static void apply_strip(void *arg, size_t i, unsigned thread)
 	size_t task = i - (p->tasks - strips_of(l) * p->row_tasks);
 	size_t strip = task / p->row_tasks, skipped = task % p->row_tasks * p->rows_a_task;
 	size_t rows = min_u64(p->rows_a_task, p->rows - skipped), first = p->first + skipped;
-	size_t blocks = min_u64(STRIP_BLOCKS, blocks_of(l) - strip * STRIP_BLOCKS);
-	size_t column = strip * STRIP, columns = min_u64(STRIP, l->out - column);
+	size_t blocks = blocks_in(l, strip), column = strip * STRIP,
+	       columns = min_u64(STRIP, l->out - column);
 	uint16_t *unpacked = (uint16_t *)(a->scratch + thread * a->scratch_size);
 	float *sums = (float *)(unpacked + INT8_DEPTH * STRIP_BLOCKS * TILE);
 

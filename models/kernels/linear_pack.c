@@ -12,21 +12,19 @@
  */
 #include "kernels/linear.h"
 
-#include "base/num.h"
-#include "kernels/product.h"
 #include "kernels/rows.h"
+#include "kernels/strips.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-enum { STRIP_BLOCKS = 4, GRAIN = 2 << 20 };
+enum { GRAIN = 2 << 20 };
 
 struct pack {
 	struct linear *linear;
 	const struct matrix *parts;
-	size_t count;
 	const struct rows *row;
 	char *scratch; /* of each thread: 16 rows of [padded] numbers, and one in fp32 */
 	size_t padded; /* depth in numbers */
@@ -117,8 +115,7 @@ static void lay_groups(const struct matrix *part, size_t row, size_t groups, flo
 	size_t stride = part->across * number_size(part->scale),
 	       first = row * number_size(part->scale);
 
-	for (size_t g = 0; g < groups;
-	     g++, scale += STRIP_BLOCKS * BLOCK, zero += STRIP_BLOCKS * BLOCK) {
+	for (size_t g = 0; g < groups; g++, scale += STRIP, zero += STRIP) {
 		struct matrix eight = {.data = (const char *)part->scales + g * stride + first,
 				       .number = part->scale,
 				       .rows = 1,
@@ -139,9 +136,8 @@ static void pack_block_int4(void *arg, size_t block, unsigned thread)
 	const struct pack *p = arg;
 	struct linear *l = p->linear;
 	size_t strip = block / STRIP_BLOCKS, within = block % STRIP_BLOCKS,
-	       all = (l->out + BLOCK - 1) / BLOCK,
-	       beside = min_u64(STRIP_BLOCKS, all - strip * STRIP_BLOCKS);
-	size_t groups = l->in / l->group, tiles = p->padded / TILE_DEPTH;
+	       beside = blocks_in(l, strip);
+	size_t groups = l->in / l->group, tiles = depth_of(l);
 	size_t column = (strip * groups * STRIP_BLOCKS + within) * BLOCK;
 	uint32_t *to = (uint32_t *)l->weight + (strip * STRIP_BLOCKS * tiles + within) * (TILE / 8);
 
@@ -164,9 +160,7 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 	struct linear *l = p->linear;
 	size_t size = number_size(l->number), first = block * BLOCK,
 	       rows = min_u64(BLOCK, l->out - first);
-	size_t strip = block / STRIP_BLOCKS, all = (l->out + BLOCK - 1) / BLOCK;
-	size_t beside = min_u64(STRIP_BLOCKS, all - strip * STRIP_BLOCKS);
-	size_t depth = l->number == NUMBER_F32 ? p->padded : p->padded / TILE_DEPTH;
+	size_t strip = block / STRIP_BLOCKS, beside = blocks_in(l, strip), depth = depth_of(l);
 	size_t unit = l->number == NUMBER_F32 ? BLOCK : TILE;
 	char *scratch = p->scratch + thread * p->scratch_size;
 	float *wide = (float *)(scratch + BLOCK * p->padded * size);
@@ -199,8 +193,7 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 
 static bool allocate_groups(struct linear *l)
 {
-	size_t strips = (l->out + STRIP_BLOCKS * BLOCK - 1) / (STRIP_BLOCKS * BLOCK),
-	       n = strips * (l->in / l->group) * STRIP_BLOCKS * BLOCK;
+	size_t n = strips_of(l) * (l->in / l->group) * STRIP;
 
 	l->group_scale = calloc(n, sizeof(*l->group_scale));
 	l->group_zero = calloc(n, sizeof(*l->group_zero));
@@ -211,14 +204,12 @@ static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct e
 {
 	struct linear *l = p->linear;
 	bool int4 = l->number == NUMBER_INT4;
-	size_t blocks = (l->out + BLOCK - 1) / BLOCK, size, rounded;
+	size_t size, rounded;
 
-	p->padded = l->in;
-	if (l->number != NUMBER_F32)
-		p->padded = (l->in + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH;
+	p->padded = l->number == NUMBER_F32 ? l->in : tiles_of(l->in) * TILE_DEPTH;
 	p->scratch_size =
 		(p->padded * (BLOCK * number_size(l->number) + sizeof(float)) + 63) / 64 * 64;
-	if (!checked_mul(blocks * BLOCK, p->padded, &size) ||
+	if (!checked_mul(blocks_of(l) * BLOCK, p->padded, &size) ||
 	    !checked_mul(size, int4 ? 1 : number_size(l->number), &size) ||
 	    !checked_add(size, GRAIN - 1, &rounded))
 		return err_set(err, RC_FATAL, "memory", "a weight of %zu x %zu is too large",
@@ -246,7 +237,7 @@ static enum rc allocate(struct pack *p, bool biased, struct pool *pool, struct e
 enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *const *biases,
 		    size_t count, enum number number, struct pool *pool, struct err *err)
 {
-	struct pack p = {.linear = l, .parts = parts, .count = count, .row = rows_of_level()};
+	struct pack p = {.linear = l, .parts = parts, .row = rows_of_level()};
 	bool biased = false;
 	size_t row = 0;
 
@@ -268,7 +259,6 @@ enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *c
 		if (biases && biases[i])
 			memcpy(l->bias + row, biases[i], parts[i].rows * sizeof(float));
 	}
-	pool_run(pool, number == NUMBER_INT4 ? pack_block_int4 : pack_block, &p,
-		 (l->out + BLOCK - 1) / BLOCK);
+	pool_run(pool, number == NUMBER_INT4 ? pack_block_int4 : pack_block, &p, blocks_of(l));
 	return RC_OK;
 }
