@@ -167,13 +167,12 @@ static enum rc read_scale(struct adapter *a, const struct json_place *place, str
 
 static enum rc read_expression(struct adapter *a, const char *text, struct err *err)
 {
-	char all[] = ".*";
 	PCRE2_UCHAR why[100];
 	PCRE2_SIZE at;
 	int code;
 
 	if (!strcmp(text, "all-linear"))
-		text = all;
+		text = ".*";
 	a->expression = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED,
 				      PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C,
 				      &code, &at, NULL);

@@ -99,15 +99,14 @@ static enum rc read_factors(const struct json_place *place, const struct json_pl
  * short sequences.
  */
 static enum rc read_longrope(struct text_config *t, const struct json_place *place,
-			     const struct json_place *rope, struct err *err)
+			     const struct json_place *rope, const struct json_place *both,
+			     struct err *err)
 {
-	const struct json_place both = {place->file,
-					{rope->objects[0], place->objects[0], place->objects[1]}};
 	double ratio, scale;
 
 	if (json_place_get(rope, "short_mscale") || json_place_get(rope, "long_mscale"))
 		return wrong(place, err, "short_mscale and long_mscale are not supported");
-	if (json_place_size(&both, "original_max_position_embeddings", true, 2, 1u << 24,
+	if (json_place_size(both, "original_max_position_embeddings", true, 2, 1u << 24,
 			    &t->switch_at, err) != RC_OK ||
 	    read_factors(place, rope, "short_factor", t->rotary / 2, t->factor[0], err) != RC_OK ||
 	    read_factors(place, rope, "long_factor", t->rotary / 2, t->factor[1], err) != RC_OK)
@@ -123,15 +122,12 @@ static enum rc read_longrope(struct text_config *t, const struct json_place *pla
 }
 
 /* How much of a head is turned. */
-static enum rc read_rotary(struct model_config *c, const struct json_place *place,
-			   const struct json_place *rope, struct err *err)
+static enum rc read_rotary(struct model_config *c, const struct json_place *place, struct err *err)
 {
-	const struct json_place both = {place->file,
-					{rope->objects[0], place->objects[0], place->objects[1]}};
 	struct text_config *t = &c->text;
 	double part = 1;
 
-	if (json_place_number(&both, "partial_rotary_factor", false, 0, 1, &part, err) != RC_OK)
+	if (json_place_number(place, "partial_rotary_factor", false, 0, 1, &part, err) != RC_OK)
 		return RC_FATAL;
 	t->rotary = (unsigned)(t->head_dim * part);
 	if (part < 1 && c->family != FAMILY_PHI3)
@@ -148,16 +144,18 @@ static enum rc read_rope(struct model_config *c, const struct json_place *place,
 {
 	struct text_config *t = &c->text;
 	const json_t *parameters = json_place_get(place, "rope_parameters");
-	struct json_place rope = {place->file, {parameters, NULL, NULL}};
+	const struct json_place rope = {
+		place->file,
+		{parameters ? parameters : json_place_get(place, "rope_scaling"), NULL, NULL}};
+	const struct json_place both = {
+		place->file, {rope.objects[0], place->objects[0], place->objects[1]}};
 	const char *type = "default";
 	unsigned count = 0;
 
 	t->rope_theta = 10000;
 	t->rope_scale = 1;
-	if (!parameters)
-		rope.objects[0] = json_place_get(place, "rope_scaling");
 	if (json_place_number(place, "rope_theta", false, 1, 1e12, &t->rope_theta, err) != RC_OK ||
-	    read_rotary(c, place, &rope, err) != RC_OK)
+	    read_rotary(c, &both, err) != RC_OK)
 		return RC_FATAL;
 	if (!rope.objects[0])
 		return RC_OK;
@@ -166,7 +164,7 @@ static enum rc read_rope(struct model_config *c, const struct json_place *place,
 	    json_place_string(&rope, "rope_type", false, &type, err) != RC_OK)
 		return RC_FATAL;
 	if (c->family == FAMILY_PHI3 && !strcmp(type, "longrope"))
-		return read_longrope(t, place, &rope, err);
+		return read_longrope(t, place, &rope, &both, err);
 	if (strcmp(type, "default") != 0 && strcmp(type, "mrope") != 0)
 		return err_set(err, RC_FATAL, "model-config",
 			       "%.200s: rope type \"%.60s\" is not supported", place->file, type);
@@ -422,11 +420,11 @@ static enum rc read_quantisation(struct model_config *c, const struct json_place
 	return RC_OK;
 }
 
-static enum rc read_config(struct model_config *c, const json_t *root, const char *file,
-			   struct err *err)
+enum rc model_config_read(struct model_config *c, const json_t *root, const char *name,
+			  struct err *err)
 {
 	const json_t *text = json_object_get(root, "text_config");
-	struct json_place top = {file, {root, NULL, NULL}}, place = {file, {root, NULL, NULL}};
+	struct json_place top = {name, {root, NULL, NULL}}, place = top;
 	bool experts = false;
 
 	*c = (struct model_config){
@@ -577,7 +575,7 @@ enum rc model_config_load(struct model_config *c, const char *folder, struct err
 
 	rc = json_file_load(folder, "config.json", JSON_FILE_REQUIRED, &root, err);
 	if (rc == RC_OK)
-		rc = read_config(c, root, "config.json", err);
+		rc = model_config_read(c, root, "config.json", err);
 	json_decref(root);
 	if (rc == RC_OK)
 		rc = read_generation(c, folder, err);
@@ -595,13 +593,8 @@ enum rc model_config_load_file(struct model_config *c, const char *path, struct 
 
 	rc = json_file_load(folder, slash ? slash + 1 : path, JSON_FILE_REQUIRED, &root, err);
 	if (rc == RC_OK)
-		rc = read_config(c, root, slash ? slash + 1 : path, err);
+		rc = model_config_read(c, root, slash ? slash + 1 : path, err);
 	json_decref(root);
 	free(folder);
 	return rc;
-}
-
-enum rc model_config_read(struct model_config *c, const json_t *root, const char *name, struct err *err)
-{
-	return read_config(c, root, name, err);
 }
