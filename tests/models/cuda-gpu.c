@@ -44,7 +44,7 @@ enum rc gpu_open(struct gpu **out, struct err *err)
 
 void gpu_close(struct gpu *g)
 {
-	stream_wait(g->stream, stream_mark(g->stream));
+	gpu_wait(g);
 	stream_free(g->stream);
 	if (g->pinned)
 		BUG("%zu pieces of pinned memory were not freed", g->pinned);
@@ -92,7 +92,7 @@ void gpu_free(struct gpu *g, const void *p)
 {
 	size_t i = 0;
 
-	stream_wait(g->stream, stream_mark(g->stream));
+	gpu_wait(g);
 	if (!p)
 		return;
 	while (i < g->count && g->pieces[i].p != p)
@@ -112,7 +112,7 @@ void *gpu_pin(struct gpu *g, size_t size)
 
 void gpu_unpin(struct gpu *g, void *p)
 {
-	stream_wait(g->stream, stream_mark(g->stream));
+	gpu_wait(g);
 	g->pinned -= p != NULL;
 	free(p);
 }
@@ -215,7 +215,7 @@ void gpu_graph_free(struct gpu *g, struct gpu_graph *graph)
 {
 	if (!graph)
 		return;
-	stream_wait(g->stream, stream_mark(g->stream));
+	gpu_wait(g);
 	emulated_graphs--;
 	recording_free(graph->recording);
 	free(graph);
@@ -223,14 +223,14 @@ void gpu_graph_free(struct gpu *g, struct gpu_graph *graph)
 
 void gpu_write(struct gpu *g, void *to, const void *from, size_t size)
 {
-	stream_wait(g->stream, stream_mark(g->stream));
+	gpu_wait(g);
 	if (size)
 		memcpy(to, from, size);
 }
 
 void gpu_read(struct gpu *g, void *to, const void *from, size_t size)
 {
-	stream_wait(g->stream, stream_mark(g->stream));
+	gpu_wait(g);
 	memcpy(to, from, size);
 }
 

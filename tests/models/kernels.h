@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * kernels: what the tests of the kernels share: numbers from a seed, and a test for each level that
- * this CPU has.
+ * kernels: what the tests of the kernels share: numbers from a seed, int4 as files have it, and a test for each
+ * level that this CPU has.
  */
 #ifndef TESTS_KERNELS_H
 #define TESTS_KERNELS_H
@@ -46,6 +46,20 @@ static inline float *random_floats(size_t n)
 	for (size_t i = 0; i < n; i++)
 		x[i] = random_float();
 	return x;
+}
+
+/* A nibble where AWQ has that of row `row`, in words [depth][across / 8]. */
+static inline unsigned put_nibble(char *words, size_t across, size_t depth, size_t row, unsigned nibble)
+{
+	static const unsigned place[8] = { 0, 4, 1, 5, 2, 6, 3, 7 };
+	char *at = words + (depth * across + row) / 8 * 4;
+	unsigned shift = 4 * place[row % 8];
+	uint32_t word;
+
+	memcpy(&word, at, 4);
+	word = (word & ~(15u << shift)) | nibble << shift;
+	memcpy(at, &word, 4);
+	return nibble;
 }
 
 static inline struct pool *test_pool(unsigned threads)

@@ -33,7 +33,6 @@ struct pending {
 struct device {
 	struct compute compute;
 	uint32_t kept[BLOCKS_MAX][KV_PAGE];
-	uint32_t blocks;
 	unsigned chosen[SEQUENCES];
 	unsigned seen[SEQUENCES][LENGTH_MAX]; /* as a device knows it, draw by draw */
 	size_t seen_count[SEQUENCES];
@@ -52,10 +51,9 @@ static uint64_t hash_tokens(const unsigned *tokens, size_t n)
 	return hash64(tokens, n * sizeof(*tokens));
 }
 
-/* What comes behind these tokens. The first says of what kind the sequence is. */
-static struct choice choice_behind(const unsigned *tokens, size_t n)
+/* What comes behind these tokens, which have this hash. The first says of what kind the sequence is. */
+static struct choice choice_behind(const unsigned *tokens, size_t n, uint64_t hash)
 {
-	uint64_t hash = hash_tokens(tokens, n);
 	struct choice c = {true, (unsigned)(hash % VOCAB), -(float)(hash >> 40 & 0xffff) / 65536};
 
 	if (tokens[0] == 1) /* goes round in circles */
@@ -69,9 +67,8 @@ static struct choice choice_behind(const unsigned *tokens, size_t n)
 
 static enum rc device_reserve(struct compute *c, uint32_t count, struct err *err)
 {
-	(void)err;
+	(void)c, (void)err;
 	assert_true(count <= BLOCKS_MAX);
-	device_of(c)->blocks = count;
 	return RC_OK;
 }
 
@@ -100,6 +97,7 @@ static void device_draw(struct device *d, const struct text_row *row, struct pen
 	unsigned slot = row->sequence->slot;
 	size_t n = row->index + 1;
 	struct choice c;
+	uint64_t hash;
 
 	p->whole[p->count] = true;
 	for (size_t i = 0; i < n; i++) {
@@ -109,11 +107,12 @@ static void device_draw(struct device *d, const struct text_row *row, struct pen
 	}
 	check_seen(d, row, tokens, n);
 	assert_int_equal(row->draw->seen_count, n);
-	c = choice_behind(tokens, n);
+	hash = hash_tokens(tokens, n);
+	c = choice_behind(tokens, n, hash);
 	p->draw[p->count] = row->draw;
 	p->choice[p->count] = c;
-	p->hash[p->count] = hash_tokens(tokens, n);
-	p->late[p->count] = d->lates && hash_tokens(tokens, n) >> 30 & 1;
+	p->hash[p->count] = hash;
+	p->late[p->count] = d->lates && hash >> 30 & 1;
 	d->chosen[slot] = p->late[p->count] ? (c.token + 1) % VOCAB : c.token;
 	d->seen[slot][d->seen_count[slot]++] = d->chosen[slot];
 	p->count++;
@@ -221,7 +220,7 @@ static struct engine_result expected(const struct request *q)
 	r.tokens = xcalloc(q->r.most + 1, sizeof(*r.tokens));
 	r.log_probabilities = xcalloc(q->r.most + 1, sizeof(*r.log_probabilities));
 	while (r.count < q->r.most) {
-		struct choice c = choice_behind(tokens, n);
+		struct choice c = choice_behind(tokens, n, hash_tokens(tokens, n));
 
 		if (!c.valid || c.token == EOS) {
 			r.finish = c.valid ? ENGINE_STOP : ENGINE_NAN;

@@ -63,18 +63,6 @@ struct layer {
 	float *weight; /* [experts][out][in], as they multiply */
 };
 
-/* Where AWQ has the nibble of a column. */
-static void put_nibble(char *words, size_t out, size_t depth, size_t column, uint32_t nibble)
-{
-	static const unsigned order[8] = { 0, 4, 1, 5, 2, 6, 3, 7 };
-	uint32_t word;
-
-	words += (depth * out + column) / 8 * 4;
-	memcpy(&word, words, 4);
-	word = (word & ~(15u << 4 * order[column % 8])) | nibble << 4 * order[column % 8];
-	memcpy(words, &word, 4);
-}
-
 static void fill_int4(struct layer *l, char *to, float *weight)
 {
 	struct cuda_experts *e = &l->e;
@@ -82,17 +70,14 @@ static void fill_int4(struct layer *l, char *to, float *weight)
 
 	for (size_t g = 0; g < e->in / e->group; g++) {
 		for (size_t c = 0; c < e->out; c++) {
-			uint32_t zero = (uint32_t)(random_bits() % 16);
+			int zero = (int)put_nibble(to + e->zeros, e->out, g, c, random_bits() % 16);
 			float scale = random_float() / 16;
 
-			put_nibble(to + e->zeros, e->out, g, c, zero);
 			scales[g * e->out + c] = scale;
 			for (size_t k = g * e->group; k < (g + 1) * e->group; k++) {
-				uint32_t q = (uint32_t)(random_bits() % 16);
+				int q = (int)put_nibble(to, e->out, k, c, random_bits() % 16);
 
-				put_nibble(to, e->out, k, c, q);
-				weight[c * e->in + k] =
-					bf16_to_f32(bf16_from_f32((float)((int)q - (int)zero) * scale));
+				weight[c * e->in + k] = bf16_to_f32(bf16_from_f32((float)(q - zero) * scale));
 			}
 		}
 	}

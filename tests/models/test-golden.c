@@ -168,6 +168,18 @@ static void __attribute__((unused)) test_pixels(void **state)
 	golden_close(&g);
 }
 
+/* n numbers, as the device has them. */
+static void check_near(const struct golden *g, const float *features, const struct tensor *want, size_t n,
+		       double tolerance)
+{
+	float *values = features_read(features, n);
+	double off = difference(values, want, 0, n);
+
+	free(values);
+	if (!(off < tolerance))
+		fail_msg("%s: %s differs by %g", g->folder, want->stored, off);
+}
+
 static void check_vision(struct golden *g, double tolerance)
 {
 	const struct tensor *grid = weights_find(g->expected, "grid");
@@ -179,27 +191,16 @@ static void check_vision(struct golden *g, double tolerance)
 			 columns = (unsigned)integer(grid, 2 * k + 1);
 		size_t tokens = (size_t)rows * columns / v->merge / v->merge;
 		const struct tensor *t = expect(g, "pixels.%zu", k);
-		float *pixels = malloc(t->size), *values;
-		double off;
+		float *pixels = malloc(t->size);
 
 		memcpy(pixels, t->data, t->size);
 		if (g->model.compute->calls->see(g->model.compute, pixels, rows, columns,
 						 &g->features[k], &err) != RC_OK)
 			fail_msg("%s", err.text);
-		values = features_read(g->features[k].embeddings, tokens * v->out);
-		off = difference(values, expect(g, "vision.%zu", k), 0, tokens * v->out);
-		free(values);
-		if (!(off < tolerance))
-			fail_msg("%s: page %zu: features differ by %g", g->folder, k, off);
-		for (unsigned d = 0; d < v->deepstacks; d++) {
-			values = features_read(g->features[k].deepstack[d], tokens * v->out);
-			off = difference(values, expect(g, "deepstack.%zu.%u", k, d), 0,
-					 tokens * v->out);
-			free(values);
-			if (!(off < tolerance))
-				fail_msg("%s: page %zu: deepstack %u differs by %g", g->folder, k,
-					 d, off);
-		}
+		check_near(g, g->features[k].embeddings, expect(g, "vision.%zu", k), tokens * v->out, tolerance);
+		for (unsigned d = 0; d < v->deepstacks; d++)
+			check_near(g, g->features[k].deepstack[d], expect(g, "deepstack.%zu.%u", k, d), tokens * v->out,
+				   tolerance);
 		g->pages[k].rows = rows / v->merge;
 		g->pages[k].columns = columns / v->merge;
 		g->page_count = k + 1;
@@ -298,6 +299,19 @@ static float *run(struct golden *g, size_t chunk, const unsigned *position, unsi
 	return logits;
 }
 
+/* In calls as large as may be; not a bit differs when the prompt comes in pieces. */
+static float *run_both(struct golden *g)
+{
+	unsigned *position = calloc(3 * expect(g, "prompt")->shape[0], sizeof(*position));
+	unsigned next = check_positions(g, position);
+	float *whole = run(g, g->model.compute->rows_max, position, next), *cut = run(g, 7, position, next);
+
+	assert_memory_equal(whole, cut, expect(g, "logits")->size);
+	free(cut);
+	free(position);
+	return whole;
+}
+
 static void check_logits(struct golden *g, const float *logits, double tolerance)
 {
 	const struct tensor *want = expect(g, "logits"), *tokens = expect(g, "tokens");
@@ -322,21 +336,13 @@ static void check_logits(struct golden *g, const float *logits, double tolerance
 static void __attribute__((unused)) test_fp32(void **state)
 {
 	struct golden g;
-	unsigned *position, next;
-	float *whole, *cut;
+	float *logits;
 
 	golden_open(&g, *state, NUMBER_F32, COMPUTE_KEYS_AS_WEIGHTS);
 	check_vision(&g, 1e-4);
-	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
-	next = check_positions(&g, position);
-	whole = run(&g, g.model.compute->rows_max, position, next);
-	check_logits(&g, whole, 1e-4);
-	/* Not a bit differs when the prompt comes in pieces. */
-	cut = run(&g, 7, position, next);
-	assert_memory_equal(whole, cut, expect(&g, "logits")->size);
-	free(whole);
-	free(cut);
-	free(position);
+	logits = run_both(&g);
+	check_logits(&g, logits, 1e-4);
+	free(logits);
 	golden_close(&g);
 }
 
@@ -422,16 +428,13 @@ static void check_block_size(const struct golden *g, enum compute_keys keys)
 static void check_rounded(const char *name, enum compute_keys keys, double most)
 {
 	struct golden g;
-	unsigned *position, next;
 	double worst, reference;
-	float *logits, *cut;
+	float *logits;
 
 	golden_open(&g, name, NUMBER_BF16, keys);
 	check_block_size(&g, keys);
 	check_vision(&g, 3e-2);
-	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
-	next = check_positions(&g, position);
-	logits = run(&g, g.model.compute->rows_max, position, next);
+	logits = run_both(&g);
 #ifdef ON_CUDA
 	/* int4 becomes bf16, as in the reference's bf16: most of the error is of that kind, and of one size. */
 	if (g.model.config.awq_group)
@@ -441,11 +444,7 @@ static void check_rounded(const char *name, enum compute_keys keys, double most)
 	if (!(worst <= most * reference))
 		fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more than %g",
 			 g.folder, worst, reference);
-	cut = run(&g, 7, position, next);
-	assert_memory_equal(logits, cut, expect(&g, "logits")->size);
-	free(cut);
 	free(logits);
-	free(position);
 	golden_close(&g);
 }
 
@@ -465,20 +464,13 @@ static void test_fp8(void **state)
 static void __attribute__((unused)) test_int8(void **state)
 {
 	struct golden g;
-	unsigned *position, next;
-	float *whole, *cut;
+	float *logits;
 
 	golden_open(&g, *state, NUMBER_INT8, COMPUTE_KEYS_AS_WEIGHTS);
 	check_vision(&g, 3e-2);
-	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
-	next = check_positions(&g, position);
-	whole = run(&g, g.model.compute->rows_max, position, next);
-	check_logits(&g, whole, 0.25);
-	cut = run(&g, 7, position, next);
-	assert_memory_equal(whole, cut, expect(&g, "logits")->size);
-	free(whole);
-	free(cut);
-	free(position);
+	logits = run_both(&g);
+	check_logits(&g, logits, 0.25);
+	free(logits);
 	golden_close(&g);
 }
 

@@ -64,21 +64,6 @@ static char *map_before_end(size_t size, char **map, size_t *mapped)
 	return *map + *mapped - page - size;
 }
 
-/* A nibble where AWQ has that of channel `row`, in words [depth][across / 8]. */
-static unsigned put_nibble(char *words, size_t across, size_t depth, size_t row, unsigned nibble)
-{
-	static const unsigned channels[8] = { 0, 2, 4, 6, 1, 3, 5, 7 };
-	char *at = words + (depth * across + row) / 8 * 4;
-	uint32_t word;
-
-	memcpy(&word, at, 4);
-	for (unsigned i = 0; i < 8; i++)
-		if (channels[i] == row % 8)
-			word = (word & ~(15u << 4 * i)) | nibble << 4 * i;
-	memcpy(at, &word, 4);
-	return nibble;
-}
-
 /* int4 in two parts; `number`: what it is packed in. */
 static struct weights make_int4(enum number number, size_t in, size_t out, size_t group, struct pool *pool)
 {
@@ -167,6 +152,12 @@ static struct weights make(enum number number, size_t in, size_t out, struct poo
 	for (int p = 0; p < 2; p++)
 		munmap(map[p], mapped[p]);
 	return w;
+}
+
+/* As it is usual: int4 of int4 alone. */
+static struct weights make_any(enum number number, size_t in, size_t out, size_t group, struct pool *pool)
+{
+	return number == NUMBER_INT4 ? make_int4(number, in, out, group, pool) : make(number, in, out, pool);
 }
 
 static void weights_release(struct weights *w)
@@ -261,8 +252,7 @@ static void test_shapes(void **state)
 
 			if (!has_number(&shapes[s], numbers[i]))
 				continue;
-			w = numbers[i] == NUMBER_INT4 ? make_int4(NUMBER_INT4, in, out, shapes[s].group, three)
-						      : make(numbers[i], in, out, three);
+			w = make_any(numbers[i], in, out, shapes[s].group, three);
 			x = random_floats(ROWS * in);
 			y = xcalloc(ROWS * out, sizeof(*y));
 			linear_apply(&w.linear, three, x, in, ROWS, y, out);
@@ -308,8 +298,7 @@ static void test_shares(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < SHARES; i++) {
-		w[i] = numbers[i % 4] == NUMBER_INT4 ? make_int4(NUMBER_INT4, IN, OUT, 32, pool)
-						     : make(numbers[i % 4], IN, OUT, pool);
+		w[i] = make_any(numbers[i % 4], IN, OUT, 32, pool);
 		shares[i] = (struct linear_share){ &w[i].linear, i == 4 ? LINEAR_ROWS : 1 + random_bits() % 90 };
 		all += shares[i].rows;
 	}
@@ -339,8 +328,7 @@ static void test_many_rows(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-		struct weights w = numbers[i] == NUMBER_INT4 ? make_int4(NUMBER_INT4, IN, OUT, 32, pool)
-							     : make(numbers[i], IN, OUT, pool);
+		struct weights w = make_any(numbers[i], IN, OUT, 32, pool);
 		float *x = random_floats(MANY * IN), *y = xcalloc(MANY * OUT, sizeof(*y)), alone[OUT];
 
 		linear_apply(&w.linear, pool, x, IN, MANY, y, OUT);
@@ -363,8 +351,7 @@ static void test_not_finite(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-		struct weights w = numbers[i] == NUMBER_INT4 ? make_int4(NUMBER_INT4, IN, OUT, 32, pool)
-							     : make(numbers[i], IN, OUT, pool);
+		struct weights w = make_any(numbers[i], IN, OUT, 32, pool);
 		float *x = random_floats(3 * IN), y[3 * OUT], clean[3 * OUT];
 
 		linear_apply(&w.linear, pool, x, IN, 3, clean, OUT);
