@@ -32,8 +32,7 @@ def pages_of(spool):
             for name, result in spool.results().items()}
 
 
-models = pathlib.Path(tempfile.mkdtemp(prefix="cloister-models-"))
-atexit.register(shutil.rmtree, models, ignore_errors=True)
+models = modelfolder.shelf()
 folders = {name: modelfolder.make(models / name, name) for name in ("qwen3-vl", "qwen2.5-vl")}
 
 # What a result says.

@@ -3,7 +3,6 @@
 """The text step with real models, small and random: cloister-model mends what another recogniser read, with
 the shipped pipeline qwen3-text. Its text is nonsense, and the same nonsense in every run."""
 
-import os
 import sys
 import time
 
@@ -15,12 +14,10 @@ import pdf
 
 PAGES = 10
 BOOK = pdf.build(pdf.pages([pdf.text(b"Page %d of a book" % n) for n in range(PAGES)], widen=1))
-models = pathlib.Path(tempfile.mkdtemp(prefix="cloister-models-"))
-atexit.register(shutil.rmtree, models, ignore_errors=True)
+models = modelfolder.shelf()
 text = modelfolder.make(models / "Qwen--Qwen3-4B-Instruct-2507", "qwen3")
 other = modelfolder.make(models / "other", "qwen3-untied")
 vision = modelfolder.make(models / "qwen3-vl", "qwen3-vl")
-os.environ["CLOISTER_MODELS"] = str(models)
 SHIPPED = pathlib.Path("pipelines/qwen3-text.yaml").read_text()
 
 

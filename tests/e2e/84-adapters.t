@@ -18,9 +18,7 @@ import pdf
 
 PAGES = 4
 BOOK = pdf.build(pdf.pages([pdf.text(b"Page %d of a book" % n) for n in range(PAGES)], widen=1))
-models = pathlib.Path(tempfile.mkdtemp(prefix="cloister-models-"))
-atexit.register(shutil.rmtree, models, ignore_errors=True)
-os.environ["CLOISTER_MODELS"] = str(models)
+models = modelfolder.shelf()
 base = modelfolder.make(models / "org--base", "qwen3")
 every = modelfolder.adapter(models / "org--all", "qwen3/adapter-all")
 some = modelfolder.adapter(models / "some", "qwen3/adapter-some")

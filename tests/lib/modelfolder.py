@@ -2,6 +2,7 @@
 """A folder with everything that cloister-model needs: the weights and configuration of one of the small
 random models of tests/golden, and a tokenizer of single bytes for it."""
 
+import atexit
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLOISTER = pathlib.Path(os.environ.get("CLOISTER_BUILD", ROOT / "build")).resolve() / "cloister"
@@ -46,6 +48,14 @@ def tokenizer(vocab, special):
             "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                       "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
                       "ignore_merges": False, "vocab": words, "merges": merges}}
+
+
+def shelf():
+    """A folder for models, where pipelines find them by name; gone when the test ends."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="cloister-models-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["CLOISTER_MODELS"] = str(folder)
+    return folder
 
 
 def lock(folder):
