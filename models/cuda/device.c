@@ -71,21 +71,23 @@ static void to_bf16(const float *from, uint16_t *to, size_t n)
 }
 
 /* Some at a time. */
-void cuda_write_rows(struct gpu *gpu, uint16_t *to, const struct matrix *m, size_t width)
+void cuda_write_part(struct gpu *gpu, uint16_t *to, const struct matrix *m, size_t rows, size_t width)
 {
 	size_t chunk = max_u64((4u << 20) / m->columns, 1);
 	float *values = xmalloc(chunk * m->columns * sizeof(*values));
-	uint16_t *rows = xcalloc(chunk * width, sizeof(*rows));
+	uint16_t *numbers = xcalloc(chunk * width, sizeof(*numbers));
 
-	for (size_t first = 0, n; first < m->rows; first += n) {
-		n = min_u64(chunk, m->rows - first);
-		matrix_to_f32(m, first, n, values);
-		for (size_t i = 0; i < n; i++)
-			to_bf16(values + i * m->columns, rows + i * width, m->columns);
-		gpu_write(gpu, to + first * width, rows, n * width * sizeof(*rows));
+	for (size_t first = 0, n, there; first < rows; first += n) {
+		n = min_u64(chunk, rows - first);
+		there = min_u64(n, m->rows - min_u64(first, m->rows));
+		matrix_to_f32(m, first, there, values);
+		for (size_t i = 0; i < there; i++)
+			to_bf16(values + i * m->columns, numbers + i * width, m->columns);
+		memset(numbers + there * width, 0, (n - there) * width * sizeof(*numbers));
+		gpu_write(gpu, to + first * width, numbers, n * width * sizeof(*numbers));
 	}
 	free(values);
-	free(rows);
+	free(numbers);
 }
 
 static enum rc full(const struct gpu *gpu, size_t size, struct err *err)
@@ -96,16 +98,19 @@ static enum rc full(const struct gpu *gpu, size_t size, struct err *err)
 }
 
 /* Rows that pad parts are zeros, which products turn into zeros. */
-static void *alloc_zeros(struct gpu *gpu, size_t size)
+static void write_linear(struct gpu *gpu, struct linear *l, const struct matrix *parts,
+			 const float *const *biases, size_t count)
 {
-	void *p = gpu_alloc(gpu, size), *zeros;
+	uint16_t *weight = l->weight, *bias = xcalloc(l->out, sizeof(*bias));
 
-	if (!p)
-		return NULL;
-	zeros = xcalloc(size, 1);
-	gpu_write(gpu, p, zeros, size);
-	free(zeros);
-	return p;
+	for (size_t i = 0, row = 0; i < count; row += cuda_round(parts[i++].rows)) {
+		cuda_write_part(gpu, weight + row * l->in, &parts[i], cuda_round(parts[i].rows), l->in);
+		if (biases && biases[i])
+			to_bf16(biases[i], bias + row, parts[i].rows);
+	}
+	if (biases)
+		gpu_write(gpu, l->bias, bias, l->out * sizeof(*bias));
+	free(bias);
 }
 
 static enum rc pack_linear(const struct packer *base, struct linear *l, const struct matrix *parts,
@@ -113,7 +118,6 @@ static enum rc pack_linear(const struct packer *base, struct linear *l, const st
 {
 	const struct cuda_packer *p = (const struct cuda_packer *)base;
 	struct gpu *gpu = p->gpu;
-	size_t row = 0;
 
 	*l = (struct linear){.in = cuda_round(parts->columns), .number = NUMBER_BF16};
 	for (size_t i = 0; i < count; i++)
@@ -125,22 +129,11 @@ static enum rc pack_linear(const struct packer *base, struct linear *l, const st
 			memory_add(p->plan, p->part, l->out, sizeof(uint16_t));
 		return RC_OK;
 	}
-	l->weight = alloc_zeros(gpu, l->weight_size);
-	l->bias = l->weight && biases ? alloc_zeros(gpu, l->out * sizeof(uint16_t)) : NULL;
+	l->weight = gpu_alloc(gpu, l->weight_size);
+	l->bias = l->weight && biases ? gpu_alloc(gpu, l->out * sizeof(uint16_t)) : NULL;
 	if (!l->weight || (biases && !l->bias))
 		return full(gpu, l->weight_size, err);
-	for (size_t i = 0; i < count; i++) {
-		cuda_write_rows(gpu, (uint16_t *)l->weight + row * l->in, &parts[i], l->in);
-		if (biases && biases[i]) {
-			uint16_t *bias = xmalloc(parts[i].rows * sizeof(*bias));
-
-			to_bf16(biases[i], bias, parts[i].rows);
-			gpu_write(gpu, (uint16_t *)(void *)l->bias + row, bias,
-				  parts[i].rows * sizeof(*bias));
-			free(bias);
-		}
-		row += cuda_round(parts[i].rows);
-	}
+	write_linear(gpu, l, parts, biases, count);
 	return RC_OK;
 }
 
@@ -214,7 +207,7 @@ static enum rc pack_stack(const struct packer *base, struct linear *l, const str
 
 	if (p->plan)
 		memory_add(p->plan, p->part, count, e.stride);
-	else if (!(all = alloc_zeros(p->gpu, count * e.stride)))
+	else if (!(all = gpu_alloc(p->gpu, count * e.stride)))
 		return full(p->gpu, count * e.stride, err);
 	for (size_t i = 0; i < count; i++, parts += each) {
 		size_t row = 0;
@@ -226,7 +219,8 @@ static enum rc pack_stack(const struct packer *base, struct linear *l, const str
 				       .weight_size = e.stride,
 				       .group = e.group};
 		for (size_t k = 0; all && !e.group && k < each; row += cuda_round(parts[k++].rows))
-			cuda_write_rows(p->gpu, (uint16_t *)l[i].weight + row * e.in, &parts[k], e.in);
+			cuda_write_part(p->gpu, (uint16_t *)l[i].weight + row * e.in, &parts[k],
+					cuda_round(parts[k].rows), e.in);
 		if (all && e.group)
 			write_int4(p->gpu, l[i].weight, &e, parts, each);
 	}

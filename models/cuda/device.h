@@ -63,8 +63,8 @@ void cuda_need(struct cuda *, struct cuda_buffer *, enum memory_part, size_t cou
 /* What is in the buffer, to be used up to `size` bytes: no more than was announced. */
 void *cuda_room(const struct cuda_buffer *, size_t size);
 
-/* Rows of a matrix as bf16, each padded to `width`. */
-void cuda_write_rows(struct gpu *, uint16_t *to, const struct matrix *, size_t width);
+/* A matrix as bf16, padded with zeros to [rows][width]. */
+void cuda_write_part(struct gpu *, uint16_t *to, const struct matrix *, size_t rows, size_t width);
 
 /* A product with packed weights, without its bias. */
 void cuda_multiply(struct gpu *, enum gpu_rows, const struct linear *, const uint16_t *x, size_t n,

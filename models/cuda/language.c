@@ -73,7 +73,7 @@ static void load_embed(struct cuda *c, struct language *l)
 	if (c->config.text.tied)
 		return;
 	l->embed = l->table_of_tokens.data;
-	cuda_write_rows(c->gpu, l->table_of_tokens.data, m, cuda_round(m->columns));
+	cuda_write_part(c->gpu, l->table_of_tokens.data, m, m->rows, cuda_round(m->columns));
 }
 
 /* What a layer's feed-forward needs; that of the widest layer is there for all. */
