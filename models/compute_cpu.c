@@ -44,10 +44,8 @@ static enum rc pack_linear(const struct packer *base, struct linear *out, const 
 			   const float *const *biases, size_t count, struct err *err)
 {
 	const struct cpu_packer *p = (const struct cpu_packer *)base;
-	bool int4 = p->number != NUMBER_F32;
+	bool int4 = p->number != NUMBER_F32 && matrices_are_int4(parts, count);
 
-	for (size_t i = 0; i < count; i++)
-		int4 = int4 && parts[i].number == NUMBER_INT4 && parts[i].group == parts->group;
 	return linear_pack(out, parts, biases, count, int4 ? NUMBER_INT4 : p->number, p->pool, err);
 }
 

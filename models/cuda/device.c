@@ -146,26 +146,32 @@ static void free_linear(const struct packer *base, struct linear *l)
 	*l = (struct linear){0};
 }
 
-/* How an expert lies in a stack. */
-static struct cuda_experts lay_experts(const struct matrix *parts, size_t each, size_t count)
+/* How an expert lies in a stack; group 0: bf16. */
+static struct cuda_experts lay(size_t in, size_t out, size_t group)
 {
-	struct cuda_experts e = {.in = (unsigned)cuda_round(parts->columns)};
-	bool int4 = parts->columns % 32 == 0;
+	struct cuda_experts e = {.stride = out * in * sizeof(uint16_t),
+				 .in = (unsigned)in,
+				 .out = (unsigned)out,
+				 .group = (unsigned)group};
 
-	for (size_t i = 0; i < each * count; i++)
-		int4 = int4 && parts[i].number == NUMBER_INT4 && parts[i].group == parts->group;
-	for (size_t i = 0; i < each; i++)
-		e.out += (unsigned)cuda_round(parts[i].rows);
-	e.stride = (size_t)e.out * e.in * sizeof(uint16_t);
-	if (int4) {
-		size_t groups = parts->columns / parts->group;
+	if (group) {
+		size_t groups = in / group;
 
-		e.group = (unsigned)parts->group;
-		e.zeros = e.stride / 4;
-		e.scales = e.zeros + (groups * e.out / 2 + 15) / 16 * 16;
-		e.stride = e.scales + (groups * e.out * sizeof(float) + 15) / 16 * 16;
+		e.zeros = in * out / 2;
+		e.scales = e.zeros + (groups * out / 2 + 15) / 16 * 16;
+		e.stride = e.scales + (groups * out * sizeof(float) + 15) / 16 * 16;
 	}
 	return e;
+}
+
+static struct cuda_experts lay_experts(const struct matrix *parts, size_t each, size_t count)
+{
+	bool int4 = parts->columns % 32 == 0 && matrices_are_int4(parts, each * count);
+	size_t out = 0;
+
+	for (size_t i = 0; i < each; i++)
+		out += cuda_round(parts[i].rows);
+	return lay(cuda_round(parts->columns), out, int4 ? parts->group : 0);
 }
 
 /* One expert of a stack in int4, its parts beside each other. */
@@ -235,15 +241,9 @@ static void free_stack(const struct packer *base, struct linear *l, size_t count
 
 struct cuda_experts cuda_experts_of(const struct linear *l)
 {
-	size_t groups = l->group ? l->in / l->group : 0;
-	struct cuda_experts e = {.weights = l->weight,
-				 .stride = l->weight_size,
-				 .in = (unsigned)l->in,
-				 .out = (unsigned)l->out,
-				 .group = (unsigned)l->group};
+	struct cuda_experts e = lay(l->in, l->out, l->group);
 
-	e.zeros = l->in * l->out / 2;
-	e.scales = e.zeros + (groups * l->out / 2 + 15) / 16 * 16;
+	e.weights = l->weight;
 	return e;
 }
 

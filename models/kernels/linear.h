@@ -75,6 +75,9 @@ static inline unsigned nibble_of(size_t row)
 	return (unsigned)(row % 8 / 2 + row % 2 * 4);
 }
 
+/* All of them, in groups of one size: they can be packed so. */
+bool matrices_are_int4(const struct matrix *, size_t count);
+
 /* Rows first .. first + count - 1; of an INT4 one both are multiples of 8. */
 struct matrix matrix_rows(const struct matrix *, size_t first, size_t count);
 

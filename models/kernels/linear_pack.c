@@ -243,13 +243,12 @@ enum rc linear_pack(struct linear *l, const struct matrix *parts, const float *c
 
 	*l = (struct linear){.in = parts[0].columns, .number = number};
 	if (number == NUMBER_INT4)
-		l->group = parts[0].group;
+		l->group = parts->group;
+	if (number == NUMBER_INT4 && !matrices_are_int4(parts, count))
+		BUG("a part is not int4 in groups of %zu", l->group);
 	for (size_t i = 0; i < count; i++) {
 		if (parts[i].columns != l->in)
 			BUG("parts of %zu and %zu columns", l->in, parts[i].columns);
-		if (number == NUMBER_INT4 &&
-		    (parts[i].number != number || parts[i].group != l->group))
-			BUG("a part is not int4 in groups of %zu", l->group);
 		l->out += parts[i].rows;
 		biased = biased || (biases && biases[i]);
 	}

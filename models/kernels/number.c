@@ -141,6 +141,14 @@ struct matrix matrix_rows(const struct matrix *m, size_t first, size_t count)
 	return part;
 }
 
+bool matrices_are_int4(const struct matrix *m, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (m[i].number != NUMBER_INT4 || m[i].group != m->group)
+			return false;
+	return true;
+}
+
 void matrix_to_f32(const struct matrix *m, size_t first, size_t count, float *out)
 {
 	size_t n = count * m->columns, size = number_size(m->number);
