@@ -33,11 +33,10 @@ void cuda_need(struct cuda *c, struct cuda_buffer *b, enum memory_part part, siz
 	c->buffers[c->buffer_count++] = b;
 }
 
-void *cuda_room(const struct cuda_buffer *b, size_t size)
+void cuda_announced(const struct cuda_buffer *b, size_t size)
 {
 	if (size > b->size)
 		BUG("a buffer of %zu bytes was announced, %zu are used", b->size, size);
-	return b->data;
 }
 
 static enum rc take_buffers(struct cuda *c, struct err *err)
@@ -282,18 +281,18 @@ static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
 	struct cuda *c = cuda_of(base);
 	size_t size;
 
-	gpu_free(c->gpu, c->blocks);
-	c->blocks = c->kv.pages = NULL;
+	gpu_free(c->gpu, c->kv.pages);
+	c->kv.pages = NULL;
 	if (!checked_mul(base->block_size, count, &size) || !size || size > base->cache_size)
 		return err_set(err, RC_FATAL, "memory",
 			       "a cache of %u blocks of %zu bytes: there is room for %zu MiB", count,
 			       base->block_size, base->cache_size >> 20);
 	/* One more, for rows that only fill up a recorded step. */
 	size += base->block_size;
-	c->blocks = c->kv.pages = gpu_alloc(c->gpu, size);
+	c->kv.pages = gpu_alloc(c->gpu, size);
 	c->spare_block = count;
 	replays_forget(c->replays);
-	if (!c->blocks)
+	if (!c->kv.pages)
 		return err_set(err, RC_FATAL, "memory",
 			       "somebody else took the GPU's memory: a cache of %zu MiB is needed, %zu are "
 			       "free",
@@ -374,7 +373,7 @@ static void close_cuda(struct compute *base)
 	language_close(c);
 	text_weights_free(&c->text, &c->packer.packer);
 	vision_free(c->vision);
-	gpu_free(c->gpu, c->blocks);
+	gpu_free(c->gpu, c->kv.pages);
 	if (c->eye)
 		gpu_close(c->eye);
 	gpu_close(c->gpu);

@@ -52,7 +52,6 @@ struct cuda {
 	size_t buffer_count;
 	struct cuda_kv kv; /* of layer 0; the others follow, each a page's size further */
 	size_t page_size;
-	char *blocks;
 	uint32_t spare_block; /* behind those of the cache */
 	struct replays *replays;
 };
@@ -60,8 +59,8 @@ struct cuda {
 /* `count` pieces of `size` bytes will be needed in the buffer. */
 void cuda_need(struct cuda *, struct cuda_buffer *, enum memory_part, size_t count, size_t size);
 
-/* What is in the buffer, to be used up to `size` bytes: no more than was announced. */
-void *cuda_room(const struct cuda_buffer *, size_t size);
+/* So many bytes of the buffer are used: no more than were announced. */
+void cuda_announced(const struct cuda_buffer *, size_t size);
 
 /* A matrix as bf16, padded with zeros to [rows][width]. */
 void cuda_write_part(struct gpu *, uint16_t *to, const struct matrix *, size_t rows, size_t width);

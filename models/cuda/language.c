@@ -262,7 +262,7 @@ static uint32_t table_of(const struct language *l, struct flight *f, struct step
 {
 	size_t start = s->tables, size = sequence->count * sizeof(*f->table);
 
-	cuda_room(&l->tables, start * sizeof(*f->table) + size);
+	cuda_announced(&l->tables, start * sizeof(*f->table) + size);
 	memcpy(f->table + start, sequence->blocks, size);
 	s->tables += sequence->count;
 	return (uint32_t)start;
@@ -428,7 +428,7 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 				   .scale = 1.0f / sqrtf((float)t->head_dim)};
 	size_t n = s->rows - s->prompt, q = (size_t)t->heads * t->head_dim;
 
-	kv.pages = c->blocks + layer * c->page_size;
+	kv.pages = (char *)kv.pages + layer * c->page_size;
 	multiply(c, s, &w->qkv, l->y.data, l->qkv.data);
 	gpu_check(c->gpu, cuda_qkv_store(stream, &kv, a.rows, a.tables, s->rows, &qkv),
 		  "storing keys and values");
@@ -512,8 +512,8 @@ static void run_layers(struct cuda *c, const struct step *s)
 	cudaStream_t stream = gpu_stream(c->gpu);
 	size_t h = t->hidden;
 
-	cuda_room(&l->attention,
-		  cuda_decode_scratch(s->rows - s->prompt, t->heads, t->head_dim, s->max_keys));
+	cuda_announced(&l->attention,
+		       cuda_decode_scratch(s->rows - s->prompt, t->heads, t->head_dim, s->max_keys));
 	gpu_check(c->gpu,
 		  cuda_embed(stream, l->rows.data, s->rows, h, l->embed,
 			     s->embedded ? l->pages.data : NULL, l->chosen.data, l->x.data),

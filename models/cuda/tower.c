@@ -156,7 +156,7 @@ static size_t send_tiles(struct cuda *c, const struct cuda_buffer *b, struct cud
 
 	for (size_t i = 0; i <= count; i++)
 		ends[i] = (uint32_t)segments[i];
-	cuda_room(b, (ends[count] / tile_rows + count) * sizeof(*tiles));
+	cuda_announced(b, (ends[count] / tile_rows + count) * sizeof(*tiles));
 	n = cuda_segment_tiles(ends, count, tile_rows, tiles);
 	gpu_send(c->eye, b->data, tiles, n * sizeof(*tiles));
 	free(ends);
