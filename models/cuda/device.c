@@ -54,6 +54,20 @@ static enum rc take_buffers(struct cuda *c, struct err *err)
 	return RC_OK;
 }
 
+enum rc cuda_pin(struct cuda *c, const struct cuda_pinned *pieces, size_t count, struct err *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		void *p = gpu_pin(c->gpu, pieces[i].size);
+
+		if (!p)
+			return err_set(err, RC_FATAL, "memory", "no memory of the host for the GPU to reach");
+		if (c->pinned_count == CUDA_PINNED_MAX)
+			BUG("more than %d pieces of pinned memory", CUDA_PINNED_MAX);
+		c->pinned[c->pinned_count++] = *pieces[i].at = p;
+	}
+	return RC_OK;
+}
+
 void cuda_multiply(struct gpu *gpu, enum gpu_rows kind, const struct linear *l, const uint16_t *x,
 		   size_t n, void *y, bool wide)
 {
@@ -368,6 +382,8 @@ static void close_cuda(struct compute *base)
 		gpu_wait(c->eye);
 	for (size_t i = 0; i < c->buffer_count; i++)
 		gpu_free(c->gpu, c->buffers[i]->data);
+	while (c->pinned_count)
+		gpu_unpin(c->gpu, c->pinned[--c->pinned_count]);
 	replays_free(c->replays);
 	tower_close(c);
 	language_close(c);

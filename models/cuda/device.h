@@ -19,12 +19,19 @@ enum {
 	CUDA_LOOKS = 2,	      /* and pages */
 	CUDA_SEQUENCES = 64,  /* unless somebody says another number */
 	CUDA_BUFFERS_MAX = 96,
+	CUDA_PINNED_MAX = 32,
 };
 
 /* Memory of the GPU for steps or pages: announced (cuda_need()) before weights are loaded, taken behind
  * them, and never again. */
 struct cuda_buffer {
 	void *data;
+	size_t size;
+};
+
+/* Memory of the host that the GPU reaches by itself. */
+struct cuda_pinned {
+	void **at; /* where its address is to go */
 	size_t size;
 };
 
@@ -50,6 +57,8 @@ struct cuda {
 	struct memory_plan plan;
 	struct cuda_buffer *buffers[CUDA_BUFFERS_MAX];
 	size_t buffer_count;
+	void *pinned[CUDA_PINNED_MAX];
+	size_t pinned_count;
 	struct cuda_kv kv; /* of layer 0; the others follow, each a page's size further */
 	size_t page_size;
 	uint32_t spare_block; /* behind those of the cache */
@@ -61,6 +70,9 @@ void cuda_need(struct cuda *, struct cuda_buffer *, enum memory_part, size_t cou
 
 /* So many bytes of the buffer are used: no more than were announced. */
 void cuda_announced(const struct cuda_buffer *, size_t size);
+
+/* All of them, until the device is closed. RC_FATAL: it is not to be had. */
+enum rc cuda_pin(struct cuda *, const struct cuda_pinned *, size_t count, struct err *);
 
 /* A matrix as bf16, padded with zeros to [rows][width]. */
 void cuda_write_part(struct gpu *, uint16_t *to, const struct matrix *, size_t rows, size_t width);

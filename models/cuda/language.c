@@ -151,16 +151,13 @@ void language_plan(struct cuda *c)
 	cuda_need(c, &l->choosing, MEMORY_SAMPLING, cuda_choose_scratch(sequences, t->vocab), 1);
 }
 
-static bool open_flight(struct cuda *c, struct flight *f)
+static enum rc open_flight(struct cuda *c, struct flight *f, struct err *err)
 {
 	const struct text_config *t = &c->config.text;
 	const struct language *l = c->language;
 	size_t n = CUDA_ROWS, sequences = c->compute.sequences,
 	       parts = c->config.vision.depth ? 1 + c->config.vision.deepstacks : 0;
-	struct {
-		void **to;
-		size_t size;
-	} pieces[] = {
+	const struct cuda_pinned pieces[] = {
 		{(void **)&f->row, n * sizeof(*f->row)},
 		{(void **)&f->tile, n * sizeof(*f->tile)},
 		{(void **)&f->table, l->tables.size},
@@ -175,21 +172,11 @@ static bool open_flight(struct cuda *c, struct flight *f)
 	f->source = xcalloc(n, sizeof(*f->source));
 	f->draw = xcalloc(sequences, sizeof(*f->draw));
 	f->wanted = xcalloc(sequences, sizeof(*f->wanted));
-	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++) {
-		*pieces[i].to = gpu_pin(c->gpu, pieces[i].size);
-		if (!*pieces[i].to)
-			return false;
-	}
-	return true;
+	return cuda_pin(c, pieces, ARRAY_SIZE(pieces), err);
 }
 
 static void close_flight(struct cuda *c, struct flight *f)
 {
-	void *const pinned[] = {f->row,	     f->tile, f->table, f->pick,
-				f->embedded, f->how,  f->seen,	f->choice};
-
-	for (size_t i = 0; i < ARRAY_SIZE(pinned); i++)
-		gpu_unpin(c->gpu, pinned[i]);
 	gpu_mark_free(c->gpu, f->done);
 	free(f->source);
 	free(f->draw);
@@ -202,6 +189,7 @@ enum rc language_open(struct cuda *c, struct err *err)
 	unsigned half = c->config.text.rotary / 2;
 	float *inverse = xmalloc(2 * half * sizeof(*inverse));
 	uint8_t *axis = xmalloc(half);
+	enum rc rc = RC_OK;
 
 	load_embed(c, l);
 	text_rope(&c->config.text, inverse, axis);
@@ -210,11 +198,9 @@ enum rc language_open(struct cuda *c, struct err *err)
 	free(inverse);
 	free(axis);
 	l->sampler = sampler_new(c->config.text.vocab);
-	for (unsigned i = 0; i < CUDA_FLIGHTS; i++)
-		if (!open_flight(c, &l->flights[i]))
-			return err_set(err, RC_FATAL, "memory",
-				       "no memory of the host for the GPU to reach");
-	return RC_OK;
+	for (unsigned i = 0; rc == RC_OK && i < CUDA_FLIGHTS; i++)
+		rc = open_flight(c, &l->flights[i], err);
+	return rc;
 }
 
 void language_close(struct cuda *c)

@@ -92,15 +92,12 @@ void tower_plan(struct cuda *c)
 	cuda_need(c, &t->out, MEMORY_PAGE, tokens * w->merger.fc2.out, number);
 }
 
-static bool open_look(struct cuda *c, struct look *l)
+static enum rc open_look(struct cuda *c, struct look *l, struct err *err)
 {
 	const struct vision_config *v = &c->config.vision;
 	const struct tower *t = c->tower;
 	size_t tokens = t->most / v->merge / v->merge;
-	struct {
-		void **to;
-		size_t size;
-	} pieces[] = {
+	const struct cuda_pinned pieces[] = {
 		{(void **)&l->patches, t->patches.size},
 		{(void **)&l->out, (1 + v->deepstacks) * tokens * v->out * sizeof(*l->out)},
 		{(void **)&l->places, t->places.size},
@@ -109,33 +106,24 @@ static bool open_look(struct cuda *c, struct look *l)
 	};
 
 	l->done = gpu_mark_new(c->eye);
-	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++) {
-		*pieces[i].to = gpu_pin(c->eye, pieces[i].size);
-		if (!*pieces[i].to)
-			return false;
-	}
-	return true;
+	return cuda_pin(c, pieces, ARRAY_SIZE(pieces), err);
 }
 
 static void close_look(struct cuda *c, struct look *l)
 {
-	void *const pinned[] = {l->patches, l->out, l->places, l->whole, l->windows};
-
-	for (size_t i = 0; i < ARRAY_SIZE(pinned); i++)
-		gpu_unpin(c->eye, pinned[i]);
 	gpu_mark_free(c->eye, l->done);
 	free(l->order);
 }
 
 enum rc tower_open(struct cuda *c, struct err *err)
 {
+	enum rc rc = RC_OK;
+
 	gpu_write(c->gpu, c->tower->inverse.data, c->vision->inverse,
 		  c->config.vision.hidden / c->config.vision.heads / 4 * sizeof(float));
-	for (unsigned i = 0; i < CUDA_LOOKS; i++)
-		if (!open_look(c, &c->tower->looks[i]))
-			return err_set(err, RC_FATAL, "memory",
-				       "no memory of the host for the GPU to reach");
-	return RC_OK;
+	for (unsigned i = 0; rc == RC_OK && i < CUDA_LOOKS; i++)
+		rc = open_look(c, &c->tower->looks[i], err);
+	return rc;
 }
 
 void tower_close(struct cuda *c)
