@@ -379,14 +379,14 @@ static struct step describe(struct cuda *c, struct flight *f, const struct text_
 
 /* Both kinds of rows through one projection. */
 static void multiply(struct cuda *c, const struct step *s, const struct linear *w, const void *x,
-		     void *y)
+		     void *y, bool wide)
 {
 	const uint16_t *from = x;
-	uint16_t *to = y;
+	size_t size = s->prompt * w->out * (wide ? sizeof(float) : sizeof(uint16_t));
 
-	cuda_multiply(c->gpu, GPU_MANY, w, from, s->prompt, to, false);
+	cuda_multiply(c->gpu, GPU_MANY, w, from, s->prompt, y, wide);
 	cuda_multiply(c->gpu, GPU_FEW, w, from + s->prompt * w->in, s->rows - s->prompt,
-		      to + s->prompt * w->out, false);
+		      (char *)y + size, wide);
 }
 
 static void attend(struct cuda *c, const struct step *s, unsigned layer)
@@ -415,7 +415,7 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 	size_t n = s->rows - s->prompt, q = (size_t)t->heads * t->head_dim;
 
 	kv.pages = (char *)kv.pages + layer * c->page_size;
-	multiply(c, s, &w->qkv, l->y.data, l->qkv.data);
+	multiply(c, s, &w->qkv, l->y.data, l->qkv.data, false);
 	gpu_check(c->gpu, cuda_qkv_store(stream, &kv, a.rows, a.tables, s->rows, &qkv),
 		  "storing keys and values");
 	gpu_check(c->gpu, cuda_attention_prefill(stream, &kv, &a, l->tiles.data, s->tiles),
@@ -427,7 +427,7 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 		gpu_check(c->gpu,
 			  cuda_attention_decode(stream, &kv, &a, n, s->max_keys, l->attention.data),
 			  "attention of written tokens");
-	multiply(c, s, &w->o, l->attended.data, l->delta.data);
+	multiply(c, s, &w->o, l->attended.data, l->delta.data, false);
 }
 
 static void route(struct cuda *c, const struct step *s, const struct text_experts *x)
@@ -435,25 +435,21 @@ static void route(struct cuda *c, const struct step *s, const struct text_expert
 	const struct text_config *t = &c->config.text;
 	struct language *l = c->language;
 	cudaStream_t stream = gpu_stream(c->gpu);
-	const uint16_t *y = l->y.data;
-	float *routes = l->routes.data;
 	struct cuda_experts gate_up = cuda_experts_of(x->gate_up), down = cuda_experts_of(x->down);
 	unsigned used = t->experts_used;
 	size_t n = s->rows;
 
-	cuda_multiply(c->gpu, GPU_MANY, &x->router, y, s->prompt, routes, true);
-	cuda_multiply(c->gpu, GPU_FEW, &x->router, y + s->prompt * x->router.in, n - s->prompt,
-		      routes + s->prompt * x->router.out, true);
+	multiply(c, s, &x->router, l->y.data, l->routes.data, true);
 	gpu_check(c->gpu,
-		  cuda_route(stream, routes, x->router.out, n, t->experts, used, t->expert_weights_normed,
+		  cuda_route(stream, l->routes.data, x->router.out, n, t->experts, used, t->expert_weights_normed,
 			     l->expert.data, l->weight.data),
 		  "choice of experts");
 	gpu_check(c->gpu,
 		  cuda_group(stream, l->expert.data, n, t->experts, used, l->list.data, l->count.data),
 		  "rows of experts");
 	gpu_check(c->gpu,
-		  cuda_expert_product(stream, &gate_up, t->experts, l->list.data, l->count.data, n, y, used,
-				      l->spread.data),
+		  cuda_expert_product(stream, &gate_up, t->experts, l->list.data, l->count.data, n, l->y.data,
+				      used, l->spread.data),
 		  "experts");
 	gpu_check(c->gpu,
 		  cuda_silu_gate(stream, l->spread.data, NULL, l->parts.data, n * used, down.in),
@@ -475,12 +471,12 @@ static void feed_forward(struct cuda *c, const struct step *s, const struct text
 		route(c, s, &w->experts);
 		return;
 	}
-	multiply(c, s, &w->gate_up, l->y.data, l->wide.data);
+	multiply(c, s, &w->gate_up, l->y.data, l->wide.data, false);
 	gpu_check(c->gpu,
 		  cuda_silu_gate(gpu_stream(c->gpu), l->wide.data, NULL, l->inner.data, s->rows,
 				 w->down.in),
 		  "SwiGLU");
-	multiply(c, s, &w->down, l->inner.data, l->delta.data);
+	multiply(c, s, &w->down, l->inner.data, l->delta.data, false);
 }
 
 /* What the page's tokens get added after a layer, or NULL. */
