@@ -49,16 +49,6 @@ enum rc model_open_config(struct model *m, compute_opener *open, const struct co
 	return rc;
 }
 
-enum rc model_open_random(struct model *m, const char *config, compute_opener *open,
-			  const struct compute_options *options, struct pool *pool, struct err *err)
-{
-	enum rc rc;
-
-	*m = (struct model){0};
-	rc = model_config_load_file(&m->config, config, err);
-	return rc == RC_OK ? model_open_config(m, open, options, pool, err) : rc;
-}
-
 enum rc model_adapt(struct model *m, const char *folder, struct err *err)
 {
 	struct adapter *adapter;

@@ -18,10 +18,7 @@ struct model {
 /* Every tensor of the folder is used and every one needed is there, or RC_FATAL names it. */
 enum rc model_open(struct model *, const char *folder, compute_opener *, const struct compute_options *,
 		   struct pool *, struct err *);
-/* The configuration in a file, with random weights: for measuring. */
-enum rc model_open_random(struct model *, const char *config, compute_opener *,
-			  const struct compute_options *, struct pool *, struct err *);
-/* The same for one that is in m->config already. */
+/* The configuration that is in m->config already, with random weights: for measuring. */
 enum rc model_open_config(struct model *m, compute_opener *, const struct compute_options *, struct pool *,
 			  struct err *);
 void model_close(struct model *);

@@ -103,7 +103,7 @@ static void test_qwen3_600m(void **state)
 {
 	struct engine_result *both, *alone;
 	struct rusage usage;
-	struct model model;
+	struct model model = {0};
 	struct pool *pool;
 	struct err err;
 
@@ -118,8 +118,9 @@ static void test_qwen3_600m(void **state)
 		skip();
 	}
 	if (pool_open(&pool, 0, &err) != RC_OK ||
-	    model_open_random(&model, "tests/bench/models/qwen3-0.6b.json", compute_open_cpu,
-			      &(struct compute_options){.weights = NUMBER_BF16}, pool, &err) != RC_OK)
+	    model_config_load_file(&model.config, "tests/bench/models/qwen3-0.6b.json", &err) != RC_OK ||
+	    model_open_config(&model, compute_open_cpu, &(struct compute_options){.weights = NUMBER_BF16},
+			      pool, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	both = run(&model, 0, REQUESTS);
 	for (unsigned k = 0; k < REQUESTS; k++) {
