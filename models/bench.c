@@ -367,7 +367,7 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 /* What the device gives, then whole pages at each batch size. */
 static enum rc bench_whole(const struct options *o, struct model *m, struct pool *pool, struct err *err)
 {
-	struct engine_options options = {.sequences = largest_batch(o), .cache_size = o->cache_size};
+	struct engine_options options = {.sequences = largest_batch(o)};
 	const char *name = o->shape ? o->shape : o->model ? o->model : o->config;
 	bool small = !strncmp(m->compute->name, "cpu", 3), quantised = m->config.awq_group && o->weights != NUMBER_F32;
 	struct bench_pages b = {.shape = strrchr(name, '/') ? strrchr(name, '/') + 1 : name,

@@ -17,7 +17,7 @@
 struct engine;
 
 struct engine_options {
-	size_t cache_size;  /* bytes for keys and values; 0: what the device has for them */
+	size_t cache_size;  /* bytes for keys and values; 0: all that the device has for them */
 	unsigned sequences; /* side by side */
 	unsigned vocab;	    /* tokens the tokenizer has: rows beyond it are padding, never chosen */
 };

@@ -335,8 +335,7 @@ static enum rc load(struct server *s, const struct options *o, struct model_iden
 					 .keys = o->keys,
 					 .sequences = (unsigned)o->sequences,
 					 .cache_size = o->cache};
-	struct engine_options options = {.cache_size = o->cache,
-					 .sequences = (unsigned)o->sequences};
+	struct engine_options options = {.sequences = (unsigned)o->sequences};
 	enum rc rc = pool_open(&s->pool, (unsigned)o->threads, err);
 
 	if (rc == RC_OK)
