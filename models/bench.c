@@ -289,6 +289,25 @@ static double time_tokens(struct engine *e, const struct model *m, unsigned batc
 	return start;
 }
 
+/* What the language model's matrices are in, and bytes of a number. */
+static enum number number_of(const struct options *o, const struct model *m)
+{
+	return m->config.awq_group && o->weights != NUMBER_F32 ? NUMBER_INT4 : o->weights;
+}
+
+static double bytes_of(enum number number)
+{
+	return number == NUMBER_INT4 ? 0.5 : (double)number_size(number);
+}
+
+/* What all lines of a model begin with. */
+static void begin_line(const char *bench, const struct model *m, enum number number, struct pool *pool)
+{
+	printf("{\"bench\":\"%s\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":\"%s\","
+	       "\"threads\":%u,",
+	       bench, m->config.architecture, number_name(number), m->compute->name, pool_threads(pool));
+}
+
 /* A square page through the vision tower: seconds a round. */
 static void bench_page(const struct options *o, const struct model *m, struct pool *pool)
 {
@@ -313,16 +332,10 @@ static void bench_page(const struct options *o, const struct model *m, struct po
 		c->calls->forget(c, &features);
 	}
 	s = median(seconds, o->rounds);
-	printf("{\"bench\":\"page\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":\"%s\","
-	       "\"threads\":%u,\"patches\":%zu,\"tokens\":%zu,\"tokens_per_s\":%.1f}\n",
-	       m->config.architecture, number_name(o->weights), m->compute->name,
-	       pool_threads(pool), patches, tokens, (double)tokens / s);
+	begin_line("page", m, o->weights, pool);
+	printf("\"patches\":%zu,\"tokens\":%zu,\"tokens_per_s\":%.1f}\n", patches, tokens,
+	       (double)tokens / s);
 	free(pixels);
-}
-
-static const char *weights_of(const struct options *o, const struct model *m)
-{
-	return number_name(m->config.awq_group && o->weights != NUMBER_F32 ? NUMBER_INT4 : o->weights);
 }
 
 static void bench_model(const struct options *o, struct model *m, struct pool *pool)
@@ -330,8 +343,7 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 	struct engine_options options = {.sequences = largest_batch(o)};
 	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head,
 		body = bench_parameters(&m->config.text, &head), s;
-	double number = m->config.awq_group && o->weights != NUMBER_F32 ? 0.5
-							       : (double)number_size(o->weights);
+	enum number number = number_of(o, m);
 	struct engine *e;
 	struct err err;
 
@@ -343,22 +355,16 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 			tokens[b][r] = time_tokens(e, m, o->batches[b], o->tokens);
 	}
 	s = median(prompt, o->rounds);
-	printf("{\"bench\":\"prompt\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":\"%s\","
-	       "\"threads\":%u,\"tokens\":%u,"
-	       "\"tokens_per_s\":%.1f,\"gflops\":%.1f}\n",
-	       m->config.architecture, weights_of(o, m), m->compute->name,
-	       pool_threads(pool), o->prompt, o->prompt / s,
+	begin_line("prompt", m, number, pool);
+	printf("\"tokens\":%u,\"tokens_per_s\":%.1f,\"gflops\":%.1f}\n", o->prompt, o->prompt / s,
 	       (2 * body * o->prompt + 2 * head) / s / 1e9);
 	for (unsigned b = 0; b < o->batch_count; b++) {
 		s = median(tokens[b], o->rounds);
-		printf("{\"bench\":\"output\",\"architecture\":\"%s\",\"weights\":\"%s\",\"device\":"
-		       "\"%s\",\"threads\":%u,"
-		       "\"batch\":%u,\"tokens_per_s\":%.2f",
-		       m->config.architecture, weights_of(o, m), m->compute->name,
-		       pool_threads(pool), o->batches[b], o->batches[b] / s);
+		begin_line("output", m, number, pool);
+		printf("\"batch\":%u,\"tokens_per_s\":%.2f", o->batches[b], o->batches[b] / s);
 		/* How many experts a batch meets is not known here. */
 		if (!m->config.text.experts)
-			printf(",\"weights_gb_per_s\":%.2f", (body + head) * number / s / 1e9);
+			printf(",\"weights_gb_per_s\":%.2f", (body + head) * bytes_of(number) / s / 1e9);
 		puts("}");
 	}
 	engine_close(e);
@@ -368,11 +374,11 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 static enum rc bench_whole(const struct options *o, struct model *m, struct pool *pool, struct err *err)
 {
 	struct engine_options options = {.sequences = largest_batch(o)};
-	const char *name = o->shape ? o->shape : o->model ? o->model : o->config;
-	bool small = !strncmp(m->compute->name, "cpu", 3), quantised = m->config.awq_group && o->weights != NUMBER_F32;
-	struct bench_pages b = {.shape = strrchr(name, '/') ? strrchr(name, '/') + 1 : name,
-				.weights = weights_of(o, m),
-				.weight_bytes = quantised ? 0.5 : (double)number_size(o->weights),
+	const char *name = o->shape ? o->shape : o->model ? o->model : o->config, *last = strrchr(name, '/');
+	bool small = !strncmp(m->compute->name, "cpu", 3);
+	struct bench_pages b = {.shape = last ? last + 1 : name,
+				.weights = number_name(number_of(o, m)),
+				.weight_bytes = bytes_of(number_of(o, m)),
 				.pages = o->pages,
 				.side = o->page,
 				.prompt = o->prompt,
