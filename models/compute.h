@@ -157,7 +157,8 @@ struct compute_options {
 
 struct pool;
 
-/* Takes the tensors it needs, or RC_FATAL names the one that is wrong, or what does not fit. */
+/* Takes the tensors it needs, or RC_FATAL names the one that is wrong, or what does not fit. Without a place
+ * for it, and without weights, only whether the device computes such a model with these options. */
 typedef enum rc compute_opener(struct compute **, const struct model_config *, struct weights *,
 			       const struct compute_options *, struct pool *, struct err *);
 

@@ -306,10 +306,15 @@ static enum rc identify(struct server *s, const char *folder, const struct optio
 	return RC_OK;
 }
 
+static bool sees(const struct server *s)
+{
+	return s->model.config.vision.depth > 0;
+}
+
 /* A text model has none. */
 static unsigned eyes_of(const struct server *s, const struct options *o)
 {
-	return s->model.compute->sees ? (unsigned)o->eyes : 0;
+	return sees(s) ? (unsigned)o->eyes : 0;
 }
 
 /* One that is bad is told of in hello, and keeps nobody from the others. */
@@ -328,28 +333,43 @@ static void load_adapters(struct server *s, const struct options *o)
 	}
 }
 
-static enum rc load(struct server *s, const struct options *o, struct model_identity *id,
-		    struct err *err)
+static struct compute_options device_of(const struct options *o)
 {
-	struct compute_options device = {.weights = o->weights,
-					 .keys = o->keys,
-					 .sequences = (unsigned)o->sequences,
-					 .cache_size = o->cache};
-	struct engine_options options = {.sequences = (unsigned)o->sequences};
+	return (struct compute_options){.weights = o->weights,
+					.keys = o->keys,
+					.sequences = (unsigned)o->sequences,
+					.cache_size = o->cache};
+}
+
+/* All that hello tells of, and that can be wrong with the folder but for its tensors. */
+static enum rc get_to_know(struct server *s, const struct options *o, struct model_identity *id,
+			   struct err *err)
+{
+	const struct compute_options device = device_of(o);
 	enum rc rc = pool_open(&s->pool, (unsigned)o->threads, err);
 
 	if (rc == RC_OK)
 		rc = identify(s, s->folder, o, id, err);
 	if (rc == RC_OK)
-		rc = model_open(&s->model, s->folder, COMPUTE_OPEN, &device, s->pool, err);
+		rc = model_config_load(&s->model.config, s->folder, err);
 	if (rc == RC_OK)
-		load_adapters(s, o);
+		rc = COMPUTE_OPEN(NULL, &s->model.config, NULL, &device, s->pool, err);
 	if (rc == RC_OK)
 		rc = tokenizer_open(&s->tokenizer, s->folder, err);
 	if (rc == RC_OK)
 		rc = chat_open(&s->chat, s->folder, &s->model.config, s->tokenizer, err);
+	return rc;
+}
+
+static enum rc load(struct server *s, const struct options *o, struct err *err)
+{
+	const struct compute_options device = device_of(o);
+	struct engine_options options = {.sequences = (unsigned)o->sequences};
+	enum rc rc = model_open(&s->model, s->folder, COMPUTE_OPEN, &device, s->pool, err);
+
 	if (rc != RC_OK)
 		return rc;
+	load_adapters(s, o);
 	options.vocab = (unsigned)tokenizer_size(s->tokenizer);
 	rc = engine_open(&s->engine, &s->model, &options, err);
 	if (rc == RC_OK)
@@ -359,12 +379,20 @@ static enum rc load(struct server *s, const struct options *o, struct model_iden
 	return rc;
 }
 
+static void say(json_t *message)
+{
+	if (!message)
+		BUG("a message cannot be made");
+	if (airlock_write(STDOUT_FILENO, message))
+		die(EX_BUG, "write: %s", strerror(errno));
+	json_decref(message);
+}
+
 static void say_hello(const struct server *s, const struct options *o,
-		      const struct model_identity *id)
+		      const struct model_identity *id, bool loading)
 {
 	char *name = model_name(s->folder);
-	json_t *takes =
-		s->model.compute->sees ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
+	json_t *takes = sees(s) ? json_pack("[s, s]", "page", "text") : json_pack("[s]", "text");
 	json_t *hello = json_pack("{s:i, s:s, s:s, s:i, s:[s, s], s:o, s:{s:s, s:s, s:s*, s:o*}}",
 				  "airlock", 1, "name", "cloister-model", "version",
 				  CLOISTER_VERSION, "window", (int)(o->sequences + eyes_room(eyes_of(s, o))), "formats",
@@ -372,11 +400,9 @@ static void say_hello(const struct server *s, const struct options *o,
 				  "sha256", id->sha256, "lock", *id->lock ? id->lock : NULL,
 				  "adapters", s->adapter_count ? adapters_hello(s) : NULL);
 
-	if (!hello)
-		BUG("hello cannot be made");
-	if (airlock_write(STDOUT_FILENO, hello))
-		die(EX_BUG, "write hello: %s", strerror(errno));
-	json_decref(hello);
+	if (loading)
+		json_object_set_new(hello, "loading", json_true());
+	say(hello);
 	free(name);
 }
 
@@ -398,6 +424,7 @@ int main(int argc, char **argv)
 	struct options o;
 	char *folder = NULL;
 	struct err err;
+	bool loading;
 	int code = EX_ALL_DONE;
 
 	log_init("cloister-model", LOG_INFO);
@@ -422,9 +449,19 @@ int main(int argc, char **argv)
 		enter_sandbox(&(struct place){&o, &s});
 	s.page_folder = o.pages;
 	s.sequences = (unsigned)o.sequences;
-	if (load(&s, &o, &id, &err) != RC_OK)
+	if (get_to_know(&s, &o, &id, &err) != RC_OK)
 		die(EX_CONFIGURATION, "model %s: %s", s.folder, err.text);
-	say_hello(&s, &o, &id);
+	/* Only of a folder that is locked is it to be expected that its tensors are as they should be. Which
+	 * adapters fit is known when they are loaded. */
+	loading = *id.lock && !s.adapter_count && !o.identify && !o.probe_network;
+	if (loading)
+		say_hello(&s, &o, &id, true);
+	if (load(&s, &o, &err) != RC_OK)
+		die(EX_CONFIGURATION, "model %s: %s", s.folder, err.text);
+	if (loading)
+		say(json_pack("{s:b}", "ready", 1));
+	else
+		say_hello(&s, &o, &id, false);
 	if (o.probe_network)
 		probe_network();
 	if (!o.identify)

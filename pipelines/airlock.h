@@ -9,7 +9,8 @@
  *            takes: what it can be asked about, "page", "text" or both; where it does not say, pages;
  *            of cloister-model also "lock":HEX in "model", the SHA-256 of the cloister.lock that the
  *            files it has loaded keep to, and "adapters":[{"name":..,"sha256":HEX,"lock":HEX}], those that
- *            requests may name
+ *            requests may name; with "loading":true nothing is asked before
+ *   ready    {"ready":true}
  *   request  {"id":17,"page":"PATH.pnm","width":W,"height":H,"dpi":300,"native":bool,"prompt":...,
  *             "params":{...}}   native: the resolution is the page's own, it was not rendered
  *            params for Tesseract: {"page_segmentation":3,"rotate":"auto"|"none"}; for models the

@@ -100,9 +100,13 @@ static void on_line(void *arg)
 			buf_release(&start);
 		} else if (c->ready) {
 			take_answer(c, message);
-		} else {
+		} else if (!c->hello) {
 			c->hello = json_incref(message);
+			c->ready = !json_is_true(json_object_get(message, "loading"));
+		} else if (json_is_true(json_object_get(message, "ready"))) {
 			c->ready = true;
+		} else {
+			blame(c, "it is \"loading\", and says something else than \"ready\":true next");
 		}
 		json_decref(message);
 	}
@@ -126,7 +130,8 @@ enum rc conform_start(struct conform *c)
 	while (!c->ready && !c->broken && loop_now() < until)
 		loop_turn(&c->loop, 100);
 	if (!c->ready)
-		blame(c, "it says no hello within %.0f seconds", c->seconds);
+		blame(c, "it %s within %.0f seconds", c->hello ? "is not ready" : "says no hello",
+		      c->seconds);
 	if (c->broken)
 		return RC_FAILED;
 	window = json_integer_value(json_object_get(c->hello, "window"));

@@ -488,6 +488,7 @@ static void look_for_readers(struct document *d)
 double document_turn(struct document *d, double now)
 {
 	double next = INFINITY;
+	struct err why;
 
 	if (d->closed || d->phase == DOC_WRITTEN)
 		return next;
@@ -497,7 +498,7 @@ double document_turn(struct document *d, double now)
 			document_park(d);
 		else if (d->run->draining)
 			document_give_back(d);
-		else if (readers_state(&d->readers) == ENGINE_READY)
+		else if (readers_known(&d->readers, &why) == ENGINE_READY)
 			open_with_readers(d);
 		else
 			return next; /* the pool's news will wake us */

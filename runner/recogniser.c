@@ -22,7 +22,8 @@ struct process {
 	bool full;       /* it has not read what it was sent last */
 	char *private; /* folder for temporary files; or NULL */
 	double look;   /* when that is looked at again */
-	bool ready;     /* has said hello */
+	bool met;       /* has said hello */
+	bool ready;     /* and has loaded what it reads with */
 	double started;
 	struct reading *flight; /* list */
 	unsigned n_flight;
@@ -334,6 +335,18 @@ unsigned recogniser_takes(const json_t *list)
 	return takes;
 }
 
+static void become_ready(struct process *process)
+{
+	struct engine *e = process->engine;
+
+	process->ready = true;
+	if (e->state == ENGINE_STARTING) {
+		e->state = ENGINE_READY;
+		log_debug("recogniser %s %s ready, model \"%s\"", e->name, e->version, e->model_name);
+	}
+	changed(e);
+}
+
 /* false: it does not speak the protocol. */
 static bool take_hello(struct process *process, json_t *hello)
 {
@@ -357,12 +370,20 @@ static bool take_hello(struct process *process, json_t *hello)
 	if (!adapters_take_hello(&e->adapters, json_object_get(model, "adapters")))
 		return false;
 	e->window = window < 1 ? 1 : window > WINDOW_MAX ? WINDOW_MAX : (unsigned)window;
-	process->ready = true;
-	if (e->state == ENGINE_STARTING) {
-		e->state = ENGINE_READY;
-		log_debug("recogniser %s %s ready, model \"%s\"", e->name, e->version, e->model_name);
-	}
-	changed(e);
+	process->met = true;
+	/* Documents are taken in and decoded while it loads. */
+	if (json_is_true(json_object_get(hello, "loading")))
+		changed(e);
+	else
+		become_ready(process);
+	return true;
+}
+
+static bool take_ready(struct process *process, const json_t *message)
+{
+	if (!json_is_true(json_object_get(message, "ready")))
+		return false;
+	become_ready(process);
 	return true;
 }
 
@@ -411,6 +432,13 @@ static bool take_result(struct process *process, json_t *message, size_t len)
 	return true;
 }
 
+static bool take_message(struct process *process, json_t *message, size_t len)
+{
+	if (!process->met)
+		return take_hello(process, message);
+	return process->ready ? take_result(process, message, len) : take_ready(process, message);
+}
+
 static void on_line(void *arg)
 {
 	struct process *process = arg;
@@ -433,8 +461,7 @@ static void on_line(void *arg)
 	}
 	do {
 		json_t *message = airlock_parse(line, len, &why);
-		bool good = message && (process->ready ? take_result(process, message, len)
-						       : take_hello(process, message));
+		bool good = message && take_message(process, message, len);
 
 		json_decref(message);
 		if (!good) {
@@ -561,7 +588,7 @@ static bool time_out_one(struct engine *e, double now, double *next)
 {
 	for (size_t i = 0; i < e->n_processes; i++) {
 		struct process *process = e->processes[i];
-		double hello_by = process->started + e->read_seconds_start;
+		double ready_by = process->started + e->read_seconds_start;
 		struct err why;
 
 		if (process->private && now >= process->look) {
@@ -575,15 +602,15 @@ static bool time_out_one(struct engine *e, double now, double *next)
 				return true;
 			}
 		}
-		if (!process->ready && now > hello_by) {
-			err_set(&why, RC_FAILED, "recogniser",
-				"recogniser %s did not say hello within %u seconds", e->argv[0],
+		if (!process->ready && now > ready_by) {
+			err_set(&why, RC_FAILED, "recogniser", "recogniser %s %s within %u seconds",
+				e->argv[0], process->met ? "was not ready" : "did not say hello",
 				e->read_seconds_start);
 			lose_process(process, &why, false);
 			return true;
 		}
-		if (!process->ready && hello_by < *next)
-			*next = hello_by;
+		if (!process->ready)
+			*next = fmin(*next, ready_by);
 		for (struct reading *r = process->flight; r; r = r->next) {
 			if (now <= r->deadline) {
 				*next = fmin(*next, r->deadline);

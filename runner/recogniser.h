@@ -67,7 +67,7 @@ struct engine {
 	struct adapters adapters;
 	struct pipeline settings; /* of the first pipeline that has it; its own copy */
 	bool alone;   /* its first process says how many there should be */
-	unsigned read_seconds_start; /* time limit for the hello */
+	unsigned read_seconds_start; /* time limit until it is ready */
 	enum engine_state state;
 	struct err why; /* ENGINE_BROKEN */
 	unsigned window; /* 0: it has not said hello yet */

@@ -490,8 +490,9 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 	enum rc rc = check(config, options, err);
 
 	(void)pool;
-	*out = NULL;
-	if (rc != RC_OK)
+	if (out)
+		*out = NULL;
+	if (rc != RC_OK || !out)
 		return rc;
 	c = xcalloc(1, sizeof(*c));
 	rc = gpu_open(&c->gpu, err);

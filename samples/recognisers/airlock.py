@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The airlock protocol (man cloister-airlock) for recognisers in Python: what the others here share.
 
-serve(name, version, read) says hello and answers requests for ever. read(pages) is given a list of at most
-`window` pages and returns a list as long: for each a dictionary with what the result says besides its id,
-or an exception.
+serve(name, version, load) says hello, loads, and answers requests for ever. load() returns a function, which
+is given a list of at most `window` pages and returns a list as long: for each a dictionary with what the
+result says besides its id, or an exception.
 """
 import hashlib
 import json
@@ -78,14 +78,17 @@ def lines(window):
             data += chunk
 
 
-def serve(name, version, read, window=1, model=None, formats=("markdown",)):
+def serve(name, version, load, window=1, model=None, formats=("markdown",)):
     # What a library prints is no message: it goes to standard error.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    hello = {"airlock": 1, "name": name, "version": version, "window": window, "formats": list(formats)}
+    hello = {"airlock": 1, "name": name, "version": version, "window": window, "formats": list(formats),
+             "loading": True}
     if model:
         hello["model"] = {"name": os.path.basename(model.rstrip("/")), "sha256": sha256_of(model)}
     print(json.dumps(hello), file=out, flush=True)
+    read = load()
+    print(json.dumps({"ready": True}), file=out, flush=True)
     for some in lines(window):
         pages = [Page(json.loads(line)) for line in some]
         try:

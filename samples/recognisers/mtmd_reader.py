@@ -44,7 +44,7 @@ def main():
             raise RuntimeError(f"llama-mtmd-cli ended with {done.returncode}: {last[0]}")
         return [{"text": done.stdout.decode(errors="replace").strip(), "format": "markdown"}]
 
-    airlock.serve("llama-mtmd", "1", read, model=os.path.dirname(args.model))
+    airlock.serve("llama-mtmd", "1", lambda: read, model=os.path.dirname(args.model))
 
 
 main()

@@ -32,6 +32,10 @@ def main():
     parser.add_argument("folder")
     args = parser.parse_args()
     airlock.want(os.path.join(args.folder, "config.json"))
+    airlock.serve("transformers", transformers.__version__, lambda: load(args), model=args.folder)
+
+
+def load(args):
     local = {"local_files_only": True, "trust_remote_code": args.trust_remote_code}
     processor = transformers.AutoProcessor.from_pretrained(args.folder, **local)
     model = transformers.AutoModelForImageTextToText.from_pretrained(args.folder, dtype=args.dtype, **local)
@@ -53,8 +57,7 @@ def main():
         return {"text": said, "format": "markdown", "tokens": len(tokens),
                 "finish": "length" if len(tokens) >= min(args.tokens, most - asked) else "stop"}
 
-    airlock.serve("transformers", transformers.__version__, lambda pages: [read_one(pages[0])],
-                  model=args.folder)
+    return lambda pages: [read_one(pages[0])]
 
 
 main()

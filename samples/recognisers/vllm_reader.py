@@ -38,6 +38,10 @@ def main():
     args = parser.parse_args()
     airlock.want(os.path.join(args.folder, "config.json"))
     import vllm
+    airlock.serve("vllm", vllm.__version__, lambda: load(vllm, args), window=args.window, model=args.folder)
+
+
+def load(vllm, args):
     engine = vllm.LLM(model=args.folder, trust_remote_code=args.trust_remote_code, max_num_seqs=args.window,
                       limit_mm_per_prompt={"image": 1}, seed=0)
     sampling = vllm.SamplingParams(temperature=0.0, max_tokens=args.tokens)
@@ -58,7 +62,7 @@ def main():
                           "finish": said.finish_reason or "unknown"}
         return results
 
-    airlock.serve("vllm", vllm.__version__, read, window=args.window, model=args.folder)
+    return read
 
 
 main()

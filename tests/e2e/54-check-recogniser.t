@@ -18,7 +18,7 @@ MODEL = ROOT / "samples" / "model"
 # Which lines fail. The first two have to hold for the others to be tried.
 FAULTS = {
     "no-hello": ["hello"], "no-json": ["hello"], "early-end": ["hello"], "old-version": ["hello"],
-    "wide-window": ["hello"], "short-hash": ["hello"], "odd-takes": ["hello"],
+    "never-ready": ["hello"], "early-answer": ["hello"], "wide-window": ["hello"], "short-hash": ["hello"], "odd-takes": ["hello"],
     "chatter": ["first request"], "silent": ["first request"], "bad-confidence": ["first request"],
     "no-text": ["first request"], "too-long": ["first request"],
     "changing": ["same again"], "grey-only": ["colour page"], "no-blanks": ["blank page", "window"],
@@ -31,7 +31,7 @@ FAULTS = {
     "impatient": ["idle"], "talks-idle": ["idle"], "stays": ["end of input"],
     "ends-with-1": ["end of input"], "half-line": ["end of input"],
 }
-WAITS = ("no-hello", "silent", "long-text-lost", "one-of-all", "once-an-id", "stays")  # for its time
+WAITS = ("no-hello", "never-ready", "silent", "long-text-lost", "one-of-all", "once-an-id", "stays")  # for its time
 
 
 def check(*arguments, **environment):
@@ -58,6 +58,9 @@ same(sorted({name for names in FAULTS.values() for name in names}), sorted(known
 table = cloister("check", "--recogniser", "--", WRONG)
 ok(table.out.startswith("CHECK") and table.out.endswith("pass: it keeps to the protocol\n")
    and len(table.out.splitlines()) == len(known) + 2, "the table has a line for each", table.out, table.err)
+
+code, lines = check("--recogniser", WRONG, "loads")
+same((code, failures(lines), len(lines)), (0, {}, len(known)), "one that says hello first and loads then passes")
 
 # Ours.
 code, lines = check("--recogniser", BUILD / "cloister-tesseract", "--pages", ".")

@@ -109,7 +109,8 @@ def ask(model, *requests, eyes=0):
     done = subprocess.run([BUILD / "cloister-model", "--model", model, "--pages", models, "--cache=32M",
                            "--sandbox=try", f"--eyes={eyes}"],
                           input=lines, capture_output=True, text=True, timeout=60)
-    hello, *answers = map(json.loads, done.stdout.splitlines())
+    hello, ready, *answers = map(json.loads, done.stdout.splitlines())
+    same((hello["loading"], ready), (True, {"ready": True}), f"{model.name}: hello comes first, then it loads")
     same((done.returncode, hello["airlock"], hello["window"]), (0, 1, 8 + 2 * eyes), f"{model.name}: hello, and a clean end")
     return {answer["id"]: answer for answer in answers}
 

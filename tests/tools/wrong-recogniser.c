@@ -24,9 +24,12 @@
 #define WINDOW 4
 
 static const char *const faults[] = {
+	"loads",	  /* none: it says hello first, and loads then */
 	"no-hello",	  /* says nothing */
 	"no-json",	  /* a hello that is not JSON */
 	"early-end",	  /* ends before its hello */
+	"never-ready",	  /* loads for ever */
+	"early-answer",	  /* answers while it says that it loads */
 	"old-version",	  /* "airlock":0 */
 	"wide-window",	  /* a window of 2000 */
 	"short-hash",	  /* a sha256 of 8 digits */
@@ -88,6 +91,8 @@ static void die_of_it(void)
 
 static void say_hello(void)
 {
+	bool loads = has("loads") || has("never-ready") || has("early-answer");
+
 	if (has("early-end"))
 		die(EX_CONFIGURATION, "there is no model");
 	if (has("no-hello"))
@@ -95,15 +100,22 @@ static void say_hello(void)
 			pause();
 	if (has("no-json"))
 		say("loading the model ...\n");
-	printf("{\"airlock\":%d,\"name\":\"wrong\",\"version\":\"1\",\"window\":%d,\"formats\":["
+	printf("{%s\"airlock\":%d,\"name\":\"wrong\",\"version\":\"1\",\"window\":%d,\"formats\":["
 	       "\"text\"],"
 	       "\"takes\":[\"page\",\"text\"%s],\"model\":{\"name\":\"none\",\"sha256\":\"%s\"}}\n",
-	       !has("old-version"), has("wide-window") ? 2000 : WINDOW,
+	       loads ? "\"loading\":true," : "", !has("old-version"), has("wide-window") ? 2000 : WINDOW,
 	       has("odd-takes") ? ",\"speech\"" : "",
 	       has("short-hash")
 		       ? "01234567"
 		       : "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
 	fflush(stdout);
+	if (has("loads"))
+		say("{\"ready\":true}\n");
+	if (has("early-answer"))
+		say("{\"id\":1,\"status\":\"ok\",\"text\":\"\"}\n");
+	if (has("never-ready"))
+		for (;;)
+			pause();
 }
 
 /* How dark it is, or why it cannot be told. */
