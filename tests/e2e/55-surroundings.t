@@ -244,27 +244,43 @@ for wrap in ("podman", "docker"):
     ok(name and lines[-1].startswith("rm --force") and lines[-1].endswith(name[1]),
        f"{wrap}: the container is removed by name", *lines)
 
-# The real one, where it works, with an image made of this machine's busybox.
-home = pathlib.Path(tempfile.mkdtemp(prefix="cloister-podman-"))
+# The real ones, where they work, with an image made of this machine's busybox.
+home = pathlib.Path(tempfile.mkdtemp(prefix="cloister-containers-"))
 (home / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{home}/images"\nrunroot = "{home}/run"\n')
 (home / "containers.conf").write_text(
     '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
     '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n')
-podman_env = {**os.environ, "CONTAINERS_STORAGE_CONF": str(home / "storage.conf"),
-              "CONTAINERS_CONF": str(home / "containers.conf")}
+# What each of them needs to be there, and to be told.
+NEEDS = {"podman": ("podman", "runc"), "docker": ("docker", "dockerd", "runc")}
+client_env = {**os.environ, "CONTAINERS_STORAGE_CONF": str(home / "storage.conf"),
+              "CONTAINERS_CONF": str(home / "containers.conf"), "DOCKER_HOST": f"unix://{home}/docker.sock"}
 
 
-def podman(*words, **how):
-    return subprocess.run(["podman", *map(str, words)], capture_output=True, text=True, env=podman_env,
+def client(wrap, *words, **how):
+    return subprocess.run([wrap, *map(str, words)], capture_output=True, text=True, env=client_env,
                           timeout=100, **how)
 
 
 def clean_up():
-    podman("rm", "--all", "--force", "--time", "0")
+    client("podman", "rm", "--all", "--force", "--time", "0") if shutil.which("podman") else None
     for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
         if line.split()[1].startswith(f"{home}/"):
             subprocess.run(["umount", "-l", line.split()[1]])
     shutil.rmtree(home, ignore_errors=True)
+
+
+def start_docker():
+    """A daemon of our own, without any network, which ends with this test."""
+    daemon = subprocess.Popen(
+        ["dockerd", f"--data-root={home}/docker", f"--exec-root={home}/docker-run", f"--pidfile={home}/docker.pid",
+         f"--host=unix://{home}/docker.sock", "--bridge=none", "--iptables=false", "--ip-forward=false",
+         "--exec-opt=native.cgroupdriver=cgroupfs"], stdout=subprocess.DEVNULL, stderr=open(home / "docker.log", "w"))
+
+    def stop():
+        daemon.terminate()
+        daemon.wait(60)
+    atexit.register(stop)
+    wait_for(lambda: daemon.poll() is not None or not client("docker", "ps").returncode, 30, 0.3)
 
 
 BUSYBOX = "/bin/busybox"
@@ -280,12 +296,10 @@ tmp $(touch /tmp/x && echo rw), $HF_HUB_OFFLINE"
     echo '{"id":'"${id%%[,\}]*}"',"status":"ok","text":"'"$text"'"}'
 done
 '''
-why = next((f"needs {tool}" for tool in ("podman", "runc") if not shutil.which(tool)),
-           None if os.path.exists(BUSYBOX) else "needs busybox-static")
-if os.geteuid():
-    why = "needs root"
-if not why:
-    atexit.register(clean_up)
+IMAGE = "localhost/sizes:1"
+
+
+def make_image():
     root = home / "root"
     (root / "bin").mkdir(parents=True)
     for folder in ("proc", "sys", "dev", "tmp", "etc"):
@@ -296,46 +310,70 @@ if not why:
     (root / "bin" / "sizes").write_text(SIZES)
     (root / "bin" / "sizes").chmod(0o755)
     subprocess.run(["tar", "-C", root, "-cf", home / "image.tar", "."], check=True)
-    made = podman("import", home / "image.tar", "localhost/sizes:1")
-    tried = podman("run", "--rm", "--network=none", "localhost/sizes:1", "/bin/sh", "-c", "echo works")
+
+
+def why_not(wrap):
+    """What is missing to run containers with it; or None."""
+    for tool in NEEDS[wrap]:
+        if not shutil.which(tool):
+            return f"needs {tool}"
+    if wrap == "docker":
+        start_docker()
+    made = client(wrap, "import", home / "image.tar", IMAGE)
+    tried = client(wrap, "run", "--rm", "--network=none", IMAGE, "/bin/sh", "-c", "echo works")
     if tried.stdout != "works\n":
-        why = "podman does not work here: " + (made.stderr + tried.stderr).strip().splitlines()[-1]
-if why:
-    skip("a recogniser in a container of podman's", why)
-    done()
-YAML = 'recogniser: command\nwrap: podman\nimage: "localhost/sizes:1"\ncommand: [/bin/sizes{}]\ndpi: 72\n' \
-       'memory_mebibytes: 64\n'
-spool = Spool()
-spool.configure("settle_seconds: 0\nallow_containers: true\n")
-spool.pipeline("boxed", YAML.format(""))
-spool.drop(BOOK, "boxed/book.pdf")
-run = spool.run("-j", "1", env=podman_env)
-page = "{} {}, net lo , root ro, tmp rw, 1"
-result = spool.result("boxed/book.pdf")
-want = [page.format(p["width"], p["height"]) for p in result.pages] if result else None
-same((run.returncode, result and [(l.get("result") or {}).get("text") for l in result.lines()]), (0, want),
-     "podman: its program reads, without a network, root read-only, /tmp to write in")
-if not result:
-    print("#", run.err, spool.why("boxed/book.pdf"))
-same(podman("ps", "--all", "--quiet").stdout, "", "podman: no container is left")
-spool.pipeline("boxed", YAML.format(", slow") + "limits: {read_seconds: 3}\n")
-spool.drop(BOOK, "boxed/slow.pdf")
-begun = time.monotonic()
-run = spool.run("-j", "1", env=podman_env)
-why = json.dumps(spool.why("boxed/slow.pdf") or [p.get("reason") for p in spool.result("boxed/slow.pdf").pages])
-ok("read-seconds" in why, "podman: one that takes too long is ended", why, run.err)
-same(podman("ps", "--all", "--quiet").stdout, "", "podman: and its container removed")
-spool.drop(BOOK, "boxed/killed.pdf")
-spool.pipeline("boxed", YAML.format(", slow"))
-run = spool.start("-j", "1", env=podman_env)
-ok(wait_for(lambda: podman("ps", "--quiet").stdout, 40, 0.3), "podman: a container works")
-kill(run.pid)
-run.wait()
-ok(wait_for(lambda: not podman("ps", "--all", "--quiet").stdout, 40, 0.5), "podman: SIGKILL of the run removes it",
-   podman("ps", "--all").stdout)
-checked = cloister("check", "--pipeline", spool.root / "pipelines" / "boxed.yaml", "--seconds", "20", "--json",
-                   "--recogniser", env=podman_env)
-lines = {l["check"]: l for l in json.loads(checked.out)["checks"]} if checked.out.startswith("{") else {}
-ok(lines.get("hello", {}).get("passed") and lines["first request"]["passed"] is False,
-   "check --recogniser looks into the container, too", lines, checked.err)
+        return f"{wrap} does not work here: " + ((made.stderr + tried.stderr).strip().splitlines() or ["no word"])[-1]
+    return None
+
+
+def containers(wrap):
+    return client(wrap, "ps", "--all", "--quiet").stdout
+
+
+def try_containers(wrap):
+    yaml = f'recogniser: command\nwrap: {wrap}\nimage: "{IMAGE}"\ncommand: [/bin/sizes%s]\ndpi: 72\n' \
+           'memory_mebibytes: 64\n'
+    spool = Spool()
+    spool.configure("settle_seconds: 0\nallow_containers: true\n")
+    spool.pipeline("boxed", yaml % "")
+    spool.drop(BOOK, "boxed/book.pdf")
+    run = spool.run("-j", "1", env=client_env)
+    page = "{} {}, net lo , root ro, tmp rw, 1"
+    result = spool.result("boxed/book.pdf")
+    want = [page.format(p["width"], p["height"]) for p in result.pages] if result else None
+    same((run.returncode, result and [(l.get("result") or {}).get("text") for l in result.lines()]), (0, want),
+         f"{wrap}: its program reads, without a network, root read-only, /tmp to write in")
+    if not result:
+        print("#", run.err, spool.why("boxed/book.pdf"))
+    same(containers(wrap), "", f"{wrap}: no container is left")
+    spool.pipeline("boxed", yaml % ", slow" + "limits: {read_seconds: 3}\n")
+    spool.drop(BOOK, "boxed/slow.pdf")
+    run = spool.run("-j", "1", env=client_env)
+    why = json.dumps(spool.why("boxed/slow.pdf") or [p.get("reason") for p in spool.result("boxed/slow.pdf").pages])
+    ok("read-seconds" in why, f"{wrap}: one that takes too long is ended", why, run.err)
+    same(containers(wrap), "", f"{wrap}: and its container removed")
+    spool.drop(BOOK, "boxed/killed.pdf")
+    spool.pipeline("boxed", yaml % ", slow")
+    run = spool.start("-j", "1", env=client_env)
+    ok(wait_for(lambda: client(wrap, "ps", "--quiet").stdout, 40, 0.3), f"{wrap}: a container works")
+    kill(run.pid)
+    run.wait()
+    ok(wait_for(lambda: not containers(wrap), 40, 0.5), f"{wrap}: SIGKILL of the run removes it", containers(wrap))
+    checked = cloister("check", "--pipeline", spool.root / "pipelines" / "boxed.yaml", "--seconds", "20", "--json",
+                       "--recogniser", env=client_env)
+    lines = {l["check"]: l for l in json.loads(checked.out)["checks"]} if checked.out.startswith("{") else {}
+    ok(lines.get("hello", {}).get("passed") and lines["first request"]["passed"] is False,
+       f"{wrap}: check --recogniser looks into the container, too", lines, checked.err)
+
+
+why = "needs root" if os.geteuid() else None if os.path.exists(BUSYBOX) else "needs busybox-static"
+atexit.register(clean_up)
+if not why:
+    make_image()
+for wrap in NEEDS:
+    missing = why or why_not(wrap)
+    if missing:
+        skip(f"a recogniser in a container of {wrap}'s", missing)
+    else:
+        try_containers(wrap)
 done()
