@@ -135,6 +135,49 @@ int cuda_expert_product(cudaStream_t, const struct cuda_experts *, unsigned expe
 int cuda_expert_sum(cudaStream_t, const uint16_t *x, const float *weight, unsigned used, uint16_t *y,
 		    size_t n, size_t width);
 
+/* --- Adapters (adapt.cu) --- */
+
+enum {
+	CUDA_ADAPTED_MAX = 4,	/* adapters of a row */
+	CUDA_ADAPTED_ROWS = 16, /* of a tile */
+	CUDA_PARTS_MAX = 3,
+};
+
+/*
+ * What one adapter adds to one product, part by part: the columns first[i] .. first[i] + out[i] of its
+ * result, all multiples of 8, get b[i] times `rank` numbers of scale * a x, those from rank * i on. These
+ * are rounded to bf16.
+ */
+struct cuda_addition {
+	const uint16_t *a;		   /* [parts * rank][in] */
+	const uint16_t *b[CUDA_PARTS_MAX]; /* [out[i]][rank] */
+	uint32_t first[CUDA_PARTS_MAX], out[CUDA_PARTS_MAX];
+	uint32_t parts, rank; /* parts: 0: nothing; rank: a multiple of 8 */
+	float scale;
+};
+
+/* A tile: rows of a step that go by the same adapters, in the same order. An array of them on the device
+ * serves all layers of a step; those without rows only fill it up. */
+struct cuda_adapted {
+	const struct cuda_addition *adapter[CUDA_ADAPTED_MAX]; /* each an array of the device, by place */
+	uint32_t adapters, rows, row[CUDA_ADAPTED_ROWS];
+};
+
+struct cuda_adaptation {
+	const struct cuda_adapted *tiles;
+	size_t place;
+	unsigned most;	    /* adapters of a row */
+	size_t in, out;	    /* of the product, multiples of 8 */
+	size_t width;	    /* parts * rank of the widest adapter in this place */
+	const uint16_t *x;  /* [any][in] */
+	uint16_t *low;	    /* scratch, [any][most][width] */
+	uint16_t *y;	    /* [any][out], what the product gave */
+};
+
+/* y += what the adapters of each row add, in their order in fp32, and rounded once. In a row that is in no
+ * tile nothing changes, and no row is in two. */
+int cuda_adapt(cudaStream_t, const struct cuda_adaptation *, size_t tiles);
+
 /* --- Keys and values (qkv.cu) --- */
 
 enum cuda_kv_number {

@@ -18,6 +18,7 @@ struct bench {
 
 	struct cuda_kv kv;
 	struct cuda_attention attention;
+	struct cuda_adaptation adaptation;
 	struct cuda_tile *tiles;
 	size_t n, keys, tile_count, width;
 	unsigned heads, dim, tile_rows;
@@ -301,6 +302,50 @@ static void bench_choose(void)
 	free(logits);
 }
 
+static void run_adapt(const struct bench *b)
+{
+	if (cuda_adapt(NULL, &b->adaptation, b->tile_count) != 0)
+		fail_msg("adapters: %s", cudaGetErrorString(cudaGetLastError()));
+}
+
+/* What adapters of rank 16 add to q, k and v of Qwen3-VL-4B: rows of one adapter, or each of its own. */
+static void bench_adapt(const char *name, size_t n, size_t adapters)
+{
+	enum { HIDDEN = 2560, Q = 4096, KV = 1024, RANK = 16, OUT = Q + 2 * KV, MOST = 64 };
+	struct bench b = { .name = name, .run = run_adapt,
+			   .adaptation = { .most = 1, .in = HIDDEN, .out = OUT, .width = 3 * RANK } };
+	struct cuda_addition l[MOST], *there;
+	struct cuda_adapted *tiles = xcalloc(n, sizeof(*tiles));
+	size_t each = n / adapters;
+
+	for (size_t i = 0; i < adapters; i++)
+		l[i] = (struct cuda_addition){ .a = random_bf16(3 * RANK * HIDDEN),
+					       .b = { random_bf16(Q * RANK), random_bf16(KV * RANK),
+						      random_bf16(KV * RANK) },
+					       .first = { 0, Q, Q + KV }, .out = { Q, KV, KV },
+					       .parts = 3, .rank = RANK, .scale = 1 };
+	there = device_copy(l, adapters * sizeof(*l));
+	for (size_t i = 0; i < n; i++) {
+		struct cuda_adapted *tile = &tiles[b.tile_count];
+
+		tile->adapters = 1;
+		tile->adapter[0] = there + i / each;
+		tile->row[tile->rows++] = (uint32_t)i;
+		b.tile_count += tile->rows == CUDA_ADAPTED_ROWS || (i + 1) % each == 0;
+	}
+	b.bytes = 2.0 * ((double)adapters * (3 * RANK * HIDDEN + OUT * RANK) + (double)n * (HIDDEN + 2 * OUT));
+	b.adaptation.tiles = device_copy(tiles, b.tile_count * sizeof(*tiles));
+	b.adaptation.x = random_bf16(n * HIDDEN);
+	b.adaptation.y = random_bf16(n * OUT);
+	b.adaptation.low = device_alloc(n * 3 * RANK * 2);
+	report(&b);
+	for (size_t i = 0; i < adapters; i++)
+		device_free(l[i].a), device_free(l[i].b[0]), device_free(l[i].b[1]), device_free(l[i].b[2]);
+	device_free(there), device_free(b.adaptation.tiles), device_free(b.adaptation.x);
+	device_free(b.adaptation.y), device_free(b.adaptation.low);
+	free(tiles);
+}
+
 static void test_all(void **state)
 {
 	struct cudaDeviceProp p;
@@ -313,6 +358,10 @@ static void test_all(void **state)
 	bench_segments();
 	bench_rows();
 	bench_choose();
+	bench_adapt("1 row of an adapter, qkv of 4B", 1, 1);
+	bench_adapt("64 rows of an adapter, qkv of 4B", 64, 1);
+	bench_adapt("64 rows of 64 adapters, qkv of 4B", 64, 64);
+	bench_adapt("4096 rows of an adapter, qkv of 4B", 4096, 1);
 }
 
 int main(int argc, char **argv)
