@@ -86,7 +86,8 @@ struct compute_calls {
 	 * they do not fit. */
 	enum rc (*reserve)(struct compute *, uint32_t count, struct err *);
 	/* One more adapter, with the next number, from 0 to ADAPTERS_MAX - 1; it may be gone when it returns.
-	 * RC_FATAL names what does not fit the model, or the device cannot. */
+	 * Before reserve(): cache_size may become less. RC_FATAL names what does not fit the model, or the
+	 * device. */
 	enum rc (*adapt)(struct compute *, struct adapter *, struct err *);
 	/* Zeros, before anything is stored in it. */
 	void (*clear)(struct compute *, uint32_t block);

@@ -12,6 +12,7 @@ enum { PARTS_MAX = 3 };
 struct place {
 	const char *part[PARTS_MAX];
 	size_t out[PARTS_MAX], in;
+	bool halves; /* B is packed as the linear is, in two halves */
 };
 
 static void places_of(const struct text_config *c, struct place places[TEXT_LINEARS])
@@ -20,22 +21,22 @@ static void places_of(const struct text_config *c, struct place places[TEXT_LINE
 	       h = c->hidden, wide = c->intermediate;
 
 	places[TEXT_QKV] = (struct place){
-		{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, {q, kv, kv}, h};
-	places[TEXT_O] = (struct place){{"self_attn.o_proj"}, {h}, q};
-	places[TEXT_GATE_UP] = (struct place){{"mlp.gate_proj", "mlp.up_proj"}, {wide, wide}, h};
-	places[TEXT_DOWN] = (struct place){{"mlp.down_proj"}, {h}, wide};
+		{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, {q, kv, kv}, h, false};
+	places[TEXT_O] = (struct place){{"self_attn.o_proj"}, {h}, q, false};
+	places[TEXT_GATE_UP] = (struct place){{"mlp.gate_proj", "mlp.up_proj"}, {wide, wide}, h, false};
+	places[TEXT_DOWN] = (struct place){{"mlp.down_proj"}, {h}, wide, false};
 	if (!c->stacked)
 		return;
 	/* One A for all that is stacked, so one part. */
-	places[TEXT_QKV] = (struct place){{"self_attn.qkv_proj"}, {q + 2 * kv}, h};
-	places[TEXT_GATE_UP] = (struct place){{"mlp.gate_up_proj"}, {2 * wide}, h};
+	places[TEXT_QKV] = (struct place){{"self_attn.qkv_proj"}, {q + 2 * kv}, h, false};
+	places[TEXT_GATE_UP] = (struct place){{"mlp.gate_up_proj"}, {2 * wide}, h, true};
 }
 
 static enum rc load_addition(struct text_adapter *t, struct text_addition *to, unsigned layer,
 			     const struct place *place, struct adapter *from,
 			     const struct packer *p, struct err *err)
 {
-	struct matrix a[PARTS_MAX], b;
+	struct matrix a[PARTS_MAX], b[2];
 	unsigned count = 0;
 	size_t first = 0;
 
@@ -43,11 +44,15 @@ static enum rc load_addition(struct text_adapter *t, struct text_addition *to, u
 		bool there;
 
 		if (adapter_take(from, layer, place->part[i], place->out[i], place->in, &a[count],
-				 &b, &there, err) != RC_OK)
+				 &b[0], &there, err) != RC_OK)
 			return RC_FATAL;
 		if (!there)
 			continue;
-		if (p->linear(p, &to->b[count], &b, NULL, 1, err) != RC_OK)
+		if (place->halves) {
+			b[1] = matrix_rows(&b[0], place->out[i] / 2, place->out[i] / 2);
+			b[0] = matrix_rows(&b[0], 0, place->out[i] / 2);
+		}
+		if (p->linear(p, &to->b[count], b, NULL, place->halves ? 2 : 1, err) != RC_OK)
 			return RC_FATAL;
 		to->first[count++] = first;
 		to->count = count;

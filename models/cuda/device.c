@@ -103,7 +103,7 @@ void cuda_write_part(struct gpu *gpu, uint16_t *to, const struct matrix *m, size
 	free(numbers);
 }
 
-static enum rc full(const struct gpu *gpu, size_t size, struct err *err)
+enum rc cuda_full(const struct gpu *gpu, size_t size, struct err *err)
 {
 	return err_set(err, RC_FATAL, "memory",
 		       "the weights do not fit into the GPU's memory: %zu MiB more are needed, %zu are free",
@@ -145,7 +145,7 @@ static enum rc pack_linear(const struct packer *base, struct linear *l, const st
 	l->weight = gpu_alloc(gpu, l->weight_size);
 	l->bias = l->weight && biases ? gpu_alloc(gpu, l->out * sizeof(uint16_t)) : NULL;
 	if (!l->weight || (biases && !l->bias))
-		return full(gpu, l->weight_size, err);
+		return cuda_full(gpu, l->weight_size, err);
 	write_linear(gpu, l, parts, biases, count);
 	return RC_OK;
 }
@@ -227,7 +227,7 @@ static enum rc pack_stack(const struct packer *base, struct linear *l, const str
 	if (p->plan)
 		memory_add(p->plan, p->part, count, e.stride);
 	else if (!(all = gpu_alloc(p->gpu, count * e.stride)))
-		return full(p->gpu, count * e.stride, err);
+		return cuda_full(p->gpu, count * e.stride, err);
 	for (size_t i = 0; i < count; i++, parts += each) {
 		size_t row = 0;
 
@@ -280,7 +280,7 @@ static enum rc pack_vector(const struct packer *base, float *values, size_t n, v
 	if (*out)
 		gpu_write(gpu, *out, numbers, n * sizeof(*numbers));
 	free(numbers);
-	return *out ? RC_OK : full(gpu, n * sizeof(*numbers), err);
+	return *out ? RC_OK : cuda_full(gpu, n * sizeof(*numbers), err);
 }
 
 static void free_vector(const struct packer *base, vector *v)
@@ -311,7 +311,7 @@ static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
 			       "somebody else took the GPU's memory: a cache of %zu MiB is needed, %zu are "
 			       "free",
 			       size >> 20, gpu_room(c->gpu) >> 20);
-	return RC_OK;
+	return cuda_adapters_reserve(c, err);
 }
 
 /* What lies beyond a sequence's tokens is never looked at. */
@@ -322,9 +322,7 @@ static void clear(struct compute *base, uint32_t block)
 
 static enum rc adapt(struct compute *base, struct adapter *adapter, struct err *err)
 {
-	(void)base, (void)adapter;
-	return err_set(err, RC_FATAL, "adapter",
-		       "adapters are not applied on a GPU yet: read these pages on the CPU");
+	return cuda_adapters_add(cuda_of(base), adapter, err);
 }
 
 static void begin(struct compute *base, const struct text_row *rows, size_t count)
@@ -387,6 +385,7 @@ static void close_cuda(struct compute *base)
 	replays_free(c->replays);
 	tower_close(c);
 	language_close(c);
+	cuda_adapters_close(c);
 	text_weights_free(&c->text, &c->packer.packer);
 	vision_free(c->vision);
 	gpu_free(c->gpu, c->kv.pages);
@@ -422,11 +421,12 @@ static enum rc plan(struct cuda *c, struct weights *w, const struct compute_opti
 {
 	const struct text_config *t = &c->config.text;
 	struct cuda_packer counter = {c->packer.packer, c->gpu, &c->plan, MEMORY_WEIGHTS};
-	struct memory_cache cache = {
-		.block = c->compute.block_size, .asked = o->cache_size, .spare = 1};
 	uint32_t blocks = 0;
 	enum rc rc;
 
+	c->cache = (struct memory_cache){
+		.block = c->compute.block_size, .asked = o->cache_size, .spare = 1};
+	c->room = gpu_room(c->gpu);
 	rc = text_weights_load(&c->text, t, w, &counter.packer, err);
 	if (rc != RC_OK)
 		return rc;
@@ -438,11 +438,11 @@ static enum rc plan(struct cuda *c, struct weights *w, const struct compute_opti
 		if (c->vision)
 			tower_plan(c);
 		/* A step's rows and as many again, to be of any use; no more than all sequences can fill. */
-		cache.least = (uint32_t)(min_u64(t->max_positions, 2 * CUDA_ROWS) / KV_PAGE + 1);
-		cache.most = (uint32_t)min_u64((t->max_positions / KV_PAGE + 1) *
+		c->cache.least = (uint32_t)(min_u64(t->max_positions, 2 * CUDA_ROWS) / KV_PAGE + 1);
+		c->cache.most = (uint32_t)min_u64((t->max_positions / KV_PAGE + 1) *
 						       (uint64_t)c->compute.sequences,
 					       UINT32_MAX / 2);
-		rc = memory_settle(&c->plan, &cache, gpu_room(c->gpu), &blocks, err);
+		rc = memory_settle(&c->plan, &c->cache, c->room, &blocks, err);
 	}
 	c->compute.cache_size = blocks * c->compute.block_size;
 	text_weights_free(&c->text, &counter.packer);

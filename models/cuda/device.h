@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * cuda/device: the GPU as a device of compute.h. device.c holds weights, cache and calls together,
- * language.c runs the language model, tower.c the vision tower. Private to this folder.
+ * language.c runs the language model, adapters.c what adapters add to it, tower.c the vision tower. Private to this
+ * folder.
  */
 #ifndef MODELS_CUDA_DEVICE_H
 #define MODELS_CUDA_DEVICE_H
@@ -10,6 +11,7 @@
 #include "cuda/gpu.h"
 #include "cuda/memory.h"
 #include "cuda/replay.h"
+#include "text_adapter.h"
 #include "text_weights.h"
 #include "vision_tower.h"
 
@@ -44,6 +46,7 @@ struct cuda_packer {
 
 struct language;
 struct tower;
+struct cuda_adapters;
 
 struct cuda {
 	struct compute compute;
@@ -54,7 +57,10 @@ struct cuda {
 	struct vision *vision; /* weights alone; NULL: text alone */
 	struct language *language;
 	struct tower *tower;
+	struct cuda_adapters *adapters; /* NULL: there are none */
 	struct memory_plan plan;
+	struct memory_cache cache; /* what is wanted of it */
+	size_t room;		   /* bytes that were free before anything was loaded */
 	struct cuda_buffer *buffers[CUDA_BUFFERS_MAX];
 	size_t buffer_count;
 	void *pinned[CUDA_PINNED_MAX];
@@ -81,6 +87,9 @@ void cuda_write_part(struct gpu *, uint16_t *to, const struct matrix *, size_t r
 void cuda_multiply(struct gpu *, enum gpu_rows, const struct linear *, const uint16_t *x, size_t n,
 		   void *y, bool wide);
 
+/* RC_FATAL: there is no room for so many bytes of weights. */
+enum rc cuda_full(const struct gpu *, size_t size, struct err *);
+
 /* The experts whose first is this. */
 struct cuda_experts cuda_experts_of(const struct linear *);
 
@@ -103,7 +112,19 @@ void language_close(struct cuda *);
 void language_begin(struct cuda *, const struct text_row *, size_t count);
 void language_end(struct cuda *);
 
-/* tower.c, the same. Features lie in the host's memory, as bf16. */
+/* adapters.c. add: see compute_calls.adapt; reserve: what steps need for all that were added. */
+enum rc cuda_adapters_add(struct cuda *, struct adapter *, struct err *);
+enum rc cuda_adapters_reserve(struct cuda *, struct err *);
+void cuda_adapters_close(struct cuda *);
+/* Which of a step's rows go by which adapters, to the GPU. Returns how many tiles they make; in a step that
+ * repeats it is a round number. */
+size_t cuda_adapters_send(struct cuda *, unsigned flight, const struct text_row *const *rows, size_t n,
+			  bool repeats);
+/* What they add to y, the product of w and x. */
+void cuda_adapters_apply(struct cuda *, size_t tiles, unsigned layer, enum text_linear, const struct linear *w,
+			 const void *x, void *y);
+
+/* tower.c, as language.c. Features lie in the host's memory, as bf16. */
 void tower_plan(struct cuda *);
 enum rc tower_open(struct cuda *, struct err *);
 void tower_close(struct cuda *);

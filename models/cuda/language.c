@@ -26,6 +26,7 @@ struct step {
 	size_t rows, prompt; /* prompt: rows that are part of one */
 	size_t tables, tiles, picked;
 	size_t embedded; /* rows that come from pages */
+	size_t adapted;	 /* tiles of rows with adapters */
 	uint32_t max_keys;
 	unsigned limit; /* of tokens that can be chosen */
 	bool repeats;	/* it may be taken from a record */
@@ -367,6 +368,7 @@ static struct step describe(struct cuda *c, struct flight *f, const struct text_
 	f->picked = s.picked;
 	if (!s.prompt && s.rows <= c->compute.sequences)
 		fill_up(c, f, &s);
+	s.adapted = cuda_adapters_send(c, (unsigned)(f - l->flights), f->source, count, s.repeats);
 	s.tiles = cuda_prefill_tiles(f->row, s.prompt, t->heads / t->kv_heads, f->tile);
 	gpu_send(c->gpu, l->rows.data, f->row, s.rows * sizeof(*f->row));
 	gpu_send(c->gpu, l->tables.data, f->table, s.tables * sizeof(*f->table));
@@ -387,6 +389,14 @@ static void multiply(struct cuda *c, const struct step *s, const struct linear *
 	cuda_multiply(c->gpu, GPU_MANY, w, from, s->prompt, y, wide);
 	cuda_multiply(c->gpu, GPU_FEW, w, from + s->prompt * w->in, s->rows - s->prompt,
 		      (char *)y + size, wide);
+}
+
+/* Through one that may be adapted. */
+static void project(struct cuda *c, const struct step *s, unsigned layer, enum text_linear which,
+		    const struct linear *w, const void *x, void *y)
+{
+	multiply(c, s, w, x, y, false);
+	cuda_adapters_apply(c, s->adapted, layer, which, w, x, y);
 }
 
 static void attend(struct cuda *c, const struct step *s, unsigned layer)
@@ -415,7 +425,7 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 	size_t n = s->rows - s->prompt, q = (size_t)t->heads * t->head_dim;
 
 	kv.pages = (char *)kv.pages + layer * c->page_size;
-	multiply(c, s, &w->qkv, l->y.data, l->qkv.data, false);
+	project(c, s, layer, TEXT_QKV, &w->qkv, l->y.data, l->qkv.data);
 	gpu_check(c->gpu, cuda_qkv_store(stream, &kv, a.rows, a.tables, s->rows, &qkv),
 		  "storing keys and values");
 	gpu_check(c->gpu, cuda_attention_prefill(stream, &kv, &a, l->tiles.data, s->tiles),
@@ -427,7 +437,7 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 		gpu_check(c->gpu,
 			  cuda_attention_decode(stream, &kv, &a, n, s->max_keys, l->attention.data),
 			  "attention of written tokens");
-	multiply(c, s, &w->o, l->attended.data, l->delta.data, false);
+	project(c, s, layer, TEXT_O, &w->o, l->attended.data, l->delta.data);
 }
 
 static void route(struct cuda *c, const struct step *s, const struct text_experts *x)
@@ -463,20 +473,21 @@ static void route(struct cuda *c, const struct step *s, const struct text_expert
 		  "sum of experts");
 }
 
-static void feed_forward(struct cuda *c, const struct step *s, const struct text_layer *w)
+static void feed_forward(struct cuda *c, const struct step *s, unsigned layer)
 {
+	const struct text_layer *w = &c->text.layer[layer];
 	struct language *l = c->language;
 
 	if (w->experts.count) {
 		route(c, s, &w->experts);
 		return;
 	}
-	multiply(c, s, &w->gate_up, l->y.data, l->wide.data, false);
+	project(c, s, layer, TEXT_GATE_UP, &w->gate_up, l->y.data, l->wide.data);
 	gpu_check(c->gpu,
 		  cuda_silu_gate(gpu_stream(c->gpu), l->wide.data, NULL, l->inner.data, s->rows,
 				 w->down.in),
 		  "SwiGLU");
-	multiply(c, s, &w->down, l->inner.data, l->delta.data, false);
+	project(c, s, layer, TEXT_DOWN, &w->down, l->inner.data, l->delta.data);
 }
 
 /* What the page's tokens get added after a layer, or NULL. */
@@ -518,7 +529,7 @@ static void run_layers(struct cuda *c, const struct step *s)
 			  cuda_add_rms_norm(stream, l->x.data, l->delta.data, NULL, NULL,
 					    w->post_norm, t->eps, l->y.data, s->rows, h),
 			  "norm");
-		feed_forward(c, s, w);
+		feed_forward(c, s, i);
 	}
 }
 
@@ -572,7 +583,8 @@ void language_begin(struct cuda *c, const struct text_row *rows, size_t count)
 		s = describe(c, f, rows, count);
 		if (s.repeats)
 			replay(c->replays,
-			       &(struct replay_key){(unsigned)(f - l->flights), s.limit, s.rows, s.max_keys},
+			       &(struct replay_key){(unsigned)(f - l->flights), s.limit, s.rows, s.max_keys,
+						    s.adapted},
 			       run, &work);
 		else
 			run(&work);

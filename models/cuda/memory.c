@@ -57,7 +57,7 @@ static enum rc refuse(const struct memory_plan *p, size_t room, struct err *err)
 {
 	static const char *const names[MEMORY_PARTS] = {
 		"weights",  "weights of the tower", "a step", "logits",
-		"sampling", "a page",		    "cache"};
+		"sampling", "a page",		    "adapters", "cache"};
 	size_t needed = sum(memory_total(p), MEMORY_RESERVE);
 	char text[400];
 	size_t at = 0;

@@ -62,9 +62,19 @@ size_t replay_keys(size_t n, size_t most)
 	return min_u64(keys, most);
 }
 
+size_t replay_tiles(size_t n, size_t most)
+{
+	size_t tiles = n > 0;
+
+	while (tiles < n)
+		tiles *= 2;
+	return min_u64(tiles, most);
+}
+
 static bool same(const struct replay_key *a, const struct replay_key *b)
 {
-	return a->flight == b->flight && a->limit == b->limit && a->rows == b->rows && a->keys == b->keys;
+	return a->flight == b->flight && a->limit == b->limit && a->rows == b->rows && a->keys == b->keys &&
+	       a->tiles == b->tiles;
 }
 
 static struct record *find(struct replays *r, const struct replay_key *key)

@@ -14,7 +14,7 @@
 
 struct replay_key {
 	unsigned flight, limit; /* whose logits; tokens that can be chosen */
-	size_t rows, keys;
+	size_t rows, keys, tiles; /* tiles: of rows with adapters */
 };
 
 struct replays;
@@ -24,9 +24,11 @@ void replays_free(struct replays *);
 /* Memory that steps use has moved. */
 void replays_forget(struct replays *);
 
-/* `n` rounded up, but never above `most`: 1, 2, 4, 8, then steps of 16 rows; keys to twice as many each time. */
+/* `n` rounded up, but never above `most`: 1, 2, 4, 8, then steps of 16 rows; keys to twice as many each time,
+ * and so tiles, of which there may be none. */
 size_t replay_rows(size_t n, size_t most);
 size_t replay_keys(size_t n, size_t most);
+size_t replay_tiles(size_t n, size_t most);
 
 /* run(arg) asks the GPU for kernels and products alone, the same for the same key. */
 void replay(struct replays *, const struct replay_key *, void (*run)(void *arg), void *arg);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The plan of a GPU's memory: its arithmetic, what it refuses and in which words, and that it is what the
- * device then takes, for every family and both kinds of keys and values.
+ * device then takes, for every family and both kinds of keys and values, and beside adapters.
  */
 #include "engine.h"
 
@@ -181,6 +181,99 @@ static void test_takes_what_is_left(void **state)
 	emulated_room = all;
 }
 
+static enum rc adapt(struct model *m, unsigned i, struct err *err)
+{
+	return model_adapt(m,
+			   i % 2 ? "tests/golden/models/qwen3/adapter-some"
+				 : "tests/golden/models/qwen3/adapter-all",
+			   err);
+}
+
+static void open_qwen3(struct model *m, const struct compute_options *options)
+{
+	struct err err;
+
+	if (model_open(m, "tests/golden/models/qwen3", compute_open_cuda, options, NULL, &err) != RC_OK)
+		fail_msg("%s", err.text);
+}
+
+/* Adapters take what they said, to the byte, or one is refused before it takes anything and those before it
+ * stay. */
+static void test_adapters_are_planned(void **state)
+{
+	enum { COUNT = 5 };
+	struct compute_options options = {.weights = NUMBER_BF16, .sequences = 3, .cache_size = 5 * MIB};
+	struct engine_options cache = {0};
+	size_t all = emulated_room, needed, before;
+	struct engine *engine;
+	struct model model;
+	struct err err;
+
+	(void)state;
+	open_qwen3(&model, &options);
+	for (unsigned i = 0; i < COUNT; i++)
+		assert_int_equal(adapt(&model, i, &err), RC_OK);
+	assert_int_equal(engine_open(&engine, &model, &cache, &err), RC_OK);
+	needed = emulated_asked + MEMORY_RESERVE;
+	engine_close(engine);
+	/* A second engine takes no more. */
+	assert_int_equal(engine_open(&engine, &model, &cache, &err), RC_OK);
+	assert_int_equal(emulated_asked + MEMORY_RESERVE, needed);
+	engine_close(engine);
+	model_close(&model);
+	assert_int_equal(emulated_asked, 0);
+
+	for (size_t less = 0; less < 2; less++) {
+		emulated_room = needed - less;
+		open_qwen3(&model, &options);
+		for (unsigned i = 0; i + 1 < COUNT; i++)
+			assert_int_equal(adapt(&model, i, &err), RC_OK);
+		before = emulated_asked;
+		assert_int_equal(adapt(&model, COUNT - 1, &err), less ? RC_FATAL : RC_OK);
+		if (less) {
+			assert_string_equal(err.reason, "memory");
+			assert_non_null(strstr(err.text, "MiB are needed (weights 1, "));
+			assert_non_null(strstr(err.text, "adapters 2, cache 6, the driver 512), "));
+			assert_int_equal(emulated_asked, before);
+			assert_int_equal(model.adapter_count, COUNT - 1);
+		}
+		assert_int_equal(engine_open(&engine, &model, &cache, &err), RC_OK);
+		assert_true(less ? emulated_room - emulated_asked > MEMORY_RESERVE
+				 : emulated_room - emulated_asked == MEMORY_RESERVE);
+		engine_close(engine);
+		model_close(&model);
+	}
+	emulated_room = all;
+}
+
+/* They take it from a cache that has what is left. */
+static void test_adapters_take_from_the_cache(void **state)
+{
+	struct compute_options options = {.weights = NUMBER_BF16, .sequences = 255};
+	struct engine_options cache = {0};
+	size_t all = emulated_room, before, weights;
+	struct engine *engine;
+	struct model model;
+	struct err err;
+
+	(void)state;
+	emulated_room = 1500 * MIB;
+	open_qwen3(&model, &options);
+	before = model.compute->cache_size;
+	weights = emulated_asked;
+	for (unsigned i = 0; i < ADAPTERS_MAX; i++)
+		assert_int_equal(adapt(&model, i, &err), RC_OK);
+	weights = emulated_asked - weights;
+	assert_true(weights > 2 * MIB);
+	assert_in_range(before - model.compute->cache_size, weights, weights + 4 * MIB);
+	assert_int_equal(engine_open(&engine, &model, &cache, &err), RC_OK);
+	assert_in_range(emulated_room - emulated_asked, MEMORY_RESERVE,
+			MEMORY_RESERVE + 4 * MIB + model.compute->block_size);
+	engine_close(engine);
+	model_close(&model);
+	emulated_room = all;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -190,6 +283,8 @@ int main(void)
 		cmocka_unit_test(test_sums_do_not_wrap),
 		cmocka_unit_test(test_plan_is_what_is_taken),
 		cmocka_unit_test(test_takes_what_is_left),
+		cmocka_unit_test(test_adapters_are_planned),
+		cmocka_unit_test(test_adapters_take_from_the_cache),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

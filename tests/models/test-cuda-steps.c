@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Steps that are taken from a record: how they are rounded up, that they are recorded once and done many times,
- * and that not a bit differs from steps that are not, whatever the number of rows, penalties and draws among
- * them.
+ * and that not a bit differs from steps that are not, whatever the number of rows, penalties, draws and
+ * adapters among them.
  */
 #include "engine.h"
 
@@ -32,6 +32,10 @@ static void test_rounds_up(void **state)
 		assert_int_equal(replay_keys(keys[i][0], 1 << 20), keys[i][1]);
 	assert_int_equal(replay_rows(9, 11), 11);
 	assert_int_equal(replay_keys(3000, 3333), 3333);
+	assert_int_equal(replay_tiles(0, 9), 0);
+	assert_int_equal(replay_tiles(1, 9), 1);
+	assert_int_equal(replay_tiles(3, 9), 4);
+	assert_int_equal(replay_tiles(5, 7), 7);
 }
 
 struct count {
@@ -47,7 +51,7 @@ static void nothing(void *arg)
 /* As it is, recorded, then from the record; where there is no room for one, as it is. */
 static void test_recorded_once(void **state)
 {
-	struct replay_key one = {0, 10, 4, 512}, other = {1, 10, 4, 512};
+	struct replay_key one = {0, 10, 4, 512, 0}, other = {1, 10, 4, 512, 0}, adapted = {0, 10, 4, 512, 1};
 	struct count count = {0};
 	struct replays *r;
 	struct err err;
@@ -63,6 +67,8 @@ static void test_recorded_once(void **state)
 	assert_int_equal(emulated_graphs, 1);
 	replay(r, &other, nothing, &count);
 	assert_int_equal(count.runs, 3);
+	replay(r, &adapted, nothing, &count);
+	assert_int_equal(count.runs, 4);
 	replays_forget(r);
 	assert_int_equal(emulated_graphs, 0);
 	emulated_graphs_max = 0;
@@ -70,13 +76,13 @@ static void test_recorded_once(void **state)
 		replay(r, &one, nothing, &count);
 	assert_int_equal(emulated_graphs, 0);
 	assert_int_equal(emulated_replays, 4);
-	assert_int_equal(count.runs, 3 + 1 + 2 + 3);
+	assert_int_equal(count.runs, 4 + 1 + 2 + 3);
 	emulated_graphs_max = SIZE_MAX;
 	replays_free(r);
 	gpu_close(count.gpu);
 }
 
-static void add(struct engine *e, unsigned k)
+static void add(struct engine *e, unsigned k, const struct adapted *adapted)
 {
 	struct engine_request r = {.id = k, .prompt_count = 5 + 9 * k, .most = 12 + 11 * k, .endless = true};
 	unsigned prompt[64];
@@ -88,11 +94,27 @@ static void add(struct engine *e, unsigned k)
 	r.sampling = (struct sampling){.repetition_penalty = k % 2 ? 1.3 : 1, .top_p = 1, .seed = k};
 	if (k % 3 == 2)
 		r.sampling.temperature = 0.9;
+	if (adapted)
+		r.adapted = adapted[k];
 	if (engine_add(e, &r, &err) != RC_OK)
 		fail_msg("%s", err.text);
 }
 
-static void run(enum compute_keys keys, size_t graphs, struct engine_result *results)
+static void adapt(struct model *m, unsigned count)
+{
+	struct err err;
+
+	for (unsigned i = 0; i < count; i++)
+		if (model_adapt(m,
+				i % 2 ? "tests/golden/models/qwen3/adapter-some"
+				      : "tests/golden/models/qwen3/adapter-all",
+				&err) != RC_OK)
+			fail_msg("%s", err.text);
+}
+
+/* Beside so many adapters; adapted: by which the requests go, or NULL. */
+static void run(enum compute_keys keys, size_t graphs, unsigned adapters, const struct adapted *adapted,
+		struct engine_result *results)
 {
 	struct compute_options options = {
 		.weights = NUMBER_BF16, .keys = keys, .sequences = 6, .cache_size = 1 << 20};
@@ -104,22 +126,59 @@ static void run(enum compute_keys keys, size_t graphs, struct engine_result *res
 
 	emulated_graphs_max = graphs;
 	emulated_replays = emulated_longest = 0;
-	if (model_open(&model, "tests/golden/models/qwen3", compute_open_cuda, &options, NULL, &err) != RC_OK ||
-	    engine_open(&engine, &model, &cache, &err) != RC_OK)
+	if (model_open(&model, "tests/golden/models/qwen3", compute_open_cuda, &options, NULL, &err) != RC_OK)
+		fail_msg("%s", err.text);
+	adapt(&model, adapters);
+	if (engine_open(&engine, &model, &cache, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	for (unsigned k = 0; k < REQUESTS; k++)
-		add(engine, k);
+		add(engine, k, adapted);
 	while (engine_step(engine))
 		while (engine_take(engine, &one))
 			results[one.id] = one;
 	while (engine_take(engine, &one))
 		results[one.id] = one;
-	if (graphs)
-		assert_in_range(emulated_graphs, 1, 8); /* 1, 2, 4, 6 rows of either flight */
+	if (graphs) /* 1, 2, 4, 6 rows of either flight; and some with 1, 2 or 4 tiles */
+		assert_in_range(emulated_graphs, 1, adapted ? 16 : 8);
 	engine_close(engine);
 	model_close(&model);
 	assert_int_equal(emulated_graphs, 0);
 	emulated_graphs_max = SIZE_MAX;
+}
+
+static void same_results(const struct engine_result *a, const struct engine_result *b)
+{
+	for (unsigned k = 0; k < REQUESTS; k++) {
+		size_t n = 12 + 11 * k;
+
+		assert_int_equal(a[k].count, n);
+		assert_int_equal(b[k].count, n);
+		assert_memory_equal(a[k].tokens, b[k].tokens, n * sizeof(unsigned));
+		assert_memory_equal(a[k].log_probabilities, b[k].log_probabilities, n * sizeof(float));
+	}
+}
+
+static void release(struct engine_result *results)
+{
+	for (unsigned k = 0; k < REQUESTS; k++) {
+		free(results[k].tokens);
+		free(results[k].log_probabilities);
+	}
+}
+
+/* Taken from records, and as they are. */
+static void run_both(enum compute_keys keys, unsigned adapters, const struct adapted *adapted,
+		     struct engine_result *recorded)
+{
+	struct engine_result as_it_is[REQUESTS] = {0};
+
+	run(keys, 0, adapters, adapted, as_it_is);
+	assert_int_equal(emulated_replays, 0);
+	run(keys, SIZE_MAX, adapters, adapted, recorded);
+	assert_true(emulated_replays > 30);
+	assert_true(emulated_longest > 20);
+	same_results(as_it_is, recorded);
+	release(as_it_is);
 }
 
 static void test_same_bits(void **state)
@@ -128,27 +187,67 @@ static void test_same_bits(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 2; i++) {
-		struct engine_result as_it_is[REQUESTS] = {0}, recorded[REQUESTS] = {0};
+		struct engine_result results[REQUESTS] = {0};
 
-		run(keys[i], 0, as_it_is);
-		assert_int_equal(emulated_replays, 0);
-		run(keys[i], SIZE_MAX, recorded);
-		assert_true(emulated_replays > 30);
-		assert_true(emulated_longest > 20);
-		for (unsigned k = 0; k < REQUESTS; k++) {
-			size_t n = as_it_is[k].count;
-
-			assert_int_equal(n, 12 + 11 * k);
-			assert_int_equal(recorded[k].count, n);
-			assert_memory_equal(as_it_is[k].tokens, recorded[k].tokens, n * sizeof(unsigned));
-			assert_memory_equal(as_it_is[k].log_probabilities, recorded[k].log_probabilities,
-					    n * sizeof(float));
-			free(as_it_is[k].tokens);
-			free(as_it_is[k].log_probabilities);
-			free(recorded[k].tokens);
-			free(recorded[k].log_probabilities);
-		}
+		run_both(keys[i], 0, NULL, results);
+		release(results);
 	}
+}
+
+/* Rows with adapters and without in one step; the longest request goes on when no adapted row is left. */
+static void test_adapters(void **state)
+{
+	static const struct adapted adapted[REQUESTS] = {
+		{0, {0}}, {1, {0}}, {2, {1, 0}}, {1, {1}}, {0, {0}}};
+	struct engine_result among[REQUESTS] = {0}, without[REQUESTS] = {0}, beside[REQUESTS] = {0};
+	size_t longest, replays;
+
+	(void)state;
+	run_both(COMPUTE_KEYS_AS_WEIGHTS, 2, adapted, among);
+	longest = emulated_longest;
+	/* Who goes by none is what he is where there are none, ... */
+	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 0, NULL, without);
+	for (unsigned k = 0; k < REQUESTS; k++)
+		assert_int_equal(memcmp(without[k].log_probabilities, among[k].log_probabilities,
+					without[k].count * sizeof(float)) == 0,
+				 adapted[k].count == 0);
+	assert_true(emulated_longest < longest);
+	longest = emulated_longest;
+	replays = emulated_replays;
+	/* ... and so is a step of such rows: adapters that are there are nothing to it. */
+	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 2, NULL, beside);
+	same_results(without, beside);
+	assert_int_equal(emulated_longest, longest);
+	assert_int_equal(emulated_replays, replays);
+	release(among);
+	release(without);
+	release(beside);
+}
+
+/* All there may be, of two kinds in turn: which of a kind it is does not matter. */
+static void test_most_adapters(void **state)
+{
+	static const struct adapted high[REQUESTS] = {
+		{4, {63, 0, 61, 2}}, {1, {63}}, {4, {30, 31, 62, 1}}, {0, {0}}, {2, {63, 62}}},
+				    low[REQUESTS] = {
+		{4, {1, 0, 3, 2}}, {1, {1}}, {4, {0, 1, 2, 3}}, {0, {0}}, {2, {1, 0}}};
+	struct engine_result many[REQUESTS] = {0}, few[REQUESTS] = {0};
+	struct compute_options options = {.weights = NUMBER_BF16, .sequences = 6, .cache_size = 1 << 20};
+	struct model model;
+	struct err err;
+
+	(void)state;
+	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, ADAPTERS_MAX, high, many);
+	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 4, low, few);
+	same_results(many, few);
+	release(many);
+	release(few);
+	assert_int_equal(
+		model_open(&model, "tests/golden/models/qwen3", compute_open_cuda, &options, NULL, &err), RC_OK);
+	adapt(&model, ADAPTERS_MAX);
+	assert_int_equal(model_adapt(&model, "tests/golden/models/qwen3/adapter-all", &err), RC_FATAL);
+	assert_string_equal(err.reason, "adapter");
+	model_close(&model);
 }
 
 /* Patches of page k: another size each time. */
@@ -203,7 +302,7 @@ static void test_pages_beside_steps(void **state)
 	    engine_open(&engine, &model, &cache, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	for (unsigned k = 0; k < 3; k++)
-		add(engine, k);
+		add(engine, k, NULL);
 	for (unsigned k = 0; k < PAGES; k++) {
 		struct compute *c = model.compute;
 
@@ -242,6 +341,8 @@ int main(void)
 		cmocka_unit_test(test_rounds_up),
 		cmocka_unit_test(test_recorded_once),
 		cmocka_unit_test(test_same_bits),
+		cmocka_unit_test(test_adapters),
+		cmocka_unit_test(test_most_adapters),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -234,7 +234,7 @@ static void test_switch(void **state)
 }
 
 /* Requests of different adapters ride in one batch; what one has left in the cache is not another's. */
-static void __attribute__((unused)) test_adapters(void **state)
+static void __attribute__((unused)) check_adapters(void **state, enum compute_keys keys, unsigned way)
 {
 	static const char *const adapters[] = {"tests/golden/models/qwen3-vl/adapter-language",
 					       "tests/golden/models/qwen3-vl/adapter-expression"};
@@ -246,12 +246,12 @@ static void __attribute__((unused)) test_adapters(void **state)
 	struct err err;
 
 	if (model_open(&f.model, "tests/golden/models/qwen3-vl", COMPUTE_OPEN,
-		       &(struct compute_options){.weights = NUMBER_BF16}, f.pool, &err) != RC_OK)
+		       &(struct compute_options){.weights = NUMBER_BF16, .keys = keys}, f.pool, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	for (unsigned i = 0; i < 2; i++)
 		if (model_adapt(&f.model, adapters[i], &err) != RC_OK)
 			fail_msg("%s", err.text);
-	check_invariant(&f, 0);
+	check_invariant(&f, way);
 	e = start(&f, 100, 4);
 	for (unsigned k = 0; k < 4; k++) {
 		describe(&f, &q[k], 0);
@@ -270,6 +270,16 @@ static void __attribute__((unused)) test_adapters(void **state)
 		release(&got[k]);
 	engine_close(e);
 	model_close(&f.model);
+}
+
+static void __attribute__((unused)) test_adapters(void **state)
+{
+	check_adapters(state, COMPUTE_KEYS_AS_WEIGHTS, REQUESTS > 6 ? 0 : 2);
+}
+
+static void __attribute__((unused)) test_adapters_fp8(void **state)
+{
+	check_adapters(state, COMPUTE_KEYS_FP8, 3);
 }
 
 static void __attribute__((unused)) test_ends(void **state)
@@ -386,7 +396,9 @@ int main(void)
 		cmocka_unit_test(test_measure),
 		ONLY_ON_CUDA(cmocka_unit_test_setup_teardown(test_batch_invariant, setup_fp8, teardown))
 #ifndef ENGINE_SOBER
-		ONLY_ON_CPU(cmocka_unit_test(test_adapters), cmocka_unit_test(test_ends), cmocka_unit_test(test_repetition))
+		cmocka_unit_test(test_adapters),
+		ONLY_ON_CUDA(cmocka_unit_test(test_adapters_fp8))
+		ONLY_ON_CPU(cmocka_unit_test(test_ends), cmocka_unit_test(test_repetition))
 #endif
 	};
 

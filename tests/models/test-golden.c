@@ -21,11 +21,6 @@
 
 #define PAGES_MAX 8
 
-#ifdef ON_CUDA
-#define ADAPTERS_HERE false
-#else
-#define ADAPTERS_HERE true
-#endif
 #define FP8_MOST  8 /* they come to 5; the step of e4m3 is 16 times that of bf16 */
 
 static const char *root(void)
@@ -489,8 +484,8 @@ static const struct kind {
 	const char *what;
 	CMUnitTestFunction run;
 	bool adapters; /* of these, too */
-} kinds[] = {{"bf16", test_bf16, ADAPTERS_HERE},
-	     ONLY_ON_CUDA({"fp8", test_fp8, false})
+} kinds[] = {{"bf16", test_bf16, true},
+	     ONLY_ON_CUDA({"fp8", test_fp8, true})
 	     ONLY_ON_CPU({"pixels", test_pixels, false}, {"fp32", test_fp32, true},
 			 {"int8", test_int8, true}, {"engine", test_engine, true})};
 
