@@ -306,8 +306,6 @@ bool settings_agree(const struct pipeline *p, struct fault *f)
 	f->key = "device";
 	if (p->model.device == DEVICE_CUDA && p->model.weights != MODEL_BF16)
 		return fault_set(f, "is cuda, which computes with weights: bf16 alone");
-	if (p->model.device == DEVICE_CUDA && p->model.n_adapters)
-		return fault_set(f, "is cuda, where adapters are not applied: device: cpu");
 	f->key = "kv";
 	if (p->model.device == DEVICE_CPU && p->model.kv == MODEL_KV_FP8)
 		return fault_set(f, "is fp8, which needs a GPU, not device: cpu");

@@ -79,9 +79,8 @@ enum rc gpus_find(const struct pipeline *p, struct gpu **gpus, size_t *n, struct
 	*n = 0;
 	if (p->recogniser != RECOGNISER_MODEL || m->device == DEVICE_CPU)
 		return RC_OK;
-	/* It computes in bf16 alone, and without adapters. */
-	if (m->device == DEVICE_AUTO &&
-	    (m->weights != MODEL_BF16 || m->n_adapters || !program_exists()))
+	/* It computes in bf16 alone. */
+	if (m->device == DEVICE_AUTO && (m->weights != MODEL_BF16 || !program_exists()))
 		return RC_OK;
 	found = used = find(all);
 	if (m->device == DEVICE_CUDA || found)

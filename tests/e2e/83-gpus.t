@@ -30,13 +30,15 @@ try:
 except OSError:
     sys.exit(print("GPU", gpu, "is full", file=sys.stderr) or 78)
 print(json.dumps({{"airlock": 1, "name": "cloister-model", "version": "0", "window": 4, "formats": ["text"],
-                  "takes": ["page", "text"], "model": {{"name": "fake", "sha256": "0" * 64}}}}), flush=True)
+                  "takes": ["page", "text"], "model": {{"name": "fake", "sha256": "0" * 64, "adapters": [
+                      {{"name": a[10:], "sha256": "1" * 64}} for a in sys.argv if a.startswith("--adapter=")]}}}}),
+      flush=True)
 for line in sys.stdin:
     time.sleep(0.3 if trouble("slow") else 0.03)
     if trouble("dies"):
         os._exit(9)
     print(json.dumps({{"id": json.loads(line)["id"], "status": "ok", "format": "text", "finish": "stop",
-                      "device": "cuda fake " + gpu,
+                      "device": "cuda fake " + gpu, "adapters": json.loads(line)["params"].get("adapters"),
                       "text": json.dumps([os.getpid(), gpu, sys.argv[1:]])}}), flush=True)
 '''
 
@@ -108,6 +110,14 @@ auto = Machine(1)
 run = auto.read("device: auto")
 same(list(auto.readers()) if auto.result("model/book.pdf") else run.err, ["0"], "auto takes a GPU where there is one")
 
+# With adapters as well.
+for device in ("device: auto", "device: cuda"):
+    adapted = Machine(1)
+    run = adapted.read(device, "adapters: [org/lora, org/more]")
+    book = adapted.result("model/book.pdf")
+    same((list(adapted.readers()), book.pages[0]["device"], book.pages[0].get("adapters")) if book else run.err,
+         (["0"], "cuda fake 0", ["org/lora", "org/more"]), f"{device}: pages are read by adapters on a GPU")
+
 # A GPU that is broken is left out.
 dead = Machine(3)
 dead.trouble("dead-0")
@@ -154,8 +164,7 @@ for title, machine, settings, options, words in (
        "model.yaml" in why["text"], f"{title}: device: cuda fails, and says why", run.returncode, why, run.err)
 for title, machine, settings, options in (
         ("no GPU", Machine(0), (), {}), ("no program", Machine(1, program=False), (), {}),
-        ("hidden", Machine(1), (), {"visible": ""}), ("int8", Machine(1), ("weights: int8",), {}),
-        ("adapters", Machine(1), ("adapters: [org/lora]",), {})):
+        ("hidden", Machine(1), (), {"visible": ""}), ("int8", Machine(1), ("weights: int8",), {})):
     run = machine.read("device: auto", *settings, **options)
     why = machine.why("model/book.pdf") or {}
     ok("/nonexistent/model" in why.get("text", "") and "cloister-model-cuda" not in run.err,
@@ -166,7 +175,6 @@ for settings, words in ((("device: gpu",), "'gpu' is not one of cpu, cuda, auto"
                         (("device: cuda", "weights: int8"), "computes with weights: bf16 alone"),
                         (("device: cpu", "gpus: 2"), "is used only with a GPU"),
                         (("device: cpu", "kv: fp8"), "is fp8, which needs a GPU"),
-                        (("device: cuda", "adapters: [org/lora]"), "adapters are not applied"),
                         (("gpus: 65",), "out of range, 0 to 64")):
     three.model_pipeline("model", "/models/x", *settings)
     done_ = cloister("check", three.root / "pipelines" / "model.yaml")
