@@ -33,7 +33,26 @@ print(json.dumps({{"airlock": 1, "name": "cloister-model", "version": "0", "wind
                   "takes": ["page", "text"], "model": {{"name": "fake", "sha256": "0" * 64, "adapters": [
                       {{"name": a[10:], "sha256": "1" * 64}} for a in sys.argv if a.startswith("--adapter=")]}}}}),
       flush=True)
+def take(seat, how):
+    file = os.open(os.path.join(here, seat), os.O_RDONLY)
+    try:
+        fcntl.flock(file, how)
+        return file
+    except OSError:
+        os.close(file)
+empty = {{name for name in os.listdir(here) if name.startswith("seat-")}}
+if "seat-" + gpu in empty:
+    own = take("seat-" + gpu, fcntl.LOCK_EX)
 for line in sys.stdin:
+    while empty:
+        for seat in empty - {{"seat-" + gpu}}:
+            file = take(seat, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if file:
+                os.close(file)
+                time.sleep(0.05)
+                break
+        else:
+            empty = None
     time.sleep(0.3 if trouble("slow") else 0.03)
     if trouble("dies"):
         os._exit(9)
@@ -65,6 +84,11 @@ class Machine(Spool):
         for name in names:
             (self.libexec / name).touch()
 
+    def wait_for(self, *gpus):
+        """None answers before those of all these are there: on a busy machine the first may have read all by
+        then."""
+        self.trouble(*(f"seat-{gpu}" for gpu in gpus))
+
     def read(self, *settings, visible=None, model="/nonexistent/model"):
         self.model_pipeline("model", model, "device: cuda", *settings)
         self.drop(BOOK, "model/book.pdf")
@@ -85,6 +109,7 @@ class Machine(Spool):
 
 # One process for each, and pages for all.
 three = Machine(3)
+three.wait_for(0, 1, 2)
 run = three.read()
 book = three.result("model/book.pdf")
 same(run.returncode, 0, "a run on a machine with three GPUs")
@@ -101,9 +126,11 @@ ok(f"--sandbox={mode}" in arguments and "--weights=bf16" in arguments, "the prog
 
 # Which ones.
 some = Machine(3)
+some.wait_for(0, 1)
 some.read("gpus: 2")
 same(sorted(some.readers()), ["0", "1"], "gpus: 2 takes two of them")
 named = Machine(3)
+named.wait_for("2", "GPU-8932f937")
 named.read(visible="2,GPU-8932f937,-1,0")
 same(sorted(named.readers()), ["2", "GPU-8932f937"], "CUDA_VISIBLE_DEVICES names those to take, up to one that is none")
 auto = Machine(1)
