@@ -199,7 +199,7 @@ $(BUILD)/libcuda-kernels.a: $(patsubst %.cu,$(BUILD)/obj/%.o,$(CUDA_SRC)) $(call
 $(BUILD)/tests/models/gpu/%: tests/models/%.c $(CUDA_LIB) $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -DCUDA_DEVICE $(LINK_HARDENING) -isystem $(CUDA_HOME)/include \
-		$(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< $(CUDA_LIB) $(MODELS_LIB) $(LIB) \
+		$(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< $(filter %.o,$^) $(CUDA_LIB) $(MODELS_LIB) $(LIB) \
 		$(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) $(CUDA_LINK) -lm
 
 # Without the C++ library, so that the tests are linked as the others are.
@@ -222,7 +222,12 @@ $(EMULATED_LIB): $(patsubst models/cuda/%.cu,$(BUILD)/obj/emulated/%.o,$(CUDA_SR
 $(BUILD)/tests/models/test-cuda-%: tests/models/test-cuda-%.c $(EMULATED_LIB) $(MODELS_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) $(call pkg,cflags,$(PACKAGES_models) $(PACKAGES_common) cmocka) -o $@ $< \
-		$(EMULATED_LIB) $(MODELS_LIB) $(LIB) $(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) -lm -pthread
+		$(filter %.o,$^) $(EMULATED_LIB) $(MODELS_LIB) $(LIB) $(call pkg,libs,cmocka $(PACKAGES_models) $(PACKAGES_common)) \
+		-lm -pthread
+
+# What reads requests is no part of the library.
+$(BUILD)/tests/models/test-cuda-serve $(BUILD)/tests/models/gpu/test-cuda-serve: \
+		$(call objects,$(filter-out models/main.c,$(SERVE_SRC)))
 
 # The CPU's tests of the whole engine, on the GPU and on the emulated one.
 $(addprefix $(BUILD)/tests/models/gpu/,$(CUDA_WHOLE)): $(BUILD)/tests/models/gpu/test-cuda-%: \

@@ -25,6 +25,13 @@ struct features {
 	uint64_t ticket; /* of a page that is still being looked at; 0: it is there */
 };
 
+/* A page that is to be looked at. */
+struct view {
+	const void *patches; /* as pack() made them */
+	unsigned rows, columns;
+	struct features *features; /* come out; stay where they are until seen() */
+};
+
 /* The blocks of one sequence, first tokens first. */
 struct text_sequence {
 	uint32_t *blocks;
@@ -108,10 +115,11 @@ struct compute_calls {
 	/* Patches as look() wants them; from any thread. Those given (malloc) are the device's, the result is the
 	 * caller's to free. */
 	void *(*pack)(const struct compute *, float *patches, unsigned rows, unsigned columns);
-	/* As see(), but it only begins: the patches may be gone when it returns, the features stay where they are
-	 * until seen(). compute->looks of them may be under way, a further one waits for the first. */
-	enum rc (*look)(struct compute *, const void *packed, unsigned rows, unsigned columns,
-			struct features *, struct err *);
+	/* As see(), but it only begins, for as many of the pages, from the first on, as go through the tower in
+	 * one pass: how many, or 0: no room for the first. What comes out for a page depends on itself alone.
+	 * Patches may be gone when it returns. compute->looks passes may be under way, a further one waits for
+	 * the first. */
+	size_t (*look)(struct compute *, const struct view *, size_t count, struct err *);
 	/* Is the page there? wait: it is. */
 	bool (*seen)(struct compute *, struct features *, bool wait);
 	void (*forget)(struct compute *, struct features *);
@@ -132,7 +140,7 @@ struct compute {
 	size_t block_size;  /* bytes */
 	size_t cache_size;  /* bytes that blocks may take, unless somebody asked for less */
 	bool sees;	    /* has a vision tower */
-	unsigned looks;	    /* pages that it looks at while steps go on; 0: it does one thing at a time */
+	unsigned looks;	    /* passes of its tower while steps go on; 0: it does one thing at a time */
 	bool singly;	    /* tokens that the model has written come one a step, again as at first */
 };
 

@@ -187,10 +187,11 @@ static void *pack(const struct compute *base, float *patches, unsigned rows, uns
 	return patches;
 }
 
-static enum rc look(struct compute *base, const void *packed, unsigned rows, unsigned columns,
-		    struct features *out, struct err *err)
+/* One at a time. */
+static size_t look(struct compute *base, const struct view *v, size_t count, struct err *err)
 {
-	return see(base, packed, rows, columns, out, err);
+	(void)count;
+	return see(base, v->patches, v->rows, v->columns, v->features, err) == RC_OK;
 }
 
 static bool seen(struct compute *base, struct features *f, bool wait)

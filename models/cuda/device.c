@@ -340,10 +340,9 @@ static void *pack(const struct compute *base, float *patches, unsigned rows, uns
 	return tower_pack((const struct cuda *)base, patches, rows, columns);
 }
 
-static enum rc look(struct compute *base, const void *packed, unsigned rows, unsigned columns,
-		    struct features *out, struct err *err)
+static size_t look(struct compute *base, const struct view *views, size_t count, struct err *err)
 {
-	return tower_look(cuda_of(base), packed, rows, columns, out, err);
+	return tower_look(cuda_of(base), views, count, err);
 }
 
 static bool seen(struct compute *base, struct features *f, bool wait)
@@ -357,12 +356,12 @@ static enum rc see(struct compute *base, const float *patches, unsigned rows, un
 	const struct vision_config *v = &cuda_of(base)->config.vision;
 	size_t size = (size_t)rows * columns * 3 * v->temporal * v->patch * v->patch * sizeof(float);
 	void *packed = pack(base, memcpy(xmalloc(size), patches, size), rows, columns);
-	enum rc rc = look(base, packed, rows, columns, out, err);
+	size_t looked = look(base, &(struct view){packed, rows, columns, out}, 1, err);
 
 	free(packed);
-	if (rc == RC_OK)
+	if (looked)
 		seen(base, out, true);
-	return rc;
+	return looked ? RC_OK : RC_FAILED;
 }
 
 static void forget(struct compute *base, struct features *f)

@@ -18,7 +18,8 @@
 enum {
 	CUDA_ROWS = 4096,     /* of a step */
 	CUDA_FLIGHTS = 2,     /* steps under way */
-	CUDA_LOOKS = 2,	      /* and pages */
+	CUDA_LOOKS = 2,	      /* and passes of the tower */
+	CUDA_PATCHES = 16384, /* of pages in one pass, unless one alone has more */
 	CUDA_SEQUENCES = 64,  /* unless somebody says another number */
 	CUDA_BUFFERS_MAX = 96,
 	CUDA_PINNED_MAX = 32,
@@ -129,8 +130,7 @@ void tower_plan(struct cuda *);
 enum rc tower_open(struct cuda *, struct err *);
 void tower_close(struct cuda *);
 void *tower_pack(const struct cuda *, float *patches, unsigned rows, unsigned columns);
-enum rc tower_look(struct cuda *, const uint16_t *packed, unsigned rows, unsigned columns,
-		   struct features *, struct err *);
+size_t tower_look(struct cuda *, const struct view *, size_t count, struct err *);
 bool tower_seen(struct cuda *, struct features *, bool wait);
 
 /* measure.c: see compute_calls.measure. */

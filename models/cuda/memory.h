@@ -20,7 +20,7 @@ enum memory_part {
 	MEMORY_STEP,	 /* rows of the largest step on their way through the layers */
 	MEMORY_LOGITS,
 	MEMORY_SAMPLING, /* what a choice takes, and the tokens seen */
-	MEMORY_PAGE,	 /* patches of the largest page on their way through the tower */
+	MEMORY_PAGE,	 /* patches of the largest pass on their way through the tower */
 	MEMORY_ADAPTERS, /* weights of the adapters, and what a step needs for them */
 	MEMORY_CACHE,	 /* keys and values */
 	MEMORY_PARTS

@@ -6,9 +6,13 @@
  *
  * Qwen2.5's patches go over in window order already, and its tokens are put back in order on the host.
  *
+ * Small pages go through together: their patches lie one behind the other without anything between them,
+ * and each is a segment of attention of its own. All else is row by row, so that a page gives the same bits
+ * whatever is beside it.
+ *
  * Pages are looked at on a stream of their own (c->eye), beside steps of the language model: neither waits for
- * the other, and neither's kernels see what the other does. A page under way has pinned memory of its own
- * (struct look) until somebody asks for its features; on the GPU pages use the same memory one after the other.
+ * the other, and neither's kernels see what the other does. A pass under way has pinned memory of its own
+ * (struct look) until somebody asks for its features; on the GPU passes use the same memory one after the other.
  */
 #include "cuda/device.h"
 
@@ -22,31 +26,37 @@
 
 enum { WIDE_ROWS = 16384 }; /* of the feed-forward part at a time: bounds its scratch */
 
-/* A page under way: how it is described to the GPU, and what came out. */
+/* A page in a pass. */
+struct page {
+	unsigned rows, columns;
+	size_t first, tokens; /* among those of the pass */
+	struct features *features;
+};
+
+/* A pass under way: how it is described to the GPU, and what came out. */
 struct look {
 	struct gpu_mark *done;
 	/* Pinned. */
-	uint16_t *patches, *out; /* out: tokens for the language model, then those of each deepstack */
+	uint16_t *patches, *out; /* out: tokens of all pages, then those of each deepstack */
 	struct cuda_patch *places;
 	struct cuda_tile *whole, *windows;
 	/* The host's. */
-	struct features *features;
-	size_t *order; /* Qwen2.5: which token comes k-th; else NULL */
-	size_t tokens;
+	struct page *pages;
+	size_t count, tokens;
+	size_t *order; /* Qwen2.5: which token of its page comes k-th; else NULL */
 };
 
 struct tower {
-	size_t most; /* patches of a page */
+	size_t most; /* patches of a pass */
 	struct look looks[CUDA_LOOKS];
-	uint64_t begun, ended; /* pages; the i-th is looks[i % CUDA_LOOKS]'s, its ticket i + 1 */
+	uint64_t begun, ended; /* passes; the i-th is looks[i % CUDA_LOOKS]'s, its pages' ticket i + 1 */
 	struct cuda_buffer inverse, patches, places, whole, windows;
 	struct cuda_buffer x, y, delta, qkv, wide, inner, cosine, sine, merged, out;
 };
 
-/* A page on its way through the kernels. */
+/* A pass on its way through the kernels. */
 struct sheet {
 	struct look *look;
-	unsigned rows, columns;
 	size_t n, tokens;
 	size_t whole, windows; /* tiles of attention */
 	bool pending; /* delta is still to be added to x */
@@ -70,13 +80,14 @@ void tower_plan(struct cuda *c)
 	const struct vision *w = c->vision;
 	const struct vision_block *b = w->blocks;
 	struct tower *t = c->tower = xcalloc(1, sizeof(*t));
-	size_t n = t->most = patches_most(&c->config), h = v->hidden, half = h / v->heads / 2,
-	       tokens = n / v->merge / v->merge, part = min_u64(n, WIDE_ROWS), number = sizeof(uint16_t);
+	size_t n = t->most = max_u64(patches_most(&c->config), CUDA_PATCHES), h = v->hidden,
+	       half = h / v->heads / 2, tokens = n / v->merge / v->merge, part = min_u64(n, WIDE_ROWS),
+	       number = sizeof(uint16_t);
 
 	cuda_need(c, &t->inverse, MEMORY_PAGE, half / 2, sizeof(float));
 	cuda_need(c, &t->patches, MEMORY_PAGE, n * w->embed.in, number);
 	cuda_need(c, &t->places, MEMORY_PAGE, n, sizeof(struct cuda_patch));
-	cuda_need(c, &t->whole, MEMORY_PAGE, n / CUDA_SEGMENT_TILE + 1, sizeof(struct cuda_tile));
+	cuda_need(c, &t->whole, MEMORY_PAGE, n / CUDA_SEGMENT_TILE + tokens, sizeof(struct cuda_tile));
 	if (w->family == FAMILY_QWEN2_5_VL)
 		cuda_need(c, &t->windows, MEMORY_PAGE, n / CUDA_SEGMENT_TILE_SHORT + tokens,
 			  sizeof(struct cuda_tile));
@@ -113,6 +124,7 @@ static void close_look(struct cuda *c, struct look *l)
 {
 	gpu_mark_free(c->eye, l->done);
 	free(l->order);
+	free(l->pages);
 }
 
 enum rc tower_open(struct cuda *c, struct err *err)
@@ -137,30 +149,46 @@ void tower_close(struct cuda *c)
 
 /* Tiles of attention within segments, which end at these patches. */
 static size_t send_tiles(struct cuda *c, const struct cuda_buffer *b, struct cuda_tile *tiles,
-			 const size_t *segments, size_t count, unsigned tile_rows)
+			 const uint32_t *ends, size_t count, unsigned tile_rows)
 {
-	uint32_t *ends = xcalloc(count + 1, sizeof(*ends));
 	size_t n;
 
-	for (size_t i = 0; i <= count; i++)
-		ends[i] = (uint32_t)segments[i];
 	cuda_announced(b, (ends[count] / tile_rows + count) * sizeof(*tiles));
 	n = cuda_segment_tiles(ends, count, tile_rows, tiles);
 	gpu_send(c->eye, b->data, tiles, n * sizeof(*tiles));
-	free(ends);
 	return n;
 }
 
-/* Which token comes k-th, and what attends to what. */
+/* Pages attend to themselves. */
+static void send_whole(struct cuda *c, struct sheet *s)
+{
+	const struct look *l = s->look;
+	uint32_t *ends = xcalloc(l->count + 1, sizeof(*ends));
+	size_t side = s->n / s->tokens;
+
+	for (size_t i = 0; i < l->count; i++)
+		ends[i + 1] = (uint32_t)((l->pages[i].first + l->pages[i].tokens) * side);
+	s->whole = send_tiles(c, &c->tower->whole, l->whole, ends, l->count, CUDA_SEGMENT_TILE);
+	free(ends);
+}
+
+/* And windows; which token comes k-th in its page. */
 static void send_windows(struct cuda *c, struct sheet *s)
 {
-	struct tower *t = c->tower;
-	size_t *segments = xcalloc(s->tokens + 1, sizeof(*segments)), count;
+	struct look *l = s->look;
+	uint32_t *ends = xcalloc(s->tokens + 1, sizeof(*ends));
+	size_t *segments = xcalloc(s->tokens + 1, sizeof(*segments)), side = s->n / s->tokens, count = 0;
 
-	s->look->order = xcalloc(s->tokens, sizeof(*s->look->order));
-	count = vision_window_order(&c->config.vision, s->rows, s->columns, s->look->order, segments);
-	s->windows = send_tiles(c, &t->windows, s->look->windows, segments, count,
-				CUDA_SEGMENT_TILE_SHORT);
+	l->order = xcalloc(s->tokens, sizeof(*l->order));
+	for (const struct page *p = l->pages; p < l->pages + l->count; p++) {
+		size_t windows = vision_window_order(&c->config.vision, p->rows, p->columns,
+						     l->order + p->first, segments);
+
+		for (size_t i = 1; i <= windows; i++)
+			ends[++count] = (uint32_t)(p->first * side + segments[i]);
+	}
+	s->windows = send_tiles(c, &c->tower->windows, l->windows, ends, count, CUDA_SEGMENT_TILE_SHORT);
+	free(ends);
 	free(segments);
 }
 
@@ -190,28 +218,34 @@ void *tower_pack(const struct cuda *c, float *patches, unsigned rows, unsigned c
 	return packed;
 }
 
+/* Where the patches of a page lie. */
+static void place_patches(const struct vision_config *v, const struct look *l, const struct page *p)
+{
+	size_t merge = v->merge, side = merge * merge, across = p->columns / merge;
+	struct cuda_patch *places = l->places + p->first * side;
+
+	for (size_t i = 0; i < p->tokens * side; i++) {
+		size_t token = l->order ? l->order[p->first + i / side] : i / side, inner = i % side;
+
+		places[i] = (struct cuda_patch){.row = (uint16_t)(token / across * merge + inner / merge),
+						.column = (uint16_t)(token % across * merge + inner % merge),
+						.rows = (uint16_t)p->rows,
+						.columns = (uint16_t)p->columns};
+	}
+}
+
 /* Patches, where they lie, and what attends to what, to the GPU. */
-static void send_page(struct cuda *c, struct sheet *s, const uint16_t *packed)
+static void send_pages(struct cuda *c, struct sheet *s)
 {
 	struct tower *t = c->tower;
 	struct look *l = s->look;
-	size_t merge = c->config.vision.merge, side = merge * merge, whole[] = {0, s->n},
-	       size = s->n * c->vision->embed.in * sizeof(*packed);
 
 	if (c->vision->family == FAMILY_QWEN2_5_VL)
 		send_windows(c, s);
-	s->whole = send_tiles(c, &t->whole, l->whole, whole, 1, CUDA_SEGMENT_TILE);
-	for (size_t i = 0; i < s->n; i++) {
-		size_t token = l->order ? l->order[i / side] : i / side, inner = i % side;
-
-		l->places[i] = (struct cuda_patch){
-			.row = (uint16_t)(token / (s->columns / merge) * merge + inner / merge),
-			.column = (uint16_t)(token % (s->columns / merge) * merge + inner % merge),
-			.rows = (uint16_t)s->rows,
-			.columns = (uint16_t)s->columns};
-	}
-	memcpy(l->patches, packed, size);
-	gpu_send(c->eye, t->patches.data, l->patches, size);
+	send_whole(c, s);
+	for (size_t i = 0; i < l->count; i++)
+		place_patches(&c->config.vision, l, &l->pages[i]);
+	gpu_send(c->eye, t->patches.data, l->patches, s->n * c->vision->embed.in * sizeof(*l->patches));
 	gpu_send(c->eye, t->places.data, l->places, s->n * sizeof(*l->places));
 }
 
@@ -332,24 +366,37 @@ static void run(struct cuda *c, struct sheet *s)
 	merge(c, s, &w->merger, 0);
 }
 
-/* The first page under way: its features to where they are wanted. */
+/* Tokens of a page to where they are wanted: `from` are those of its pass. */
+static void take_page(const struct look *l, const struct page *p, size_t out, const uint16_t *from,
+		      float *features)
+{
+	uint16_t *to = (uint16_t *)(void *)features;
+
+	for (size_t k = 0; k < p->tokens; k++) {
+		size_t token = l->order ? l->order[p->first + k] : k;
+
+		memcpy(to + token * out, from + (p->first + k) * out, out * sizeof(*to));
+	}
+}
+
+/* The first pass under way has come to its end. */
 static void take(struct cuda *c)
 {
+	const struct vision_config *v = &c->config.vision;
 	struct tower *t = c->tower;
 	struct look *l = &t->looks[t->ended++ % CUDA_LOOKS];
-	size_t out = c->config.vision.out, parts = 1 + c->config.vision.deepstacks;
-	uint16_t *to = (uint16_t *)(void *)l->features->embeddings;
+	size_t size = l->tokens * v->out;
 
 	gpu_mark_wait(c->eye, l->done);
-	for (size_t k = 0; k < parts * l->tokens; k++) {
-		size_t token = k % l->tokens;
-
-		if (l->order)
-			token = l->order[token];
-		memcpy(to + (k - k % l->tokens + token) * out, l->out + k * out, out * sizeof(*to));
+	for (const struct page *p = l->pages; p < l->pages + l->count; p++) {
+		take_page(l, p, v->out, l->out, p->features->embeddings);
+		for (unsigned d = 0; d < v->deepstacks; d++)
+			take_page(l, p, v->out, l->out + (1 + d) * size, p->features->deepstack[d]);
+		p->features->ticket = 0;
 	}
-	l->features->ticket = 0;
+	free(l->pages);
 	free(l->order);
+	l->pages = NULL;
 	l->order = NULL;
 }
 
@@ -365,37 +412,68 @@ bool tower_seen(struct cuda *c, struct features *f, bool wait)
 	return true;
 }
 
-enum rc tower_look(struct cuda *c, const uint16_t *packed, unsigned rows, unsigned columns,
-		   struct features *out, struct err *err)
+/* Features of a page that will be there, or NULL. */
+static struct features make_features(const struct vision_config *v, size_t tokens)
+{
+	size_t size = tokens * v->out;
+	uint16_t *memory = malloc((1 + v->deepstacks) * size * sizeof(*memory));
+	struct features f = {.embeddings = (float *)(void *)memory};
+
+	for (unsigned d = 0; memory && d < v->deepstacks; d++)
+		f.deepstack[d] = (float *)(void *)(memory + (1 + d) * size);
+	return f;
+}
+
+/* One more page in the pass, if there is room for it. */
+static bool add_page(struct cuda *c, struct look *l, const struct view *view, struct err *err)
 {
 	const struct vision_config *v = &c->config.vision;
-	struct tower *t = c->tower;
-	struct sheet s = {.rows = rows, .columns = columns, .n = (size_t)rows * columns};
-	size_t side = (size_t)v->merge * v->merge, size;
-	uint16_t *memory;
+	size_t side = (size_t)v->merge * v->merge, n = (size_t)view->rows * view->columns,
+	       in = c->vision->embed.in, room = l->count ? CUDA_PATCHES : c->tower->most;
+	struct page p = {view->rows, view->columns, l->tokens, n / side, view->features};
 
-	*out = (struct features){0};
-	if (rows % v->merge || columns % v->merge || !s.n || rows > UINT16_MAX || columns > UINT16_MAX)
-		BUG("a page of %u x %u patches", rows, columns);
-	if (s.n > t->most)
-		return err_set(err, RC_FAILED, "memory",
-			       "a page of %zu patches: there is room for %zu on the GPU", s.n, t->most);
+	*view->features = (struct features){0};
+	if (p.rows % v->merge || p.columns % v->merge || !n || p.rows > UINT16_MAX || p.columns > UINT16_MAX)
+		BUG("a page of %u x %u patches", p.rows, p.columns);
+	if (l->tokens * side + n > room) {
+		err_set(err, RC_FAILED, "memory", "a page of %zu patches: there is room for %zu on the GPU", n,
+			room);
+		return false;
+	}
+	*p.features = make_features(v, p.tokens);
+	if (!p.features->embeddings) {
+		err_set(err, RC_FAILED, "memory", "no memory for a page of %zu tokens", p.tokens);
+		return false;
+	}
+	p.features->ticket = c->tower->begun + 1;
+	memcpy(l->patches + l->tokens * side * in, view->patches, n * in * sizeof(*l->patches));
+	l->pages[l->count++] = p;
+	l->tokens += p.tokens;
+	return true;
+}
+
+size_t tower_look(struct cuda *c, const struct view *views, size_t count, struct err *err)
+{
+	struct tower *t = c->tower;
+	struct look *l = &t->looks[t->begun % CUDA_LOOKS];
+	struct sheet s = {.look = l};
+
 	if (t->begun - t->ended == CUDA_LOOKS)
 		take(c);
-	s.tokens = s.n / side;
-	size = s.tokens * v->out;
-	memory = malloc((1 + v->deepstacks) * size * sizeof(*memory));
-	if (!memory)
-		return err_set(err, RC_FAILED, "memory", "no memory for a page of %zu tokens", s.tokens);
-	out->embeddings = (float *)(void *)memory;
-	for (unsigned d = 0; d < v->deepstacks; d++)
-		out->deepstack[d] = (float *)(void *)(memory + (1 + d) * size);
-	s.look = &t->looks[t->begun++ % CUDA_LOOKS];
-	s.look->features = out;
-	s.look->tokens = s.tokens;
-	out->ticket = t->begun;
-	send_page(c, &s, packed);
+	l->pages = xcalloc(count, sizeof(*l->pages));
+	l->count = l->tokens = 0;
+	while (l->count < count && add_page(c, l, &views[l->count], err))
+		;
+	if (!l->count) {
+		free(l->pages);
+		l->pages = NULL;
+		return 0;
+	}
+	t->begun++;
+	s.tokens = l->tokens;
+	s.n = l->tokens * c->config.vision.merge * c->config.vision.merge;
+	send_pages(c, &s);
 	run(c, &s);
-	gpu_mark_set(c->eye, s.look->done);
-	return RC_OK;
+	gpu_mark_set(c->eye, l->done);
+	return l->count;
 }

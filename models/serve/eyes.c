@@ -126,9 +126,9 @@ unsigned eyes_busy(const struct eyes *e)
 	return e ? e->end - e->first : 0;
 }
 
-bool eyes_full(const struct eyes *e)
+bool eyes_full(const struct eyes *e, size_t taken)
 {
-	return eyes_busy(e) == e->room;
+	return eyes_busy(e) + taken >= e->room;
 }
 
 void eyes_give(struct eyes *e, struct job *job)

@@ -18,8 +18,8 @@ unsigned eyes_room(unsigned threads);
 
 /* Given and not taken back. */
 unsigned eyes_busy(const struct eyes *);
-/* More of them would only lie in memory. */
-bool eyes_full(const struct eyes *);
+/* More of them would only lie in memory, as `taken` that were taken back do. */
+bool eyes_full(const struct eyes *, size_t taken);
 
 void eyes_give(struct eyes *, struct job *);
 /* One that is ready, the first given first; NULL: none is, after `milliseconds`. */

@@ -41,10 +41,9 @@ struct job {
 	struct sampling sampling; /* of the first reading */
 	double temperature;	  /* of this one */
 	const char *words;	  /* the prompt */
-	bool looked; /* what is to be done before the engine: rc, with `why` */
-	enum rc rc;
-	struct sight_patches patches;
+	enum rc rc; /* of what is done before the engine, with `why` */
 	struct sight sight;
+	uint64_t pass; /* of the tower, that it was part of */
 	struct token_ids prompt;
 	size_t first; /* token of the page */
 	uint8_t identity[SHA256_DIGEST_SIZE];
@@ -75,7 +74,6 @@ uint64_t job_number(const struct job *job)
 
 void job_free(struct job *job)
 {
-	free(job->patches.patches);
 	sight_release(&job->sight);
 	token_ids_release(&job->prompt);
 	json_decref(job->json);
@@ -196,21 +194,37 @@ static enum rc look(struct job *job, const struct server *server, struct pool *p
 		return err_set(err, RC_FAILED, "protocol", "request: neither a page nor a text");
 	rc = adapters_find(server, json_object_get(json_object_get(job->json, "params"), "adapters"),
 			   &job->adapted, err);
-	return rc == RC_OK && page.path ? sight_load(&job->patches, server, &page, pool, err) : rc;
+	return rc == RC_OK && page.path ? sight_load(&job->sight, server, &page, pool, err) : rc;
 }
 
 void job_look(struct job *job, const struct server *server, struct pool *pool)
 {
 	job->rc = look(job, server, pool, &job->why);
-	job->looked = true;
 }
 
-void job_see(struct job *job, struct server *server)
+size_t jobs_see(struct job *const *jobs, size_t count, const struct server *server, uint64_t pass)
 {
-	if (!job->looked)
-		job_look(job, server, server->pool);
-	if (job->rc == RC_OK && job->patches.patches)
-		job->rc = sight_look(&job->sight, server, &job->patches, &job->why);
+	struct sight **sights = xcalloc(count, sizeof(*sights));
+	struct job *first = NULL;
+	size_t pages = 0, n = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!jobs[i]->sight.patches)
+			continue;
+		first = first ? first : jobs[i];
+		sights[pages++] = &jobs[i]->sight;
+	}
+	if (first && !sight_look(sights, pages, server, &first->why))
+		first->rc = RC_FAILED;
+	free(sights);
+	while (n < count && !jobs[n]->sight.patches)
+		jobs[n++]->pass = pass;
+	return n;
+}
+
+uint64_t job_pass(const struct job *job)
+{
+	return job->pass;
 }
 
 bool job_seen(struct job *job, bool wait)

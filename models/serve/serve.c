@@ -6,6 +6,9 @@
  * so that a page that arrives holds up those being written only for as long as its picture takes; with eyes,
  * for as long as the tower does, and on a GPU, where the tower looks at pages beside the steps, hardly at all.
  * When there is nothing to do it sleeps in poll(), or, while the eyes alone have something to do, for a moment.
+ *
+ * A pass of such a tower takes what is ready, and waits for nobody: pages have company when they come while
+ * those of earlier passes are not with the engine yet.
  */
 #include "serve.h"
 
@@ -47,8 +50,9 @@ static struct job *queue_take(struct queue *q, size_t i)
 struct loop {
 	struct server *server;
 	struct lines lines;
-	struct queue waiting, looking, running; /* looking: at their pages, the tower is */
-	uint64_t next;
+	/* ready: their pages are patches; looking: at their pages, the tower is */
+	struct queue waiting, ready, looking, running;
+	uint64_t next, passes;
 	bool ended; /* standard input has */
 };
 
@@ -77,26 +81,47 @@ static void read_requests(struct loop *l, bool wait)
 	}
 }
 
-/* The next page, when there is a place for it: to the eyes, and from them to the tower. */
-static void look_at_one(struct loop *l)
+/* Is there a place for what the tower sees next? Where passes are under way beside the steps, they end when
+ * all their pages are with the engine. */
+static bool can_look(const struct loop *l)
+{
+	unsigned looks = l->server->model.compute->looks;
+
+	if (!looks)
+		return l->running.count + l->looking.count < l->server->sequences;
+	return !l->looking.count || l->passes - job_pass(l->looking.job[0]) < looks;
+}
+
+/* Pages become patches: ahead, by the eyes, or here, one when there is a place for it. */
+static void take_in(struct loop *l)
 {
 	struct eyes *eyes = l->server->eyes;
-	unsigned ahead = l->server->model.compute->looks;
-	struct job *job = NULL;
+	bool idle = !l->running.count && !l->looking.count && !l->ready.count;
+	struct job *job;
 
-	while (eyes && l->waiting.count && !eyes_full(eyes))
+	while (eyes && l->waiting.count && !eyes_full(eyes, l->ready.count))
 		eyes_give(eyes, queue_take(&l->waiting, 0));
-	if (l->running.count + l->looking.count >= l->server->sequences + ahead ||
-	    (ahead && l->looking.count == ahead))
-		return;
-	if (eyes)
-		job = eyes_take(eyes, l->running.count || l->looking.count ? 0 : LOOK_MILLISECONDS);
-	else if (l->waiting.count)
+	while (eyes && (job = eyes_take(eyes, idle ? LOOK_MILLISECONDS : 0)) != NULL) {
+		queue_add(&l->ready, job);
+		idle = false;
+	}
+	if (!eyes && l->waiting.count && can_look(l)) {
 		job = queue_take(&l->waiting, 0);
-	if (!job)
+		job_look(job, l->server, l->server->pool);
+		queue_add(&l->ready, job);
+	}
+}
+
+/* What is ready goes to the tower, as much as it takes at once. */
+static void look_at_some(struct loop *l)
+{
+	size_t n;
+
+	if (!l->ready.count || !can_look(l))
 		return;
-	job_see(job, l->server);
-	queue_add(&l->looking, job);
+	n = jobs_see(l->ready.job, l->ready.count, l->server, l->passes++);
+	while (n--)
+		queue_add(&l->looking, queue_take(&l->ready, 0));
 }
 
 /* Pages that the tower has seen go to the engine. When it has nothing to do, they are waited for. */
@@ -129,7 +154,8 @@ static void end_some(struct loop *l)
 
 static bool busy(const struct loop *l)
 {
-	return l->waiting.count || l->looking.count || l->running.count || eyes_busy(l->server->eyes);
+	return l->waiting.count || l->ready.count || l->looking.count || l->running.count ||
+	       eyes_busy(l->server->eyes);
 }
 
 int serve(struct server *server)
@@ -139,12 +165,14 @@ int serve(struct server *server)
 	lines_init(&l.lines, STDIN_FILENO, REQUEST_MAX);
 	while (!l.ended || busy(&l)) {
 		read_requests(&l, !busy(&l));
-		look_at_one(&l);
+		take_in(&l);
+		look_at_some(&l);
 		start_some(&l);
 		engine_step(server->engine);
 		end_some(&l);
 	}
 	free(l.waiting.job);
+	free(l.ready.job);
 	free(l.looking.job);
 	free(l.running.job);
 	lines_release(&l.lines);

@@ -66,9 +66,10 @@ enum rc adapters_find(const struct server *, const json_t *names, struct adapted
 json_t *adapters_hello(const struct server *);
 json_t *adapters_names(const struct server *, const struct adapted *);
 
-/* sight.c: what the engine needs to know of a picture. Zeroed: nothing. */
+/* sight.c: a picture in patches, and then what the engine needs to know of it. Zeroed: nothing. */
 struct sight {
-	struct engine_page page;   /* without its features */
+	void *patches; /* owned, as the device wants them, until it looks at them */
+	struct engine_page page;
 	struct features features;  /* owned, in the memory of: */
 	struct compute *compute;
 	unsigned rows, columns;	   /* of tokens; 0: no page */
@@ -81,17 +82,12 @@ struct sight_page {
 	bool lanczos;	      /* brought below by image_prepare() */
 	unsigned enlarge;     /* for that; 0: left as it is */
 };
-/* A page in patches, as the device wants them. Zeroed: none. */
-struct sight_patches {
-	void *patches; /* owned */
-	unsigned rows, columns;
-	unsigned char digest[32];
-};
 /* From any thread, with a pool of its own. */
-enum rc sight_load(struct sight_patches *, const struct server *, const struct sight_page *, struct pool *,
+enum rc sight_load(struct sight *, const struct server *, const struct sight_page *, struct pool *,
 		   struct err *);
-/* Begins to look at them; they are gone then. The sight stays where it is until sight_seen(). */
-enum rc sight_look(struct sight *, const struct server *, struct sight_patches *, struct err *);
+/* Begins to look at as many of them, from the first on, as the device takes at once, and returns how many; 0:
+ * it cannot look at the first. Their patches are gone then; they stay where they are until sight_seen(). */
+size_t sight_look(struct sight *const *, size_t count, const struct server *, struct err *);
 bool sight_seen(struct sight *, bool wait);
 void sight_release(struct sight *);
 
@@ -103,9 +99,12 @@ struct job *job_new(uint64_t number, const char *line, size_t len);
 /* Takes its page in, from any thread, with a pool of its own: all of a job that takes long before the tower
  * has it. What is wrong is found when it is started. */
 void job_look(struct job *, const struct server *, struct pool *);
-/* The tower begins to look at its page, if it has one that is good; and is it there? wait: it is. Both from the
+/* The tower begins to look at the pages of as many jobs, from the first on, as it takes in one pass; a job
+ * without a page, or with one that is not good, is among them as it comes. Returns how many. This from the
  * thread of the engine, as all that follows. */
-void job_see(struct job *, struct server *);
+size_t jobs_see(struct job *const *, size_t count, const struct server *, uint64_t pass);
+uint64_t job_pass(const struct job *);
+/* Is its page there? wait: it is. */
 bool job_seen(struct job *, bool wait);
 /* Give it to the engine, or answer it with what is wrong. False: it was answered and is gone. */
 bool job_start(struct job *, struct server *);

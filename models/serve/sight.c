@@ -39,7 +39,7 @@ static void digest(const struct vision_config *v, const float *patches, unsigned
 	sha256_digest(&hash, 32, out);
 }
 
-enum rc sight_load(struct sight_patches *p, const struct server *server, const struct sight_page *page,
+enum rc sight_load(struct sight *s, const struct server *server, const struct sight_page *page,
 		   struct pool *pool, struct err *err)
 {
 	const struct compute *compute = server->model.compute;
@@ -48,10 +48,11 @@ enum rc sight_load(struct sight_patches *p, const struct server *server, const s
 	uint64_t most = page->most_pixels;
 	struct image image = {0};
 	struct picture picture;
+	unsigned rows, columns;
 	float *patches = NULL;
 	enum rc rc;
 
-	*p = (struct sight_patches){0};
+	*s = (struct sight){0};
 	if (!compute->sees)
 		return err_set(err, RC_FAILED, "model", "this model reads text alone, no pages");
 	rc = picture_load(&picture, server->pages, server->page_folder, page->path, page->width,
@@ -65,31 +66,38 @@ enum rc sight_load(struct sight_patches *p, const struct server *server, const s
 	else if (most)
 		limits->max_pixels = max_u64(min_u64(most, limits->max_pixels), limits->min_pixels);
 	if (rc == RC_OK)
-		rc = image_patches(&config, &image, pool, &patches, &p->rows, &p->columns, err);
+		rc = image_patches(&config, &image, pool, &patches, &rows, &columns, err);
 	image_release(&image);
-	if (rc == RC_OK) {
-		digest(&config.vision, patches, p->rows, p->columns, p->digest);
-		p->patches = compute->calls->pack(compute, patches, p->rows, p->columns);
-	}
-	return rc;
+	if (rc != RC_OK)
+		return rc;
+	digest(&config.vision, patches, rows, columns, s->page.digest);
+	s->rows = rows / config.vision.merge;
+	s->columns = columns / config.vision.merge;
+	s->patches = compute->calls->pack(compute, patches, rows, columns);
+	return RC_OK;
 }
 
-enum rc sight_look(struct sight *s, const struct server *server, struct sight_patches *p, struct err *err)
+size_t sight_look(struct sight *const *sights, size_t count, const struct server *server, struct err *err)
 {
 	struct compute *compute = server->model.compute;
 	unsigned merge = server->model.config.vision.merge;
-	enum rc rc = compute->calls->look(compute, p->patches, p->rows, p->columns, &s->features, err);
+	struct view *views = xcalloc(count, sizeof(*views));
+	size_t looked;
 
-	free(p->patches);
-	p->patches = NULL;
-	if (rc != RC_OK)
-		return rc;
-	s->compute = compute;
-	s->page.features = &s->features;
-	memcpy(s->page.digest, p->digest, sizeof(p->digest));
-	s->rows = p->rows / merge;
-	s->columns = p->columns / merge;
-	return RC_OK;
+	for (size_t i = 0; i < count; i++)
+		views[i] = (struct view){sights[i]->patches, sights[i]->rows * merge,
+					 sights[i]->columns * merge, &sights[i]->features};
+	looked = compute->calls->look(compute, views, count, err);
+	for (size_t i = 0; i < max_u64(looked, 1); i++) {
+		free(sights[i]->patches);
+		sights[i]->patches = NULL;
+	}
+	for (size_t i = 0; i < looked; i++) {
+		sights[i]->compute = compute;
+		sights[i]->page.features = &sights[i]->features;
+	}
+	free(views);
+	return looked;
 }
 
 bool sight_seen(struct sight *s, bool wait)
@@ -101,5 +109,6 @@ void sight_release(struct sight *s)
 {
 	if (s->compute)
 		s->compute->calls->forget(s->compute, &s->features);
+	free(s->patches);
 	*s = (struct sight){0};
 }

@@ -308,7 +308,7 @@ static void test_pages_beside_steps(void **state)
 
 		patches = patches_of(&model.config.vision, k, &rows, &columns);
 		packed = c->calls->pack(c, patches, rows, columns);
-		assert_int_equal(c->calls->look(c, packed, rows, columns, &features[k], &err), RC_OK);
+		assert_int_equal(c->calls->look(c, &(struct view){packed, rows, columns, &features[k]}, 1, &err), 1);
 		memset(packed, 0xff, 64); /* they may be gone */
 		free(packed);
 		engine_step(engine);
@@ -324,8 +324,9 @@ static void test_pages_beside_steps(void **state)
 	}
 	patches = patches_of(&model.config.vision, 1, &rows, &columns);
 	packed = model.compute->calls->pack(model.compute, patches, rows, columns);
-	assert_int_equal(model.compute->calls->look(model.compute, packed, rows, columns, &dropped, &err),
-			 RC_OK);
+	assert_int_equal(model.compute->calls->look(model.compute, &(struct view){packed, rows, columns, &dropped},
+						    1, &err),
+			 1);
 	assert_true(dropped.ticket > 0);
 	model.compute->calls->forget(model.compute, &dropped);
 	free(packed);
