@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench_pages: pages of random pixels are seen, read and written as cloister-model does it: one is taken
- * in between two steps, as long as there is a place for it.
+ * bench_pages: pages of random pixels are seen, read and written as cloister-model does it: between two steps
+ * the tower looks at those for which there is a place, as many as it takes in one pass. Other than there it is
+ * waited for, so that its time can be told from that of the steps.
  *
- * Time is that of vision (calls of see()), of prefill (steps in which a prompt was read, with what was
+ * Time is that of vision (patches are there), of prefill (steps in which a prompt was read, with what was
  * written beside it) and of decode (steps without). Held against it is the least it can take by the
  * roofline: operations at the speed of the large product, bytes at that of the copy, both measured in the
  * same run, whichever is longer for matrices, and keys and values on top. What activations, norms and the
@@ -34,14 +35,14 @@ struct bench {
 	struct model *m;
 	struct engine *e;
 	unsigned side; /* patches */
-	float *pixels;
+	void *patches; /* all pages have the same */
 	struct page *places; /* o->batch of them */
 	struct phase see, read, write;
 	double body, head;
 	uint64_t prompt_tokens, written;
 	size_t most_blocks;
 	double batch_sum;
-	size_t steps;
+	size_t steps, passes;
 };
 
 static double now(void)
@@ -126,11 +127,10 @@ static size_t tokens_of(const struct bench *b)
 	return (size_t)side * side;
 }
 
-/* No two pages alike: they would share their keys. */
-static void take_in(struct bench *b, struct page *p, unsigned number)
+/* No two prompts alike: they would share their keys. */
+static void add_request(struct bench *b, struct page *p, unsigned number)
 {
 	const struct vision_config *v = &b->m->config.vision;
-	struct compute *c = b->m->compute;
 	size_t before = b->o->prompt / 2 + 1, tokens = tokens_of(b), n = before + tokens + b->o->prompt / 2;
 	unsigned *ids = xcalloc(n, sizeof(*ids));
 	struct engine_request r = {.id = number,
@@ -142,23 +142,49 @@ static void take_in(struct bench *b, struct page *p, unsigned number)
 				   .endless = true,
 				   .sampling = {.top_p = 1, .repetition_penalty = 1}};
 	struct err err;
-	double start;
 
 	for (size_t i = 0; i < n; i++)
 		ids[i] = (unsigned)((number * 7919u + i * 104729u) % (b->m->config.text.vocab / 2));
 	p->page = (struct engine_page){.place = {before, b->side / v->merge, b->side / v->merge},
 				       .features = &p->features};
 	memcpy(p->page.digest, &number, sizeof(number));
-	p->used = true;
-	b->pixels[0] = (float)(number % 1000) / 1000;
-	start = now();
-	if (c->calls->see(c, b->pixels, b->side, b->side, &p->features, &err) != RC_OK)
-		die(EX_CONFIGURATION, "%s", err.text);
-	b->see.seconds += now() - start;
-	b->see.ideal += vision_flop(v, (double)b->side * b->side) / b->o->peak.flop;
 	if (engine_add(b->e, &r, &err) != RC_OK)
 		die(EX_CONFIGURATION, "%s", err.text);
 	free(ids);
+}
+
+/* A pass of the tower, for `count` pages at most, the first of them `number`: for how many it was. */
+static unsigned take_in(struct bench *b, unsigned number, unsigned count)
+{
+	struct compute *c = b->m->compute;
+	struct page **pages = xcalloc(count, sizeof(struct page *)), *p = b->places;
+	struct view *views = xcalloc(count, sizeof(*views));
+	double start = now();
+	struct err err;
+	size_t n;
+
+	for (unsigned i = 0; i < count; i++, p++) {
+		while (p->used)
+			p++;
+		pages[i] = p;
+		views[i] = (struct view){b->patches, b->side, b->side, &p->features};
+	}
+	n = c->calls->look(c, views, count, &err);
+	if (!n)
+		die(EX_CONFIGURATION, "%s", err.text);
+	for (size_t i = 0; i < n; i++)
+		c->calls->seen(c, &pages[i]->features, true);
+	b->see.seconds += now() - start;
+	b->see.ideal += (double)n * vision_flop(&b->m->config.vision, (double)b->side * b->side) /
+			b->o->peak.flop;
+	b->passes++;
+	for (size_t i = 0; i < n; i++) {
+		pages[i]->used = true;
+		add_request(b, pages[i], number + (unsigned)i);
+	}
+	free(pages);
+	free(views);
+	return (unsigned)n;
 }
 
 static void step(struct bench *b)
@@ -214,15 +240,13 @@ static void run(struct bench *b, unsigned first, unsigned pages)
 
 	for (;;) {
 		struct engine_load load = engine_load(b->e);
-		struct page *p = b->places;
+		unsigned busy = load.running + load.waiting;
 
-		if (given < pages && load.running + load.waiting < b->o->batch) {
-			while (p->used)
-				p++;
-			take_in(b, p, first + given++);
-		} else if (given == pages && !load.running && !load.waiting) {
+		if (given < pages && busy < b->o->batch)
+			given += take_in(b, first + given,
+					 (unsigned)min_u64(b->o->batch - busy, pages - given));
+		else if (given == pages && !busy)
 			return;
-		}
 		step(b);
 		let_go(b);
 	}
@@ -239,15 +263,17 @@ void bench_pages(const struct bench_pages *o, struct model *m, struct engine *e)
 	struct bench b = {.o = o, .m = m, .e = e}, all;
 	struct phase sum;
 	double seconds;
+	float *pixels;
 	size_t n;
 
 	b.side = (unsigned)max_u64(o->side / v->patch / v->merge, 1) * v->merge;
 	b.body = bench_parameters(&m->config.text, &b.head);
 	b.places = xcalloc(o->batch, sizeof(*b.places));
 	n = (size_t)b.side * b.side * 3 * v->temporal * v->patch * v->patch;
-	b.pixels = xmalloc(n * sizeof(*b.pixels));
+	pixels = xmalloc(n * sizeof(*pixels));
 	for (size_t i = 0; i < n; i++)
-		b.pixels[i] = (float)(i * 2654435761u % 512) / 256 - 1;
+		pixels[i] = (float)(i * 2654435761u % 512) / 256 - 1;
+	b.patches = m->compute->calls->pack(m->compute, pixels, b.side, b.side);
 	all = b;
 	run(&b, o->first + o->pages, 1); /* kernels are picked, memory is touched */
 	b = all;
@@ -261,13 +287,14 @@ void bench_pages(const struct bench_pages *o, struct model *m, struct engine *e)
 	       o->shape, m->config.architecture, o->weights, m->compute->name, o->threads, o->batch, o->pages,
 	       b.side * b.side, (unsigned long long)b.prompt_tokens, (unsigned long long)b.written, seconds,
 	       o->pages / seconds, (double)b.written / seconds);
-	printf("\"vision_s\":%.4g,\"vision_share\":%.4g,\"prefill_s\":%.4g,\"prefill_share\":%.4g,"
-	       "\"decode_s\":%.4g,\"decode_share\":%.4g,\"decode_batch\":%.1f,\"share\":%.4g,"
+	printf("\"vision_s\":%.4g,\"vision_share\":%.4g,\"vision_batch\":%.1f,\"prefill_s\":%.4g,"
+	       "\"prefill_share\":%.4g,\"decode_s\":%.4g,\"decode_share\":%.4g,\"decode_batch\":%.1f,\"share\":%.4g,"
 	       "\"roofline_pages_per_s\":%.4g,\"cache_used\":%.4g}\n",
-	       b.see.seconds, share(&b.see), b.read.seconds, share(&b.read), b.write.seconds, share(&b.write),
-	       b.steps ? b.batch_sum / (double)b.steps : 0, share(&sum), sum.ideal > 0 ? o->pages / sum.ideal : 0,
+	       b.see.seconds, share(&b.see), o->pages / (double)b.passes, b.read.seconds, share(&b.read),
+	       b.write.seconds, share(&b.write), b.steps ? b.batch_sum / (double)b.steps : 0, share(&sum),
+	       sum.ideal > 0 ? o->pages / sum.ideal : 0,
 	       (double)b.most_blocks / (double)engine_load(e).blocks);
 	fflush(stdout);
 	free(b.places);
-	free(b.pixels);
+	free(b.patches);
 }

@@ -63,6 +63,7 @@ ok(0.5 < one["prefill_s"] * one["prefill_share"] / prefill < 1.5, "that of prefi
 decode = PAGES * (TOKENS - 1) * step / device["copy_gb_per_s"] / 1e9
 ok(1 <= one["decode_s"] * one["decode_share"] / decode < 1.5, "and that of decode: weights, keys and values", one, decode)
 same(one["decode_batch"], 1.0, "one at a time is one at a time")
+same([line["vision_batch"] for line in lines], [1.0, 1.0], "the CPU looks at one page at a time")
 ok(lines[1]["decode_batch"] > 1.5, "several are several", lines[1])
 
 # Names.

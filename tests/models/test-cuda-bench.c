@@ -59,6 +59,8 @@ static void test_pages(void **state)
 			assert_int_equal(number(line, "patches"), patches);
 			assert_int_equal(number(line, "output_tokens"), PAGES * TOKENS);
 			assert_int_equal(number(line, "prompt_tokens"), PAGES * (patches / 4 + PROMPT + 1));
+			/* Both have a place, and then the third. */
+			assert_true(number(line, "vision_batch") == (i == 1 ? 1.0 : 1.5));
 			assert_true(number(line, "vision_s") > 0 && number(line, "prefill_s") > 0 &&
 				    number(line, "decode_s") > 0 && number(line, "share") > 0);
 		}
