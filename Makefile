@@ -108,7 +108,7 @@ endif
 CUDA_LIB := $(if $(NVCC),$(BUILD)/libcuda-kernels.a)
 EMULATED_LIB := $(BUILD)/libcuda-emulated.a
 # What asks the emulation itself what it was asked for.
-EMULATED_ONLY := test-cuda-memory test-cuda-steps
+EMULATED_ONLY := test-cuda-memory test-cuda-order test-cuda-steps
 # Some of them are the CPU's tests of the whole engine, on that device.
 CUDA_WHOLE := test-cuda-golden test-cuda-engine test-cuda-engine-experts
 CUDA_UNIT_NAMES := $(patsubst tests/models/%.c,%,$(CUDA_UNIT_SRC)) $(CUDA_WHOLE)

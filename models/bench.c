@@ -23,7 +23,7 @@ static const char usage[] =
 	"usage: cloister-model bench --random --shape NAME | --random --config FILE | --model DIR\n"
 	"                            [--weights bf16|int8|f32] [--kv bf16|fp8] [--cache MIB]\n"
 	"                            [--threads N] [--rounds N] [--prompt N] [--tokens N]\n"
-	"                            [--batch N[,N...]] [--page N]\n"
+	"                            [--batch N[,N...]] [--page N] [--any-order]\n"
 	"                            [--pages N [--product N] [--copy MIB]]\n"
 	"       cloister-model bench --kernels [--threads N] [--rounds N]\n"
 	"       cloister-model bench --shape NAME --show\n"
@@ -50,7 +50,7 @@ struct options {
 	size_t cache_size;
 	unsigned pages, product, copy; /* 0: as the device wants it */
 	unsigned threads, rounds, prompt, tokens, batches[BATCHES_MAX], batch_count, page;
-	bool random, kernels, show;
+	bool random, kernels, show, any_order;
 };
 
 static double now(void)
@@ -98,6 +98,7 @@ static void parse(struct options *o, int argc, char **argv)
 		{"random", no_argument, NULL, 'R'},
 		{"shape", required_argument, NULL, 's'},
 		{"kv", required_argument, NULL, 'K'},
+		{"any-order", no_argument, NULL, 'o'},
 		{"cache", required_argument, NULL, 'C'},
 		{"pages", required_argument, NULL, 'P'},
 		{"product", required_argument, NULL, 'M'},
@@ -161,6 +162,9 @@ static void parse(struct options *o, int argc, char **argv)
 			if (strcmp(optarg, "bf16") && strcmp(optarg, "fp8"))
 				die(EX_USAGE_ERROR, "--kv is bf16 or fp8");
 			o->keys = *optarg == 'f' ? COMPUTE_KEYS_FP8 : COMPUTE_KEYS_AS_WEIGHTS;
+			break;
+		case 'o':
+			o->any_order = true;
 			break;
 		case 'C':
 			if (!parse_u64(optarg, 1 << 24, &mebibytes))
@@ -446,7 +450,8 @@ int bench_main(int argc, char **argv, compute_opener *open)
 		struct compute_options options = {.weights = o.weights,
 						  .sequences = largest_batch(&o),
 						  .keys = o.keys,
-						  .cache_size = o.cache_size};
+						  .cache_size = o.cache_size,
+						  .any_order = o.any_order};
 
 		rc = open_model(&o, &model, open, &options, pool, &err);
 		if (rc == RC_OK && o.pages) {

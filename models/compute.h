@@ -101,7 +101,7 @@ struct compute_calls {
 	/*
 	 * A step. rows <= compute->rows_max, those of one sequence in ascending order. Stores keys and
 	 * values of the rows, and computes the logits and choices asked for. What comes out for a row
-	 * depends on its own sequence alone. Rows and features may be gone when it returns; draws,
+	 * depends on its own sequence alone, but for the last bits with any_order. Rows and features may be gone when it returns; draws,
 	 * and what they point to, stay until end(). A device that fails ends the process: its pages
 	 * are read again.
 	 */
@@ -162,6 +162,7 @@ struct compute_options {
 	enum compute_keys keys;
 	unsigned sequences; /* side by side at most; 0: as many as the device likes */
 	size_t cache_size;  /* bytes for keys and values; 0: what the device has left */
+	bool any_order;	    /* sums may depend on what is beside a row, where that is faster: on a GPU */
 };
 
 struct pool;

@@ -256,6 +256,8 @@ enum rc compute_open_cpu(struct compute **out, const struct model_config *config
 	if (options->keys == COMPUTE_KEYS_FP8)
 		return err_set(err, RC_FATAL, "model",
 			       "keys and values are kept in fp8 on a GPU alone");
+	if (options->any_order)
+		return err_set(err, RC_FATAL, "model", "sums are taken in any order on a GPU alone");
 	if (!out)
 		return RC_OK;
 	c = xcalloc(1, sizeof(*c));

@@ -7,7 +7,7 @@
  * sequence that generates, and pieces of the prompts that are not read yet, first come first
  * served. Keys and values are given out block by block as sequences grow; when none is left, the
  * sequence that came last gives its blocks back and starts again later, with the same result to the
- * bit.
+ * bit, unless the device takes sums in any order: then what it has stays, and what follows may differ.
  */
 #ifndef MODELS_ENGINE_H
 #define MODELS_ENGINE_H

@@ -60,6 +60,7 @@ static const char usage[] =
 	"  --cache SIZE     for their keys and values, such as 512M; 0 (default): 4G, on a GPU what "
 	"is left\n"
 	"  --kv KIND        what those are kept in: bf16 (default), on a GPU fp8 as well\n"
+	"  --any-order      on a GPU: may be faster, but a text may depend on what is read beside it\n"
 	"  --sandbox MODE   on: refuse to run without (default); try: what the kernel has; off\n"
 	"  --require-lock   refuse a model that is not as its cloister.lock says, or has none\n"
 	"  --identify       say who this is, with the hash of the model, and exit\n"
@@ -75,7 +76,7 @@ struct options {
 	enum compute_keys keys;
 	uint64_t threads, sequences, eyes, cache;
 	enum sandbox_mode sandbox;
-	bool identify, require_lock;
+	bool identify, require_lock, any_order;
 };
 
 static enum number weights_of(const char *word)
@@ -132,6 +133,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{"eyes", required_argument, NULL, 'e'},
 		{"cache", required_argument, NULL, 'c'},
 		{"kv", required_argument, NULL, 'k'},
+		{"any-order", no_argument, NULL, 'o'},
 		{"sandbox", required_argument, NULL, 's'},
 		{"probe", required_argument, NULL, 'P'},
 		{"probe-network", no_argument, NULL, 'N'},
@@ -176,6 +178,9 @@ static void options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'k':
 			o->keys = keys_of(optarg);
+			break;
+		case 'o':
+			o->any_order = true;
 			break;
 		case 's':
 			o->sandbox = sandbox_mode_parse(optarg);
@@ -338,7 +343,8 @@ static struct compute_options device_of(const struct options *o)
 	return (struct compute_options){.weights = o->weights,
 					.keys = o->keys,
 					.sequences = (unsigned)o->sequences,
-					.cache_size = o->cache};
+					.cache_size = o->cache,
+					.any_order = o->any_order};
 }
 
 /* All that hello tells of, and that can be wrong with the folder but for its tensors. */

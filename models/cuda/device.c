@@ -3,7 +3,7 @@
  * The GPU as a device: weights go over as bf16, each projection [out][in] with both sides padded by zeros
  * to multiples of 8, which products and 16-byte copies want.
  *
- * Invariant: what a row gives does not depend on what is beside it. Products and attention of tokens of a
+ * Invariant: what a row gives does not depend on what is beside it, unless any order of sums will do. Products and attention of tokens of a
  * prompt are other kernels than those of tokens that the model has written, so which of the two a row is
  * must not depend on how a prompt was cut up: text_row says it, and written tokens that have lost their
  * keys are computed again one a step (compute->singly).
@@ -516,6 +516,7 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 	c->compute.block_size = c->page_size * config->text.layers;
 	c->compute.ahead = CUDA_FLIGHTS - 1;
 	c->compute.singly = true;
+	c->any_order = options->any_order;
 	c->kv = (struct cuda_kv){.stride = c->compute.block_size,
 				 .heads = config->text.kv_heads,
 				 .dim = config->text.head_dim,

@@ -70,6 +70,7 @@ struct cuda {
 	size_t page_size;
 	uint32_t spare_block; /* behind those of the cache */
 	struct replays *replays;
+	bool any_order; /* compute_options.any_order */
 };
 
 /* `count` pieces of `size` bytes will be needed in the buffer. */

@@ -4,7 +4,8 @@
  *
  * cuBLASLt has many kernels for a shape, and which is best depends on the number of rows; they add up in
  * different orders. Here one is picked for each shape and kind, at a number of rows typical of the kind,
- * and used for any number: what a row gives stays the same. Source: cuBLASLt in the toolkit's manual.
+ * and used for any number: what a row gives stays the same. Where any order will do, one is picked for each
+ * power of two, and used for what is below. Source: cuBLASLt in the toolkit's manual.
  */
 #include "cuda/gpu.h"
 
@@ -13,12 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WORKSPACE = 32 << 20, PLANS_MAX = 64, FEW_ROWS = 64, MANY_ROWS = 2048 };
+enum { WORKSPACE = 32 << 20, PLANS_MAX = 256 };
 
 /* y' [out, n] = w' [in, out] transposed by x' [in, n], all of them column-major. */
 struct plan {
-	enum gpu_rows kind;
-	size_t out, in;
+	size_t rows, out, in; /* rows: that it is picked for */
 	bool wide;
 	cublasLtMatmulDesc_t product;
 	cublasLtMatrixLayout_t w, x, y;
@@ -31,6 +31,7 @@ struct gpu {
 	void *workspace;
 	struct plan plans[PLANS_MAX];
 	size_t count;
+	bool recording;
 	char name[300];
 };
 
@@ -193,6 +194,7 @@ struct gpu_graph {
 void gpu_graph_begin(struct gpu *g)
 {
 	gpu_check(g, cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeThreadLocal), "record a step");
+	g->recording = true;
 }
 
 struct gpu_graph *gpu_graph_end(struct gpu *g)
@@ -201,6 +203,7 @@ struct gpu_graph *gpu_graph_end(struct gpu *g)
 	cudaGraph_t recorded;
 	cudaError_t error;
 
+	g->recording = false;
 	gpu_check(g, cudaStreamEndCapture(g->stream, &recorded), "record a step");
 	error = cudaGraphInstantiate(&graph->exec, recorded, 0);
 	gpu_check(g, cudaGraphDestroy(recorded), "record a step");
@@ -275,7 +278,7 @@ static void set_rows(const struct gpu *g, struct plan *p, size_t n)
 
 static void pick(struct gpu *g, struct plan *p)
 {
-	size_t room = WORKSPACE, n = p->kind == GPU_FEW ? FEW_ROWS : MANY_ROWS;
+	size_t room = WORKSPACE, n = p->rows;
 	cublasOperation_t turned = CUBLAS_OP_T;
 	cublasLtMatmulPreference_t preference;
 	cublasLtMatmulHeuristicResult_t found;
@@ -302,19 +305,21 @@ static void pick(struct gpu *g, struct plan *p)
 	p->algorithm = found.algo;
 }
 
-static struct plan *plan_for(struct gpu *g, enum gpu_rows kind, size_t out, size_t in, bool wide)
+static struct plan *plan_for(struct gpu *g, size_t rows, size_t out, size_t in, bool wide)
 {
 	struct plan *p;
 
 	for (size_t i = 0; i < g->count; i++) {
 		p = &g->plans[i];
-		if (p->kind == kind && p->out == out && p->in == in && p->wide == wide)
+		if (p->rows == rows && p->out == out && p->in == in && p->wide == wide)
 			return p;
 	}
 	if (g->count == PLANS_MAX)
 		BUG("a model with more than %d shapes of products", PLANS_MAX);
+	if (g->recording)
+		BUG("a product of %zu by %zu is recorded before one was done", out, in);
 	p = &g->plans[g->count++];
-	*p = (struct plan){.kind = kind, .out = out, .in = in, .wide = wide};
+	*p = (struct plan){.rows = rows, .out = out, .in = in, .wide = wide};
 	pick(g, p);
 	return p;
 }
@@ -322,7 +327,7 @@ static struct plan *plan_for(struct gpu *g, enum gpu_rows kind, size_t out, size
 void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
 		 const uint16_t *x, size_t n, void *y, bool wide)
 {
-	struct plan *p = plan_for(g, kind, out, in, wide);
+	struct plan *p = plan_for(g, gpu_rows_like(kind, n), out, in, wide);
 	const float one = 1, zero = 0;
 
 	set_rows(g, p, n);

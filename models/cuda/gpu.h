@@ -46,7 +46,8 @@ void gpu_mark_wait(struct gpu *, struct gpu_mark *);
 bool gpu_mark_passed(struct gpu *, struct gpu_mark *);
 
 /* Kernels and products that are asked for between begin and end are not done but recorded, to be done as often
- * as wanted. NULL: there is no room for it. */
+ * as wanted; each product has been done before, or one like it (gpu_rows_like()). NULL: there is no room for
+ * it. */
 struct gpu_graph;
 void gpu_graph_begin(struct gpu *);
 struct gpu_graph *gpu_graph_end(struct gpu *);
@@ -69,9 +70,22 @@ void gpu_check(const struct gpu *, int code, const char *what);
 /*
  * y [n][out] = x [n][in] w', all bf16 but y where `wide`, fp32; w [out][in]; in and out multiples of 8.
  * Sums are fp32, and their order depends on in, out and the kind alone, not on n: a row gives the same
- * bits whatever is beside it. GPU_FEW suits few rows, GPU_MANY many.
+ * bits whatever is beside it. GPU_FEW suits few rows, GPU_MANY many. With GPU_ANY the order depends on n as
+ * well: it is what suits n rows.
  */
-enum gpu_rows { GPU_FEW, GPU_MANY };
+enum gpu_rows { GPU_FEW, GPU_MANY, GPU_ANY };
+
+/* The number of rows that a product of n rows is done as if it had. */
+static inline size_t gpu_rows_like(enum gpu_rows kind, size_t n)
+{
+	size_t rows = 1;
+
+	if (kind != GPU_ANY)
+		return kind == GPU_FEW ? 64 : 2048;
+	while (rows < n)
+		rows *= 2;
+	return rows;
+}
 
 void gpu_product(struct gpu *, enum gpu_rows, const uint16_t *w, size_t out, size_t in,
 		 const uint16_t *x, size_t n, void *y, bool wide);

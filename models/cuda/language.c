@@ -3,7 +3,8 @@
  * The language model on the GPU: text.c, with the kernels of this folder.
  *
  * Tokens of prompts come first in a step and tokens that the model has written behind them: each product
- * is two, of a kind of its own for the two (gpu.h), and so is attention.
+ * is two, of a kind of its own for the two (gpu.h), and so is attention. Where any order of sums will do, a
+ * product is one.
  *
  * A step begins while the one before is under way: what describes it lies in pinned memory of its own
  * (struct flight) until it ends, its logits too. On the GPU a step's memory is the next one's: things are done
@@ -386,6 +387,10 @@ static void multiply(struct cuda *c, const struct step *s, const struct linear *
 	const uint16_t *from = x;
 	size_t size = s->prompt * w->out * (wide ? sizeof(float) : sizeof(uint16_t));
 
+	if (c->any_order) {
+		cuda_multiply(c->gpu, GPU_ANY, w, x, s->rows, y, wide);
+		return;
+	}
 	cuda_multiply(c->gpu, GPU_MANY, w, from, s->prompt, y, wide);
 	cuda_multiply(c->gpu, GPU_FEW, w, from + s->prompt * w->in, s->rows - s->prompt,
 		      (char *)y + size, wide);
@@ -545,7 +550,8 @@ static void choose(struct cuda *c, struct flight *f, const struct step *s)
 				     deep ? l->rows.data : NULL, l->picks.data, c->text.norm, t->eps,
 				     l->y.data, s->picked, t->hidden),
 		  "last norm");
-	cuda_multiply(c->gpu, GPU_FEW, &c->text.head, l->y.data, s->picked, f->logits.data, true);
+	cuda_multiply(c->gpu, c->any_order ? GPU_ANY : GPU_FEW, &c->text.head, l->y.data, s->picked,
+		      f->logits.data, true);
 	gpu_check(c->gpu,
 		  cuda_choose(gpu_stream(c->gpu), f->logits.data, c->text.head.out, s->limit, l->how.data,
 			      s->picked, l->seen.data, l->seen_width, l->chosen.data, l->choices.data,

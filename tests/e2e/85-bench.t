@@ -72,6 +72,8 @@ ok(unknown.returncode == 78 and "nanonets" in unknown.stderr, "an unknown shape 
    unknown.stderr)
 blind = bench("--random", "--config", "tests/golden/models/qwen3/config.json", "--pages", 1)
 ok(blind.returncode == 78 and "no eyes" in blind.stderr, "a text model takes no pages", blind.stderr)
+order = bench("--random", "--shape", "tiny", "--pages", 1, "--any-order")
+ok(order.returncode == 78 and "on a GPU alone" in order.stderr, "a CPU has one order of sums", order.stderr)
 for name, parameters in (("nanonets", 2.77e9), ("qwen3-vl-4b", 3.63e9), ("chandra", 6.95e9), ("qwen3-4b", 3.63e9)):
     shape = json.loads(bench("--shape", name, "--show").stdout)
     text = shape.get("text_config", shape)

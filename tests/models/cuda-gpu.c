@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * cuda-gpu: models/cuda/gpu.h without a GPU, for tests: memory is the host's, products are sums taken one
- * after the other, in another order for the two kinds, as on a GPU. What is asked for is done later
+ * after the other, in another order for each kind, as on a GPU. What is asked for is done later
  * (cuda-stream.h).
  */
 #include "cuda-gpu.h"
@@ -14,16 +14,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECES_MAX = 4096 };
+enum { PIECES_MAX = 4096, PLANS_MAX = 256 };
 
 struct piece {
 	const void *p;
 	size_t size;
 };
 
+/* A product that was done. */
+struct plan {
+	size_t rows, out, in;
+	bool wide;
+};
+
 struct gpu {
 	struct piece pieces[PIECES_MAX]; /* allocations that are there */
 	size_t count, pinned;
+	struct plan plans[PLANS_MAX];
+	size_t plan_count;
+	bool recording;
 	cudaStream_t stream;
 };
 
@@ -33,6 +42,7 @@ struct gpu_mark {
 
 size_t emulated_room = (size_t)64 << 30, emulated_asked, emulated_peak;
 size_t emulated_graphs_max = SIZE_MAX, emulated_graphs, emulated_replays, emulated_longest;
+size_t emulated_products[GPU_ANY + 1], emulated_rows[GPU_ANY + 1];
 
 enum rc gpu_open(struct gpu **out, struct err *err)
 {
@@ -187,12 +197,14 @@ struct gpu_graph {
 void gpu_graph_begin(struct gpu *g)
 {
 	stream_record(g->stream);
+	g->recording = true;
 }
 
 struct gpu_graph *gpu_graph_end(struct gpu *g)
 {
 	struct gpu_graph *graph = xcalloc(1, sizeof(*graph));
 
+	g->recording = false;
 	graph->recording = stream_recorded(g->stream);
 	if (emulated_graphs == emulated_graphs_max) {
 		recording_free(graph->recording);
@@ -241,9 +253,19 @@ void gpu_check(const struct gpu *g, int code, const char *what)
 		BUG("%s: error %d", what, code);
 }
 
-static float dot(enum gpu_rows kind, const float *a, const float *b, size_t n)
+static size_t chains_of(enum gpu_rows kind, size_t n)
 {
-	size_t chains = kind == GPU_FEW ? 4 : 8;
+	size_t chains = 1;
+
+	if (kind != GPU_ANY)
+		return kind == GPU_FEW ? 4 : 8;
+	for (size_t rows = gpu_rows_like(kind, n); rows > 1; rows /= 2)
+		chains = chains % 8 + 1;
+	return chains;
+}
+
+static float dot(size_t chains, const float *a, const float *b, size_t n)
+{
 	float sum[8] = {0}, all = 0;
 
 	for (size_t i = 0; i < n; i++)
@@ -274,10 +296,11 @@ static void run_product(void *closure)
 {
 	const struct product *p = closure;
 	float *a = widen(p->w, p->out * p->in), *b = widen(p->x, p->n * p->in);
+	size_t chains = chains_of(p->kind, p->n);
 
 	for (size_t i = 0; i < p->n; i++) {
 		for (size_t k = 0; k < p->out; k++) {
-			float sum = dot(p->kind, a + k * p->in, b + i * p->in, p->in);
+			float sum = dot(chains, a + k * p->in, b + i * p->in, p->in);
 
 			if (p->wide)
 				((float *)p->y)[i * p->out + k] = sum;
@@ -289,10 +312,28 @@ static void run_product(void *closure)
 	free(b);
 }
 
+/* As gpu.c does, for which nothing may be recorded that was not done before. */
+static void find_plan(struct gpu *g, size_t rows, size_t out, size_t in, bool wide)
+{
+	for (size_t i = 0; i < g->plan_count; i++) {
+		const struct plan *p = &g->plans[i];
+
+		if (p->rows == rows && p->out == out && p->in == in && p->wide == wide)
+			return;
+	}
+	if (g->recording || g->plan_count == PLANS_MAX)
+		BUG("a product of %zu rows by %zu by %zu is new%s", rows, out, in,
+		    g->recording ? ", and recorded" : "");
+	g->plans[g->plan_count++] = (struct plan){rows, out, in, wide};
+}
+
 void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
 		 const uint16_t *x, size_t n, void *y, bool wide)
 {
 	struct product p = {kind, w, x, out, in, n, y, wide};
 
+	find_plan(g, gpu_rows_like(kind, n), out, in, wide);
+	emulated_products[kind]++;
+	emulated_rows[kind] += n;
 	stream_put(g->stream, run_product, &p, sizeof(p));
 }

@@ -87,15 +87,14 @@ static double difference(const float *got, const struct tensor *want, size_t fir
 	return worst / most;
 }
 
-static void golden_open(struct golden *g, const char *name, enum number number, enum compute_keys keys)
+static void golden_open_with(struct golden *g, const char *name, const struct compute_options *options)
 {
 	char *base = xasprintf("%s/%.*s", root(), (int)strcspn(name, "/"), name);
 	struct err err;
 
 	*g = (struct golden){.folder = xasprintf("%s/%s", root(), name)};
 	if (pool_open(&g->pool, 0, &err) != RC_OK ||
-	    model_open(&g->model, base, COMPUTE_OPEN,
-		       &(struct compute_options){.weights = number, .keys = keys}, g->pool, &err) != RC_OK ||
+	    model_open(&g->model, base, COMPUTE_OPEN, options, g->pool, &err) != RC_OK ||
 	    weights_open_file(&g->expected, base, "expected.safetensors", &err) != RC_OK)
 		fail_msg("%s: %s", base, err.text);
 	free(base);
@@ -105,6 +104,11 @@ static void golden_open(struct golden *g, const char *name, enum number number, 
 	    weights_open_file(&g->own, g->folder, "expected.safetensors", &err) != RC_OK)
 		fail_msg("%s: %s", g->folder, err.text);
 	g->adapted.count = 1;
+}
+
+static void golden_open(struct golden *g, const char *name, enum number number, enum compute_keys keys)
+{
+	golden_open_with(g, name, &(struct compute_options){.weights = number, .keys = keys});
 }
 
 static void golden_close(struct golden *g)
@@ -419,26 +423,32 @@ static void check_block_size(const struct golden *g, enum compute_keys keys)
 #endif
 }
 
-/* `most` times as far off as the reference's bf16, and in pieces not a bit otherwise. */
+/* `most` times as far off as the reference's bf16. */
+static void check_distance(const struct golden *g, const float *logits, double most)
+{
+	double reference, worst = distance(g, logits, &reference);
+
+#ifdef ON_CUDA
+	/* int4 becomes bf16, as in the reference's bf16: most of the error is of that kind, and of one size. */
+	if (g->model.config.awq_group)
+		most *= 1.5;
+#endif
+	if (!(worst <= most * reference))
+		fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more than %g",
+			 g->folder, worst, reference);
+}
+
+/* The same, and in pieces not a bit otherwise. */
 static void check_rounded(const char *name, enum compute_keys keys, double most)
 {
 	struct golden g;
-	double worst, reference;
 	float *logits;
 
 	golden_open(&g, name, NUMBER_BF16, keys);
 	check_block_size(&g, keys);
 	check_vision(&g, 3e-2);
 	logits = run_both(&g);
-#ifdef ON_CUDA
-	/* int4 becomes bf16, as in the reference's bf16: most of the error is of that kind, and of one size. */
-	if (g.model.config.awq_group)
-		most *= 1.5;
-#endif
-	worst = distance(&g, logits, &reference);
-	if (!(worst <= most * reference))
-		fail_msg("%s: a logit is off by %g, the reference's own bf16 by no more than %g",
-			 g.folder, worst, reference);
+	check_distance(&g, logits, most);
 	free(logits);
 	golden_close(&g);
 }
@@ -452,6 +462,26 @@ static void test_bf16(void **state)
 static void test_fp8(void **state)
 {
 	check_rounded(*state, COMPUTE_KEYS_FP8, FP8_MOST);
+}
+
+/* Whole and in pieces as near as in one order, but not the same to the bit. */
+static void test_any_order(void **state)
+{
+	unsigned *position, next;
+	struct golden g;
+
+	golden_open_with(&g, *state, &(struct compute_options){.weights = NUMBER_BF16, .any_order = true});
+	check_vision(&g, 3e-2);
+	position = calloc(3 * expect(&g, "prompt")->shape[0], sizeof(*position));
+	next = check_positions(&g, position);
+	for (size_t i = 0; i < 2; i++) {
+		float *logits = run(&g, i ? 7 : g.model.compute->rows_max, position, next);
+
+		check_distance(&g, logits, 1);
+		free(logits);
+	}
+	free(position);
+	golden_close(&g);
 }
 #endif
 
@@ -485,7 +515,7 @@ static const struct kind {
 	CMUnitTestFunction run;
 	bool adapters; /* of these, too */
 } kinds[] = {{"bf16", test_bf16, true},
-	     ONLY_ON_CUDA({"fp8", test_fp8, true})
+	     ONLY_ON_CUDA({"fp8", test_fp8, true}, {"any order", test_any_order, true})
 	     ONLY_ON_CPU({"pixels", test_pixels, false}, {"fp32", test_fp32, true},
 			 {"int8", test_int8, true}, {"engine", test_engine, true})};
 
