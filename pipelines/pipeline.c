@@ -37,6 +37,7 @@ void pipeline_defaults(struct pipeline *p, const char *name)
 		.foreign = { .temporary_mebibytes = 64 },
 		.priority = 5,
 		.model = {
+			.deterministic = true,
 			.reply = REPLY_MARKDOWN,
 			.tokens = 8192,
 			.top_p = 1,
@@ -376,17 +377,28 @@ json_t *pipeline_params(const struct pipeline *p)
 	json_object_del(model, "folder");
 	json_object_del(model, "weights");
 	json_object_del(model, "kv");
+	json_object_del(model, "deterministic");
 	json_object_del(model, "device");
 	return model;
 }
 
-void pipeline_hash(const struct pipeline *p, char hex[SHA256_HEX_SIZE])
+/* A key that is younger than results counts only where it changes them: they keep their identity. */
+static json_t *hashed(const struct pipeline *p)
 {
 	json_t *all = to_json(p, NOT_HASHED);
+
+	if (p->model.deterministic)
+		json_object_del(json_object_get(all, "model"), "deterministic");
+	return all;
+}
+
+void pipeline_hash(const struct pipeline *p, char hex[SHA256_HEX_SIZE])
+{
+	json_t *all = hashed(p);
 	char *text;
 
 	if (p->next)
-		json_object_set_new(all, "then", to_json(p->next, NOT_HASHED));
+		json_object_set_new(all, "then", hashed(p->next));
 	text = airlock_dump(all);
 	sha256_hex_of(text, strlen(text), hex);
 	free(text);

@@ -41,6 +41,7 @@ struct model_settings {
 	size_t n_adapters;
 	enum model_weights weights;
 	enum model_kv kv;	  /* what keys and values are kept in */
+	unsigned deterministic;	  /* false: on a GPU a text may depend on what is read beside it */
 	enum model_device device; /* auto: a GPU where there is one */
 	uint64_t gpus;		  /* at most, a process each; 0: all */
 	enum model_reply reply;	  /* what it writes; SAME: what the text is that it is given */

@@ -309,6 +309,9 @@ bool settings_agree(const struct pipeline *p, struct fault *f)
 	f->key = "kv";
 	if (p->model.device == DEVICE_CPU && p->model.kv == MODEL_KV_FP8)
 		return fault_set(f, "is fp8, which needs a GPU, not device: cpu");
+	f->key = "deterministic";
+	if (p->model.device == DEVICE_CPU && !p->model.deterministic)
+		return fault_set(f, "is false, which is for a GPU, not device: cpu");
 	f->key = "gpus";
 	if (p->model.device == DEVICE_CPU && p->model.gpus)
 		return fault_set(f, "is used only with a GPU, not with device: cpu");

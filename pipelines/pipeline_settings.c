@@ -45,6 +45,7 @@ static const struct word resizes[] = { { "once", RESIZE_ONCE },
 				       { "lanczos", RESIZE_LANCZOS },
 				       { NULL, 0 } };
 static const struct word yes_or_no[] = { { "no", false }, { "yes", true }, { NULL, 0 } };
+static const struct word true_or_false[] = { { "true", true }, { "false", false }, { NULL, 0 } };
 static const struct word originals[] = { { "move", ORIGINALS_MOVE },
 					 { "keep", ORIGINALS_KEEP },
 					 { "delete", ORIGINALS_DELETE },
@@ -128,6 +129,7 @@ const struct setting model_settings[] = {
 	  .meaning = "the folder of an adapter", .example = "[org/name]" },
 	{ "weights", WORD, AT(model.weights), .words = weights },
 	{ "kv", WORD, AT(model.kv), .words = kv_numbers },
+	{ "deterministic", WORD, AT(model.deterministic), .words = true_or_false },
 	{ "device", WORD, AT(model.device), .words = devices },
 	{ "gpus", NUMBER64, NOT_HASHED, AT(model.gpus), .max = 64 },
 	{ "reply", WORD, AT(model.reply), .words = replies },

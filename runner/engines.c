@@ -32,7 +32,7 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 		};
 		const struct model_settings *m = &pipeline->model;
 
-		argv = xcalloc(12 + ENGINE_ADAPTERS_MAX, sizeof(*argv));
+		argv = xcalloc(13 + ENGINE_ADAPTERS_MAX, sizeof(*argv));
 		argv[n++] = xasprintf("%s/cloister-model%s", install_program_dir(),
 				      cuda ? "-cuda" : "");
 		argv[n++] = xstrdup(sandbox_mode_option(p->sandbox));
@@ -43,6 +43,8 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 		argv[n++] = xasprintf("--sequences=%llu", (unsigned long long)m->sequences);
 		argv[n++] = xasprintf("--cache=%lluM", (unsigned long long)m->cache_mebibytes);
 		argv[n++] = xasprintf("--threads=%llu", (unsigned long long)m->threads);
+		if (cuda && !m->deterministic)
+			argv[n++] = xstrdup("--any-order");
 		if (p->require_lock)
 			argv[n++] = xstrdup("--require-lock");
 		for (size_t i = 0; i < m->n_adapters; i++)

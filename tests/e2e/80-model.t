@@ -78,6 +78,14 @@ last = three.run(timeout=60)
 ok(last.returncode in (0, 1), "the last run comes to its end", last.returncode, last.err)
 same(pages_of(three), pages_of(one), f"the same after {kills} recognisers and their supervisors were killed")
 
+# deterministic: false allows what a CPU has no use for.
+loose = prepare(folders["qwen3-vl"], *SETTINGS, "device: auto", "deterministic: false")
+loose.run(env={**os.environ, "CLOISTER_TEST_DEV": "/nonexistent"})
+same(pages_of(loose), pages_of(one), "deterministic: false, device: auto and no GPU: the same to the last bit")
+direct = subprocess.run([BUILD / "cloister-model", "--model", folders["qwen3-vl"], "--any-order", "--identify"],
+                        capture_output=True, text=True)
+ok(direct.returncode == 78 and "on a GPU alone" in direct.stderr, "--any-order is for a GPU", direct.stderr)
+
 # The vendor's words beside the weights win, and make another model of it.
 (folders["qwen2.5-vl"] / "prompt.txt").write_text("Vendor's words.\n")
 modelfolder.lock(folders["qwen2.5-vl"])

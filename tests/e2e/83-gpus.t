@@ -124,6 +124,12 @@ arguments = json.loads(book.lines()[0]["result"]["text"])[2]
 mode = "off" if os.environ.get("CLOISTER_SANITIZED") else "on"
 ok(f"--sandbox={mode}" in arguments and "--weights=bf16" in arguments, "the program is started as the CPU's is", arguments)
 
+ok("--any-order" not in arguments, "sums are taken in one order unless the pipeline says otherwise", arguments)
+loose = Machine(1)
+loose.read("deterministic: false")
+arguments = json.loads(loose.result("model/book.pdf").lines()[0]["result"]["text"])[2]
+ok("--any-order" in arguments, "deterministic: false reaches the engine", arguments)
+
 # Which ones.
 some = Machine(3)
 some.wait_for(0, 1)
@@ -202,6 +208,7 @@ for settings, words in ((("device: gpu",), "'gpu' is not one of cpu, cuda, auto"
                         (("device: cuda", "weights: int8"), "computes with weights: bf16 alone"),
                         (("device: cpu", "gpus: 2"), "is used only with a GPU"),
                         (("device: cpu", "kv: fp8"), "is fp8, which needs a GPU"),
+                        (("device: cpu", "deterministic: false"), "is false, which is for a GPU"),
                         (("gpus: 65",), "out of range, 0 to 64")):
     three.model_pipeline("model", "/models/x", *settings)
     done_ = cloister("check", three.root / "pipelines" / "model.yaml")

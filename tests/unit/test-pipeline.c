@@ -417,6 +417,76 @@ static void test_hash_of_then(void **state)
 	assert_string_not_equal(again, hex);
 }
 
+/* The hash of a model's pipeline as it was before there was the key `deterministic`. */
+static void hash_of_old(const char *text, char hex[SHA256_HEX_SIZE])
+{
+	static const char *const never[] = {"name", "passwords", "outputs", "priority", "originals", "duplicates"},
+				 *const of_model[] = {"gpus", "sequences", "cache_mebibytes", "threads",
+						      "deterministic"};
+	struct pipeline p;
+	json_t *all;
+	char *line;
+
+	load(&p, text);
+	all = pipeline_json(&p, true);
+	for (size_t i = 0; i < ARRAY_SIZE(never); i++)
+		json_object_del(all, never[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(of_model); i++)
+		assert_int_equal(json_object_del(json_object_get(all, "model"), of_model[i]), 0);
+	line = airlock_dump(all);
+	sha256_hex_of(line, strlen(line), hex);
+	free(line);
+	json_decref(all);
+	pipeline_release(&p);
+}
+
+/* Without a fixed order it is another pipeline; with one it is what it was before there was the key. */
+static void test_hash_of_order(void **state)
+{
+	static const char model[] = "recogniser: model\nmodel: {folder: a/b, device: auto}\n",
+			  fixed[] = "recogniser: model\nmodel: {folder: a/b, device: auto, deterministic: true}\n",
+			  any[] = "recogniser: model\nmodel: {folder: a/b, device: auto, deterministic: false}\n";
+	char hex[SHA256_HEX_SIZE], base[SHA256_HEX_SIZE];
+	struct pipeline p, copy, back;
+	json_t *json, *params;
+	struct err err;
+
+	(void)state;
+	hash_of_old(model, base);
+	hash_of(model, hex);
+	assert_string_equal(hex, base);
+	hash_of(fixed, hex);
+	assert_string_equal(hex, base);
+	hash_of(any, hex);
+	assert_string_not_equal(hex, base);
+	hash_with(model, base);
+	hash_with(fixed, hex);
+	assert_string_equal(hex, base);
+	hash_with(any, hex);
+	assert_string_not_equal(hex, base);
+
+	load(&p, any);
+	pipeline_copy(&copy, &p);
+	assert_false(copy.model.deterministic);
+	json = pipeline_json(&copy, true);
+	assert_int_equal(pipeline_from_json(&back, json, &err), RC_OK);
+	assert_false(back.model.deterministic);
+	params = pipeline_params(&copy);
+	assert_null(json_object_get(params, "deterministic")); /* one engine is for all its pages */
+	json_decref(params);
+	json_decref(json);
+	pipeline_release(&p);
+	pipeline_release(&copy);
+	pipeline_release(&back);
+	load(&p, model);
+	assert_true(p.model.deterministic);
+	pipeline_release(&p);
+	assert_string_equal(complaint("recogniser: model\nmodel:\n  folder: a/b\n  deterministic: no\n"),
+			    "4: model.deterministic: 'no' is not one of true, false");
+	assert_string_equal(complaint("recogniser: model\nmodel:\n  folder: a/b\n  deterministic: false\n"),
+			    "4: model.deterministic: is false, which is for a GPU, not device: cpu");
+}
+
 static const char *ticket_complaint(const char *text)
 {
 	static struct err err;
@@ -617,6 +687,7 @@ int main(void)
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_hash),
 		cmocka_unit_test(test_hash_of_then),
+		cmocka_unit_test(test_hash_of_order),
 		cmocka_unit_test(test_follow_complaints),
 		cmocka_unit_test(test_json_without_secrets),
 		cmocka_unit_test(test_ticket),
