@@ -47,6 +47,7 @@ struct draw {
 	const unsigned *seen;
 	size_t seen_count;
 	bool fresh;	 /* all of it is there, and new to the device; else: one more than at its last draw */
+	bool apart;	 /* the sequence has others in this step: its slot learns nothing of any. No penalty then */
 	uint64_t step;	 /* of the sequence */
 	unsigned limit;	 /* tokens from here on are never chosen */
 	bool dropped;	 /* set between begin() and end(): nobody wants the choice any more */
@@ -136,6 +137,7 @@ struct compute {
 	const char *name;   /* "cpu avx512-bf16", "cuda NVIDIA H100" */
 	size_t rows_max;    /* in one step */
 	unsigned sequences; /* side by side at most */
+	unsigned rows_few;  /* written tokens in a step up to which one more costs little: guesses go no further */
 	unsigned ahead;	    /* steps that may be begun while one before has not ended */
 	size_t block_size;  /* bytes */
 	size_t cache_size;  /* bytes that blocks may take, unless somebody asked for less */
@@ -161,6 +163,7 @@ struct compute_options {
 	enum number weights;
 	enum compute_keys keys;
 	unsigned sequences; /* side by side at most; 0: as many as the device likes */
+	unsigned drafts;    /* guesses for each in one step at most */
 	size_t cache_size;  /* bytes for keys and values; 0: what the device has left */
 	bool any_order;	    /* sums may depend on what is beside a row, where that is faster: on a GPU */
 };

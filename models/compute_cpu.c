@@ -26,6 +26,9 @@ struct cpu_packer {
 
 #define CACHE_SIZE ((size_t)4 << 30) /* unless somebody says another */
 
+/* Rows of a product beyond which it is its operations that take time, not its weights: SPEED.md. */
+enum { ROWS_FEW = 16 };
+
 struct cpu {
 	struct compute compute;
 	struct cpu_packer text_packer, vision_packer, fine_packer;
@@ -284,6 +287,7 @@ enum rc compute_open_cpu(struct compute **out, const struct model_config *config
 	c->compute.rows_max = TEXT_ROWS_MAX;
 	/* Whoever generates has a row in every step, and one is left for a prompt. */
 	c->compute.sequences = TEXT_ROWS_MAX - 1;
+	c->compute.rows_few = ROWS_FEW;
 	c->compute.cache_size = options->cache_size ? options->cache_size : CACHE_SIZE;
 	c->compute.block_size = text_block_size(c->text);
 	c->compute.sees = c->vision;

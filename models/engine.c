@@ -10,6 +10,12 @@
  * have ended has a row too many under way, whose choice is dropped. Blocks are given back and taken again
  * meanwhile: the device does things in the order in which they were begun.
  *
+ * Drafts (draft.h) are further rows behind a sequence's last token, with a draw each. As long as what is chosen
+ * is what was guessed, the next draw is one of the sequence's own; from the first that is not, rows are as if they had
+ * never been: computed goes back, and their keys are overwritten. To guess, all tokens have to be known: where
+ * somebody can, the step under way ends first. That costs the host's share of a step; to let those who
+ * guess take part in every other step instead would cost reading the weights twice.
+ *
  * Invariant: blocks of a running sequence cover exactly its computed tokens, rounded up.
  */
 #include "engine.h"
@@ -17,6 +23,7 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "cache.h"
+#include "draft.h"
 #include "repetition.h"
 
 #include <stdlib.h>
@@ -32,6 +39,8 @@ struct sequence {
 	size_t count, computed; /* tokens known, and those with keys and values */
 	size_t pending;		/* tokens chosen in steps under way */
 	bool fresh;		/* its next draw is the first in its slot */
+	struct draft *draft;	/* NULL: nothing is guessed */
+	size_t drafted;		/* guesses behind the tokens known, in the step under way */
 	size_t planned;		/* tokens that this step computes */
 	size_t read;		/* tokens that are read as a prompt is; the others are written one by one */
 	bool far;		/* longer than text_config.switch_at */
@@ -49,7 +58,7 @@ struct queue {
 	unsigned count;
 };
 
-/* A sequence that gets its next token in this step. */
+/* A draw of this step; those of a sequence follow each other. */
 struct owner {
 	struct sequence *sequence;
 	struct draw draw;
@@ -57,7 +66,7 @@ struct owner {
 
 /* A step under way. */
 struct flight {
-	struct owner *owners; /* [sequences] */
+	struct owner *owners; /* one for each sequence, or the few rows that guesses may make of them */
 	size_t count;
 };
 
@@ -109,6 +118,7 @@ static void queue_remove(struct queue *q, struct sequence *s)
 
 static void sequence_free(struct sequence *s)
 {
+	draft_free(s->draft);
 	free(s->tokens);
 	free(s->position);
 	free(s->blocks.blocks);
@@ -145,13 +155,15 @@ enum rc engine_open(struct engine **out, struct model *model, const struct engin
 		(unsigned)min_u64(max_u64(options->sequences, 1), compute->sequences);
 	if (!options->vocab || options->vocab > vocab)
 		e->options.vocab = (unsigned)vocab;
+	e->options.drafts = (unsigned)min_u64(options->drafts, ENGINE_DRAFTS_MAX);
 	e->cache = cache_new(blocks);
 	e->waiting.end = &e->waiting.first;
 	e->running.end = &e->running.first;
 	e->finished.end = &e->finished.first;
 	e->rows = xcalloc(compute->rows_max, sizeof(*e->rows));
 	for (unsigned i = 0; i < FLIGHTS; i++)
-		e->flights[i].owners = xcalloc(e->options.sequences, sizeof(struct owner));
+		e->flights[i].owners = xcalloc(max_u64(e->options.sequences, compute->rows_few),
+					       sizeof(struct owner));
 	e->slots = xcalloc(e->options.sequences, sizeof(*e->slots));
 	*out = e;
 	return RC_OK;
@@ -270,6 +282,9 @@ enum rc engine_add(struct engine *e, const struct engine_request *r, struct err 
 	s->far = is_far(e, s);
 	s->position = xmalloc(3 * r->prompt_count * sizeof(*s->position));
 	s->log_probabilities = xmalloc(r->most * sizeof(*s->log_probabilities));
+	/* What a penalty is for depends on the guesses before, and a device keeps no more than one such set a slot. */
+	if (e->options.drafts && r->sampling.repetition_penalty == 1)
+		s->draft = draft_new(s->tokens, s->count, total);
 	s->blocks.blocks = xcalloc(blocks, sizeof(uint32_t));
 	places = xcalloc(r->page_count + 1, sizeof(*places));
 	for (size_t k = 0; k < r->page_count; k++)
@@ -384,6 +399,47 @@ static size_t due(const struct engine *e, const struct sequence *s)
 	return s->computed < s->read ? s->read - s->computed : 1;
 }
 
+/* How many tokens may be guessed behind the last: the draw behind them all has to be the sequence's own, by the
+ * same angles; and nobody gives way to a guess. */
+static size_t guesses_of(const struct engine *e, const struct sequence *s)
+{
+	unsigned switch_at = e->model->config.text.switch_at;
+	size_t most = s->request.prompt_count + s->request.most - 1 - s->count;
+
+	if (!s->draft || s->pending || s->planned != 1 || s->computed + 1 != s->count || s->computed < s->read)
+		return 0;
+	if (switch_at && !s->far)
+		most = min_u64(most, switch_at - s->count);
+	if (cache_free_blocks(e->cache) <= e->running.count)
+		most = min_u64(most, s->blocks.count * KV_PAGE - s->count);
+	return min_u64(most, e->options.drafts);
+}
+
+/* Rows that guesses may have: as many as cost little beside those of the sequences. */
+static size_t room_for_guesses(const struct engine *e)
+{
+	unsigned few = e->compute->rows_few, running = e->running.count;
+
+	return few > running ? few - running : 0;
+}
+
+static void guess(struct engine *e, size_t rows)
+{
+	size_t left = min_u64(rows, room_for_guesses(e));
+
+	for (struct sequence *s = e->running.first; s; s = s->next) {
+		size_t most = min_u64(guesses_of(e, s), left);
+
+		if (!most)
+			continue;
+		s->drafted = draft_guess(s->draft, s->tokens, s->count, most);
+		s->planned += s->drafted;
+		left -= s->drafted;
+		e->load.drafted += s->drafted;
+		reserve(e, s, s->computed + s->planned);
+	}
+}
+
 /*
  * How many tokens of each sequence this step computes, and blocks for them: one for all that
  * generate, then prompts, oldest first, as far as there are rows.
@@ -404,6 +460,7 @@ static void plan(struct engine *e)
 		if (!reserve(e, s, s->computed + s->planned))
 			break; /* it was the last */
 	}
+	guess(e, left);
 }
 
 static void fill_row(struct sequence *s, struct text_row *row, size_t i)
@@ -416,7 +473,7 @@ static void fill_row(struct sequence *s, struct text_row *row, size_t i)
 				 .written = i >= s->read,
 				 .adapted = s->request.adapted,
 				 .far = s->far};
-	row->chosen = i >= s->count;
+	row->chosen = i >= s->count + s->drafted;
 	if (!row->chosen)
 		row->token = s->tokens[i];
 	if (i >= n) {
@@ -432,29 +489,35 @@ static void fill_row(struct sequence *s, struct text_row *row, size_t i)
 	row->place = at;
 }
 
-/* The rows of the step. A sequence whose last token is among them gets its next one. */
+/* What comes behind the first `count` tokens. */
+static struct draw *add_draw(struct engine *e, struct flight *f, struct sequence *s, size_t count)
+{
+	struct owner *o = &f->owners[f->count++];
+
+	o->sequence = s;
+	o->draw = (struct draw){.how = &s->request.sampling,
+				.seen = s->tokens,
+				.seen_count = count,
+				.fresh = s->fresh,
+				.apart = s->drafted > 0,
+				.step = count - s->request.prompt_count,
+				.limit = e->options.vocab};
+	s->fresh = o->draw.apart;
+	return &o->draw;
+}
+
+/* The rows of the step. A sequence whose last token is among them gets its next one, and one behind each guess. */
 static size_t collect(struct engine *e, struct flight *f)
 {
 	size_t n = 0;
 
 	f->count = 0;
 	for (struct sequence *s = e->running.first; s; s = s->next) {
-		struct owner *o = &f->owners[f->count];
-
-		for (size_t k = 0; k < s->planned; k++)
-			fill_row(s, &e->rows[n++], s->computed + k);
-		if (!s->planned || s->computed + s->planned < known(s))
-			continue;
-		o->sequence = s;
-		o->draw = (struct draw){.how = &s->request.sampling,
-					.seen = s->tokens,
-					.seen_count = known(s),
-					.fresh = s->fresh,
-					.step = known(s) - s->request.prompt_count,
-					.limit = e->options.vocab};
-		e->rows[n - 1].draw = &o->draw;
-		s->fresh = false;
-		f->count++;
+		for (size_t k = 1; k <= s->planned; k++, n++) {
+			fill_row(s, &e->rows[n], s->computed + k - 1);
+			if (s->computed + k >= known(s))
+				e->rows[n].draw = add_draw(e, f, s, s->computed + k);
+		}
 	}
 	return n;
 }
@@ -515,22 +578,25 @@ static void go_far(struct engine *e, struct sequence *s)
 	make_keys(s);
 }
 
-/* Put the token that was chosen behind the sequence, and see whether that ends it. */
-static void accept(struct engine *e, struct sequence *s, const struct choice *c)
+/* Put the token that was chosen behind the sequence, and see whether that ends it. False: it does, or what was
+ * computed of it is void. */
+static bool accept(struct engine *e, struct sequence *s, const struct choice *c)
 {
 	size_t made = s->count - s->request.prompt_count;
 
 	if (!c->valid) {
 		finish(e, s, ENGINE_NAN);
-		return;
+		return false;
 	}
 	if (!s->request.endless && ends(e, c->token)) {
 		finish(e, s, ENGINE_STOP);
-		return;
+		return false;
 	}
 	s->tokens[s->count++] = c->token;
 	s->log_probabilities[made++] = c->log_probability;
 	e->load.generated_tokens++;
+	if (s->draft)
+		draft_add(s->draft, s->tokens, s->count);
 	if (!s->request.endless &&
 	    repetition_add(&s->repetition, s->tokens + s->request.prompt_count, made, &s->period))
 		finish(e, s, ENGINE_REPETITION);
@@ -538,6 +604,9 @@ static void accept(struct engine *e, struct sequence *s, const struct choice *c)
 		finish(e, s, ENGINE_LENGTH);
 	else if (is_far(e, s) && !s->far)
 		go_far(e, s);
+	else
+		return true;
+	return false;
 }
 
 /* Full blocks of the prompt that are computed now can be had by others. */
@@ -568,7 +637,8 @@ static bool begin_step(struct engine *e)
 		publish(e, s);
 	}
 	for (size_t i = 0; i < f->count; i++)
-		f->owners[i].sequence->pending++;
+		if (!i || f->owners[i].sequence != f->owners[i - 1].sequence)
+			f->owners[i].sequence->pending++;
 	return true;
 }
 
@@ -582,30 +652,91 @@ static void take_back(struct engine *e, struct sequence *s)
 	drop_pending(e, s);
 }
 
+/* Numbers that are none, of a guess, may be beside a sequence's own keys in a block, where a device may multiply
+ * them by nothing. So all of it is computed again, one by one. */
+static bool nonsense(struct engine *e, const struct owner *o, size_t draws)
+{
+	struct sequence *s = o->sequence;
+
+	for (size_t i = 0; i < draws; i++) {
+		if (o[i].draw.choice.valid)
+			continue;
+		give_back(e, s);
+		draft_free(s->draft);
+		s->draft = NULL;
+		return true;
+	}
+	return false;
+}
+
+/* Blocks that guesses alone were in are free again. */
+static void cut_back(struct engine *e, struct sequence *s, size_t computed)
+{
+	s->computed = computed;
+	while (s->blocks.count && (s->blocks.count - 1) * KV_PAGE >= computed)
+		cache_release(e->cache, s->blocks.blocks[--s->blocks.count]);
+}
+
+/* What was chosen behind the last token and, as long as they come true, behind the guesses. */
+static void accept_run(struct engine *e, const struct owner *o, size_t draws)
+{
+	struct sequence *s = o->sequence;
+	bool goes_on, right;
+
+	s->drafted = 0;
+	if (nonsense(e, o, draws))
+		return;
+	do {
+		right = --draws && s->tokens[s->count] == o->draw.choice.token;
+		e->load.accepted += right;
+		goes_on = accept(e, s, &o++->draw.choice);
+	} while (goes_on && right);
+	if (goes_on)
+		cut_back(e, s, s->count - 1);
+}
+
 static void end_step(struct engine *e)
 {
 	struct flight *f = &e->flights[e->ended % FLIGHTS];
 
 	e->compute->calls->end(e->compute);
 	e->ended++;
-	for (size_t i = 0; i < f->count; i++) {
+	for (size_t i = 0, draws; i < f->count; i += draws) {
 		struct owner *o = &f->owners[i];
 
+		for (draws = 1; i + draws < f->count && o[draws].sequence == o->sequence;)
+			draws++;
 		if (o->draw.dropped)
 			continue;
 		o->sequence->pending--;
+		if (o->draw.apart) {
+			accept_run(e, o, draws);
+			continue;
+		}
 		if (o->draw.late)
 			take_back(e, o->sequence);
 		accept(e, o->sequence, &o->draw.choice);
 	}
 }
 
+/* Is there somebody whose tokens have to be known before the next step is planned? */
+static bool waits(const struct engine *e)
+{
+	for (const struct sequence *s = e->running.first; s; s = s->next)
+		if (s->drafted || (s->draft && draft_ready(s->draft) && room_for_guesses(e)))
+			return true;
+	return false;
+}
+
 bool engine_step(struct engine *e)
 {
-	bool more = begin_step(e);
+	bool more, done = false;
 
+	for (; e->begun != e->ended && waits(e); done = true)
+		end_step(e);
+	more = begin_step(e);
 	if (e->begun == e->ended)
-		return false;
+		return done;
 	if (!more || e->begun - e->ended > e->compute->ahead)
 		end_step(e);
 	return true;

@@ -8,6 +8,9 @@
  * served. Keys and values are given out block by block as sequences grow; when none is left, the
  * sequence that came last gives its blocks back and starts again later, with the same result to the
  * bit, unless the device takes sums in any order: then what it has stays, and what follows may differ.
+ *
+ * A step may take guesses of what comes next along (draft.h), as further rows of a sequence: what is chosen behind
+ * the last token and behind each guess that came true is as good as chosen one by one, to the bit.
  */
 #ifndef MODELS_ENGINE_H
 #define MODELS_ENGINE_H
@@ -16,10 +19,13 @@
 
 struct engine;
 
+enum { ENGINE_DRAFTS_MAX = 8 };
+
 struct engine_options {
 	size_t cache_size;  /* bytes for keys and values; 0: all that the device has for them */
 	unsigned sequences; /* side by side */
 	unsigned vocab;	    /* tokens the tokenizer has: rows beyond it are padding, never chosen */
+	unsigned drafts;    /* guesses for a sequence in one step, up to ENGINE_DRAFTS_MAX */
 };
 
 /* What a page's tokens take instead of embeddings. All memory is the caller's. */
@@ -74,6 +80,7 @@ struct engine_load {
 	unsigned waiting, running;
 	size_t blocks, free_blocks;
 	uint64_t prompt_tokens, shared_tokens, generated_tokens, preempted; /* since the start */
+	uint64_t drafted, accepted; /* guesses, and those that came true */
 };
 
 struct engine_load engine_load(const struct engine *);

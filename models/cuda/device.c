@@ -513,6 +513,10 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 	c->compute.name = gpu_name(c->gpu);
 	c->compute.rows_max = CUDA_ROWS;
 	c->compute.sequences = options->sequences ? options->sequences : CUDA_SEQUENCES;
+	c->compute.rows_few = options->drafts ? (unsigned)min_u64((uint64_t)c->compute.sequences * (1 + options->drafts),
+								  CUDA_ROWS_FEW)
+					      : 0;
+	c->picks = max_u64(c->compute.sequences, c->compute.rows_few);
 	c->compute.block_size = c->page_size * config->text.layers;
 	c->compute.ahead = CUDA_FLIGHTS - 1;
 	c->compute.singly = true;

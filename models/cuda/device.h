@@ -21,6 +21,7 @@ enum {
 	CUDA_LOOKS = 2,	      /* and passes of the tower */
 	CUDA_PATCHES = 16384, /* of pages in one pass, unless one alone has more */
 	CUDA_SEQUENCES = 64,  /* unless somebody says another number */
+	CUDA_ROWS_FEW = 256,  /* of an H100: from 263 on a product's operations take longer than its weights */
 	CUDA_BUFFERS_MAX = 96,
 	CUDA_PINNED_MAX = 32,
 };
@@ -71,6 +72,7 @@ struct cuda {
 	uint32_t spare_block; /* behind those of the cache */
 	struct replays *replays;
 	bool any_order; /* compute_options.any_order */
+	size_t picks; /* rows of a step whose logits can be asked for: a sequence's last, and guesses */
 };
 
 /* `count` pieces of `size` bytes will be needed in the buffer. */

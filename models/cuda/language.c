@@ -142,38 +142,37 @@ void language_plan(struct cuda *c)
 	for (unsigned d = 0; d < c->config.vision.deepstacks; d++)
 		cuda_need(c, &l->deepstack[d], MEMORY_STEP, n * h, number);
 	for (unsigned i = 0; i < CUDA_FLIGHTS; i++)
-		cuda_need(c, &l->flights[i].logits, MEMORY_LOGITS, sequences * c->text.head.out,
+		cuda_need(c, &l->flights[i].logits, MEMORY_LOGITS, c->picks * c->text.head.out,
 			  sizeof(float));
-	/* One slot more, for rows whose logits alone are wanted. */
+	/* One slot more, for rows of which nothing is to stay. */
 	l->seen_width = (t->vocab + 31) / 32;
-	cuda_need(c, &l->how, MEMORY_SAMPLING, sequences, sizeof(struct cuda_sampling));
-	cuda_need(c, &l->choices, MEMORY_SAMPLING, sequences, sizeof(struct cuda_choice));
+	cuda_need(c, &l->how, MEMORY_SAMPLING, c->picks, sizeof(struct cuda_sampling));
+	cuda_need(c, &l->choices, MEMORY_SAMPLING, c->picks, sizeof(struct cuda_choice));
 	cuda_need(c, &l->chosen, MEMORY_SAMPLING, sequences + 1, sizeof(uint32_t));
 	cuda_need(c, &l->seen, MEMORY_SAMPLING, (sequences + 1) * l->seen_width, sizeof(uint32_t));
-	cuda_need(c, &l->choosing, MEMORY_SAMPLING, cuda_choose_scratch(sequences, t->vocab), 1);
+	cuda_need(c, &l->choosing, MEMORY_SAMPLING, cuda_choose_scratch(c->picks, t->vocab), 1);
 }
 
 static enum rc open_flight(struct cuda *c, struct flight *f, struct err *err)
 {
 	const struct text_config *t = &c->config.text;
 	const struct language *l = c->language;
-	size_t n = CUDA_ROWS, sequences = c->compute.sequences,
-	       parts = c->config.vision.depth ? 1 + c->config.vision.deepstacks : 0;
+	size_t n = CUDA_ROWS, parts = c->config.vision.depth ? 1 + c->config.vision.deepstacks : 0;
 	const struct cuda_pinned pieces[] = {
 		{(void **)&f->row, n * sizeof(*f->row)},
 		{(void **)&f->tile, n * sizeof(*f->tile)},
 		{(void **)&f->table, l->tables.size},
-		{(void **)&f->pick, sequences * sizeof(*f->pick)},
+		{(void **)&f->pick, c->picks * sizeof(*f->pick)},
 		{(void **)&f->embedded, parts * n * t->hidden * sizeof(*f->embedded)},
-		{(void **)&f->how, sequences * sizeof(*f->how)},
-		{(void **)&f->seen, sequences * l->seen_width * sizeof(*f->seen)},
-		{(void **)&f->choice, sequences * sizeof(*f->choice)},
+		{(void **)&f->how, c->picks * sizeof(*f->how)},
+		{(void **)&f->seen, c->picks * l->seen_width * sizeof(*f->seen)},
+		{(void **)&f->choice, c->picks * sizeof(*f->choice)},
 	};
 
 	f->done = gpu_mark_new(c->gpu);
 	f->source = xcalloc(n, sizeof(*f->source));
-	f->draw = xcalloc(sequences, sizeof(*f->draw));
-	f->wanted = xcalloc(sequences, sizeof(*f->wanted));
+	f->draw = xcalloc(c->picks, sizeof(*f->draw));
+	f->wanted = xcalloc(c->picks, sizeof(*f->wanted));
 	return cuda_pin(c, pieces, ARRAY_SIZE(pieces), err);
 }
 
@@ -258,7 +257,7 @@ static uint32_t table_of(const struct language *l, struct flight *f, struct step
 
 static void add_pick(struct cuda *c, struct flight *f, struct step *s, const struct text_row *r)
 {
-	if (s->picked == c->compute.sequences)
+	if (s->picked == c->picks)
 		BUG("more than %zu rows of logits in one call", s->picked);
 	f->draw[s->picked] = r->draw;
 	f->wanted[s->picked] = r->logits;
@@ -301,7 +300,7 @@ static void add_rows(struct cuda *c, struct flight *f, struct step *s, const str
 static void fill_up(struct cuda *c, struct flight *f, struct step *s)
 {
 	const struct text_sequence spare = {.blocks = &c->spare_block, .count = 1};
-	size_t rows = replay_rows(s->rows, c->compute.sequences);
+	size_t rows = replay_rows(s->rows, c->picks);
 	uint32_t table = table_of(c->language, f, s, &spare);
 
 	for (; s->rows < rows; s->rows++)
@@ -339,7 +338,7 @@ static void send_sampling(struct cuda *c, struct flight *f, struct step *s)
 	for (size_t k = 0; k < s->picked; k++) {
 		const struct draw *d = f->draw[k];
 		const struct sampling *how = d ? d->how : &greedy;
-		unsigned slot = d ? f->source[f->pick[k]]->sequence->slot : c->compute.sequences;
+		unsigned slot = d && !d->apart ? f->source[f->pick[k]]->sequence->slot : c->compute.sequences;
 
 		f->how[k] = (struct cuda_sampling){.temperature = how->temperature,
 						   .top_p = how->top_p,
@@ -351,6 +350,8 @@ static void send_sampling(struct cuda *c, struct flight *f, struct step *s)
 						   .slot = slot};
 		if (d)
 			s->limit = d->limit;
+		if (d && d->apart && how->repetition_penalty != 1)
+			BUG("a penalty in a draw of several");
 		if (d && d->fresh && how->repetition_penalty != 1)
 			send_seen(c, f, k, slot);
 	}
@@ -367,7 +368,7 @@ static struct step describe(struct cuda *c, struct flight *f, const struct text_
 	s.prompt = s.rows;
 	add_rows(c, f, &s, rows, count, true);
 	f->picked = s.picked;
-	if (!s.prompt && s.rows <= c->compute.sequences)
+	if (!s.prompt && s.rows <= c->picks)
 		fill_up(c, f, &s);
 	s.adapted = cuda_adapters_send(c, (unsigned)(f - l->flights), f->source, count, s.repeats);
 	s.tiles = cuda_prefill_tiles(f->row, s.prompt, t->heads / t->kv_heads, f->tile);
@@ -404,6 +405,33 @@ static void project(struct cuda *c, const struct step *s, unsigned layer, enum t
 	cuda_adapters_apply(c, s->adapted, layer, which, w, x, y);
 }
 
+/* Of as many rows at a time as there is room for splits of the keys: what was announced is for one row of each
+ * sequence with all the keys it can have. */
+static void attend_written(struct cuda *c, const struct step *s, const struct cuda_kv *kv,
+			   struct cuda_attention a)
+{
+	const struct text_config *t = &c->config.text;
+	struct language *l = c->language;
+	size_t q = (size_t)t->heads * t->head_dim, left = s->rows - s->prompt,
+	       most = l->attention.size /
+		      max_u64(cuda_decode_scratch(1, t->heads, t->head_dim, s->max_keys), 1);
+
+	a.rows += s->prompt;
+	a.q += s->prompt * q;
+	a.out += s->prompt * q;
+	while (left) {
+		size_t n = min_u64(left, max_u64(most, 1));
+
+		cuda_announced(&l->attention, cuda_decode_scratch(n, t->heads, t->head_dim, s->max_keys));
+		gpu_check(c->gpu, cuda_attention_decode(gpu_stream(c->gpu), kv, &a, n, s->max_keys, l->attention.data),
+			  "attention of written tokens");
+		a.rows += n;
+		a.q += n * q;
+		a.out += n * q;
+		left -= n;
+	}
+}
+
 static void attend(struct cuda *c, const struct step *s, unsigned layer)
 {
 	const struct text_config *t = &c->config.text;
@@ -427,7 +455,6 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 				   .out = l->attended.data,
 				   .q_heads = t->heads,
 				   .scale = 1.0f / sqrtf((float)t->head_dim)};
-	size_t n = s->rows - s->prompt, q = (size_t)t->heads * t->head_dim;
 
 	kv.pages = (char *)kv.pages + layer * c->page_size;
 	project(c, s, layer, TEXT_QKV, &w->qkv, l->y.data, l->qkv.data);
@@ -435,13 +462,7 @@ static void attend(struct cuda *c, const struct step *s, unsigned layer)
 		  "storing keys and values");
 	gpu_check(c->gpu, cuda_attention_prefill(stream, &kv, &a, l->tiles.data, s->tiles),
 		  "attention of prompts");
-	a.rows += s->prompt;
-	a.q += s->prompt * q;
-	a.out += s->prompt * q;
-	if (n)
-		gpu_check(c->gpu,
-			  cuda_attention_decode(stream, &kv, &a, n, s->max_keys, l->attention.data),
-			  "attention of written tokens");
+	attend_written(c, s, &kv, a);
 	project(c, s, layer, TEXT_O, &w->o, l->attended.data, l->delta.data);
 }
 
@@ -510,8 +531,6 @@ static void run_layers(struct cuda *c, const struct step *s)
 	cudaStream_t stream = gpu_stream(c->gpu);
 	size_t h = t->hidden;
 
-	cuda_announced(&l->attention,
-		       cuda_decode_scratch(s->rows - s->prompt, t->heads, t->head_dim, s->max_keys));
 	gpu_check(c->gpu,
 		  cuda_embed(stream, l->rows.data, s->rows, h, l->embed,
 			     s->embedded ? l->pages.data : NULL, l->chosen.data, l->x.data),

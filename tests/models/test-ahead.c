@@ -3,8 +3,8 @@
  * The scheduler beside a device that is under way: steps begin before the choices of the one before are known.
  * The device here is none: its "keys and values" are the tokens themselves, and what it chooses is a hash of all
  * of them, so that a token that is missing, stale or another sequence's shows in the next. It checks what it is
- * told on the way. Stops, loops, nonsense, late choices, sequences that give way or become long, and an engine
- * that is closed under way: the results are those of a loop over one sequence.
+ * told on the way. Stops, loops, nonsense, late choices, sequences that give way or become long, guesses right and
+ * wrong, and an engine that is closed under way: the results are those of a loop over one sequence.
  */
 #include "engine.h"
 
@@ -19,7 +19,8 @@
 
 #include <cmocka.h>
 
-enum { VOCAB = 97, SWITCH_AT = 150, FAR = 1 << 20, EOS = 13, BLOCKS_MAX = 400, ROWS = 64, SEQUENCES = 9, LENGTH_MAX = 4096, REQUESTS = 120 };
+enum { VOCAB = 97, SWITCH_AT = 150, FAR = 1 << 20, EOS = 13, BLOCKS_MAX = 400, ROWS = 64, SEQUENCES = 9, FEW = 30, LENGTH_MAX = 4096, REQUESTS = 120,
+       UNKNOWN = 1 << 30 };
 
 struct pending {
 	struct draw *draw[ROWS];
@@ -33,11 +34,12 @@ struct pending {
 struct device {
 	struct compute compute;
 	uint32_t kept[BLOCKS_MAX][KV_PAGE];
+	bool nonsense[BLOCKS_MAX][KV_PAGE]; /* it spoils all that is computed with the block */
 	unsigned chosen[SEQUENCES];
 	unsigned seen[SEQUENCES][LENGTH_MAX]; /* as a device knows it, draw by draw */
 	size_t seen_count[SEQUENCES];
 	struct pending steps[8];
-	unsigned begun, ended, late, dropped, again;
+	unsigned begun, ended, late, dropped, again, spoilt;
 	bool lates;
 };
 
@@ -60,6 +62,10 @@ static struct choice choice_behind(const unsigned *tokens, size_t n, uint64_t ha
 		c.token = 20 + (unsigned)(n % 5);
 	if (tokens[0] == 2 && hash % 11 == 0)
 		c = (struct choice){false, 0, 0};
+	if (tokens[0] >= 4 && hash % 8) /* goes round in circles, but not always */
+		c.token = 20 + (unsigned)(n % 6);
+	if (tokens[0] == 5 && hash % 50 == 8)
+		c = (struct choice){false, 0, 0};
 	if (tokens[0] != 3 && c.token == EOS && hash >> 20 & 1)
 		c.token++; /* some are longer */
 	return c;
@@ -75,6 +81,7 @@ static enum rc device_reserve(struct compute *c, uint32_t count, struct err *err
 static void device_clear(struct compute *c, uint32_t block)
 {
 	memset(device_of(c)->kept[block], 0xff, sizeof(device_of(c)->kept[block]));
+	memset(device_of(c)->nonsense[block], 0, sizeof(device_of(c)->nonsense[block]));
 }
 
 /* A draw's slot has to know the tokens so far by itself, but for a fresh one. */
@@ -82,6 +89,10 @@ static void check_seen(struct device *d, const struct text_row *row, const unsig
 {
 	unsigned slot = row->sequence->slot;
 
+	if (row->draw->apart) {
+		d->seen_count[slot] = LENGTH_MAX;
+		return;
+	}
 	if (row->draw->fresh) {
 		assert_int_equal(row->draw->seen_count, n);
 		memcpy(d->seen[slot], row->draw->seen, n * sizeof(*tokens));
@@ -96,12 +107,13 @@ static void device_draw(struct device *d, const struct text_row *row, struct pen
 	static unsigned tokens[LENGTH_MAX];
 	unsigned slot = row->sequence->slot;
 	size_t n = row->index + 1;
+	uint32_t *blocks = row->sequence->blocks;
 	struct choice c;
 	uint64_t hash;
 
 	p->whole[p->count] = true;
 	for (size_t i = 0; i < n; i++) {
-		tokens[i] = d->kept[row->sequence->blocks[i / KV_PAGE]][i % KV_PAGE];
+		tokens[i] = d->kept[blocks[i / KV_PAGE]][i % KV_PAGE];
 		p->whole[p->count] &= (tokens[i] >= FAR) == (n > SWITCH_AT);
 		tokens[i] %= FAR;
 	}
@@ -113,9 +125,30 @@ static void device_draw(struct device *d, const struct text_row *row, struct pen
 	p->choice[p->count] = c;
 	p->hash[p->count] = hash;
 	p->late[p->count] = d->lates && hash >> 30 & 1;
-	d->chosen[slot] = p->late[p->count] ? (c.token + 1) % VOCAB : c.token;
-	d->seen[slot][d->seen_count[slot]++] = d->chosen[slot];
+	d->nonsense[blocks[row->index / KV_PAGE]][row->index % KV_PAGE] = !c.valid;
 	p->count++;
+	if (row->draw->apart) {
+		d->chosen[slot] = UNKNOWN;
+		return;
+	}
+	d->chosen[slot] = p->late[p->count - 1] ? (c.token + 1) % VOCAB : c.token;
+	d->seen[slot][d->seen_count[slot]++] = d->chosen[slot];
+}
+
+/* Nothing times nonsense is nonsense. */
+static void spoil(struct device *d, const struct text_row *rows, size_t count, struct pending *p)
+{
+	for (size_t i = 0, k = 0; i < count; i++) {
+		const bool *block = d->nonsense[rows[i].sequence->blocks[rows[i].index / KV_PAGE]];
+
+		if (!rows[i].draw)
+			continue;
+		for (unsigned j = 0; j < KV_PAGE; j++) {
+			d->spoilt += block[j] && p->choice[k].valid;
+			p->choice[k].valid &= !block[j];
+		}
+		k++;
+	}
 }
 
 static void device_begin(struct compute *c, const struct text_row *rows, size_t count)
@@ -131,17 +164,25 @@ static void device_begin(struct compute *c, const struct text_row *rows, size_t 
 		const struct text_row *r = &rows[i];
 		unsigned slot = r->sequence->slot;
 
+		uint32_t block = r->sequence->blocks[r->index / KV_PAGE];
+
 		assert_true(slot < SEQUENCES && r->index / KV_PAGE < r->sequence->count);
-		assert_true(!r->chosen || r->written);
-		d->kept[r->sequence->blocks[r->index / KV_PAGE]][r->index % KV_PAGE] =
+		assert_true(!r->chosen || (r->written && d->chosen[slot] != UNKNOWN));
+		d->kept[block][r->index % KV_PAGE] =
 			(r->chosen ? d->chosen[slot] : r->token) + (r->far ? FAR : 0);
+		d->nonsense[block][r->index % KV_PAGE] = false;
 		d->again += r->far && r->index == 0;
+		/* Blocks are there for what is computed, and no others. */
+		if (i + 1 == count || rows[i + 1].sequence != r->sequence)
+			assert_int_equal(r->sequence->count, r->index / KV_PAGE + 1);
 		if (!r->draw)
 			continue;
-		assert_false(drew[slot]);
+		assert_true(r->draw->apart ? r->written && r->draw->how->repetition_penalty == 1 : !drew[slot]);
 		drew[slot] = true;
 		device_draw(d, r, p);
 	}
+	spoil(d, rows, count, p);
+	assert_true(p->count <= FEW);
 }
 
 static void device_end(struct compute *c)
@@ -167,7 +208,7 @@ static void device_end(struct compute *c)
 static const struct compute_calls calls = {
 	.reserve = device_reserve, .clear = device_clear, .begin = device_begin, .end = device_end};
 
-static struct model model_on(struct device *d, unsigned ahead, bool lates)
+static struct model model_on(struct device *d, unsigned ahead, bool lates, bool singly)
 {
 	struct model m = {.compute = &d->compute};
 
@@ -175,9 +216,10 @@ static struct model model_on(struct device *d, unsigned ahead, bool lates)
 					 .name = "none",
 					 .rows_max = ROWS,
 					 .sequences = SEQUENCES,
+					 .rows_few = FEW,
 					 .ahead = ahead,
 					 .block_size = 1,
-					 .singly = true},
+					 .singly = singly},
 			     .lates = lates};
 	m.config.text.vocab = VOCAB;
 	m.config.text.max_positions = LENGTH_MAX;
@@ -203,7 +245,9 @@ static void describe(struct request *q, unsigned k)
 				       .sampling = greedy};
 	if (k % 4 == 1)
 		q->r.most = 700;
-	q->prompt[0] = k % 4;
+	if (k % 7 == 3)
+		q->r.sampling.repetition_penalty = 1.5; /* the device's choices do not depend on it */
+	q->prompt[0] = k % 6;
 	for (unsigned i = 1; i < q->r.prompt_count; i++)
 		q->prompt[i] = i < 70 && k % 3 == 0 ? i % VOCAB : (k * 7 + i * i) % VOCAB;
 }
@@ -263,14 +307,23 @@ static void take(struct engine *e, const struct request *requests, bool *there, 
 	}
 }
 
-static void run(unsigned ahead, bool lates, unsigned blocks, unsigned sequences)
+struct way {
+	unsigned ahead;
+	bool lates;
+	unsigned blocks, sequences, drafts;
+	bool together; /* written tokens may come several a step */
+};
+
+/* Returns how many steps it took. */
+static unsigned run_as(struct way w)
 {
-	struct engine_options options = {.cache_size = blocks, .sequences = sequences};
+	struct engine_options options = {
+		.cache_size = w.blocks, .sequences = w.sequences, .drafts = w.drafts};
 	struct request *requests = xcalloc(REQUESTS, sizeof(*requests));
 	struct device *d = xcalloc(1, sizeof(*d));
-	struct model model = model_on(d, ahead, lates);
+	struct model model = model_on(d, w.ahead, w.lates, !w.together);
 	bool there[REQUESTS] = {false};
-	unsigned finishes[4] = {0};
+	unsigned finishes[4] = {0}, steps;
 	struct engine_load load;
 	struct engine *e;
 	struct err err;
@@ -285,21 +338,31 @@ static void run(unsigned ahead, bool lates, unsigned blocks, unsigned sequences)
 	}
 	while (engine_step(e))
 		take(e, requests, there, finishes);
-	take(e, requests, there, finishes);
+	assert_false(engine_take(e, &(struct engine_result){0}));
 	for (unsigned k = 0; k < REQUESTS; k++)
 		assert_true(there[k]);
 	for (unsigned i = 0; i < 4; i++)
 		assert_true(finishes[i] > 0);
 	load = engine_load(e);
 	assert_int_equal(load.free_blocks, load.blocks);
-	assert_true((blocks < 100) == (load.preempted > 0));
-	assert_true((ahead > 0) == (d->dropped > 0));
-	assert_true(lates == (d->late > 0));
+	assert_true((w.blocks < 100) == (load.preempted > 0));
+	assert_true((w.ahead > 0) == (d->dropped > 0));
+	assert_true(w.lates == (d->late > 0));
 	assert_true(d->again > 5);
+	assert_true((w.drafts > 0) == (load.accepted > 1000));
+	assert_true((w.drafts > 0) == (load.drafted > load.accepted + 100));
+	assert_true(w.ahead || (w.drafts > 0) == (d->spoilt > 0));
 	assert_int_equal(d->begun, d->ended);
+	steps = d->begun;
 	engine_close(e);
 	free(d);
 	free(requests);
+	return steps;
+}
+
+static void run(unsigned ahead, bool lates, unsigned blocks, unsigned sequences)
+{
+	run_as((struct way){ahead, lates, blocks, sequences, 0, false});
 }
 
 static void test_one_by_one(void **state)
@@ -331,16 +394,62 @@ static void test_late_choices(void **state)
 	run(1, true, 34, SEQUENCES);
 }
 
+static void test_guesses(void **state)
+{
+	(void)state;
+	for (unsigned drafts = 1; drafts <= ENGINE_DRAFTS_MAX; drafts++) {
+		run_as((struct way){0, false, 400, SEQUENCES, drafts, true});
+		run_as((struct way){0, drafts % 2, 30 + drafts, SEQUENCES, drafts, drafts & 2});
+		run_as((struct way){1, drafts % 2, 400, SEQUENCES, drafts, false});
+		run_as((struct way){1, drafts & 2, 28 + drafts, SEQUENCES, drafts, false});
+		run_as((struct way){1, false, 400, 1, drafts, false});
+	}
+}
+
+/* Two that end with their last blocks full: what is guessed behind would have a block of the other's. */
+static void test_guesses_give_way(void **state)
+{
+	struct engine_options options = {.cache_size = 10, .sequences = 2, .drafts = ENGINE_DRAFTS_MAX};
+	struct device *d = xcalloc(1, sizeof(*d));
+	struct model model = model_on(d, 0, false, true);
+	struct request q = {.r = {.prompt = q.prompt,
+				  .prompt_count = 26,
+				  .most = 150,
+				  .sampling = {.repetition_penalty = 1, .top_p = 1}}};
+	struct engine_result got;
+	struct engine *e;
+	struct err err;
+
+	(void)state;
+	q.prompt[0] = 1;
+	assert_int_equal(engine_open(&e, &model, &options, &err), RC_OK);
+	for (unsigned k = 0; k < 2; k++)
+		assert_int_equal(engine_add(e, &q.r, &err), RC_OK);
+	while (engine_step(e))
+		;
+	for (unsigned k = 0; k < 2; k++) {
+		assert_true(engine_take(e, &got));
+		assert_int_equal(got.finish, ENGINE_REPETITION);
+		assert_int_equal(26 + got.count, 5 * KV_PAGE - 1);
+		release(&got);
+	}
+	assert_true(engine_load(e).accepted > 100);
+	assert_int_equal(engine_load(e).preempted, 0);
+	engine_close(e);
+	free(d);
+}
+
 /* Whatever is under way then. */
 static void test_closed_under_way(void **state)
 {
-	struct engine_options options = {.cache_size = 60, .sequences = SEQUENCES};
+	struct engine_options options = {
+		.cache_size = 60, .sequences = SEQUENCES, .drafts = ENGINE_DRAFTS_MAX};
 	struct device *d = xcalloc(1, sizeof(*d));
 	struct request *requests = xcalloc(12, sizeof(*requests));
 
 	(void)state;
-	for (unsigned steps = 0; steps < 40; steps++) {
-		struct model model = model_on(d, 1, steps % 2);
+	for (unsigned steps = 0; steps < 80; steps++) {
+		struct model model = model_on(d, 1, steps % 2, true);
 		struct engine *e;
 		struct err err;
 
@@ -363,6 +472,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_by_one),	 cmocka_unit_test(test_ahead),
 		cmocka_unit_test(test_ahead_giving_way), cmocka_unit_test(test_late_choices),
+		cmocka_unit_test(test_guesses),		 cmocka_unit_test(test_guesses_give_way),
 		cmocka_unit_test(test_closed_under_way),
 	};
 

@@ -142,6 +142,7 @@ static void test_plan_is_what_is_taken(void **state)
 	static const struct compute_options kinds[] = {
 		{.weights = NUMBER_BF16, .cache_size = 5 * MIB},
 		{.weights = NUMBER_BF16, .cache_size = MIB, .sequences = 3},
+		{.weights = NUMBER_BF16, .cache_size = MIB, .sequences = 40, .drafts = 8},
 		{.weights = NUMBER_BF16, .cache_size = 2 * MIB, .keys = COMPUTE_KEYS_FP8},
 	};
 

@@ -113,12 +113,15 @@ static void adapt(struct model *m, unsigned count)
 }
 
 /* Beside so many adapters; adapted: by which the requests go, or NULL. */
-static void run(enum compute_keys keys, size_t graphs, unsigned adapters, const struct adapted *adapted,
-		struct engine_result *results)
+static void run(enum compute_keys keys, size_t graphs, unsigned drafts, unsigned adapters,
+		const struct adapted *adapted, struct engine_result *results)
 {
-	struct compute_options options = {
-		.weights = NUMBER_BF16, .keys = keys, .sequences = 6, .cache_size = 1 << 20};
-	struct engine_options cache = {.sequences = 6};
+	struct compute_options options = {.weights = NUMBER_BF16,
+					  .keys = keys,
+					  .sequences = 6,
+					  .drafts = drafts,
+					  .cache_size = 1 << 20};
+	struct engine_options cache = {.sequences = 6, .drafts = drafts};
 	struct engine_result one;
 	struct engine *engine;
 	struct model model;
@@ -138,8 +141,9 @@ static void run(enum compute_keys keys, size_t graphs, unsigned adapters, const 
 			results[one.id] = one;
 	while (engine_take(engine, &one))
 		results[one.id] = one;
-	if (graphs) /* 1, 2, 4, 6 rows of either flight; and some with 1, 2 or 4 tiles */
-		assert_in_range(emulated_graphs, 1, adapted ? 16 : 8);
+	if (graphs) /* 1, 2, 4, 6 rows of either flight, or 8 and 16; and some with 1, 2 or 4 tiles */
+		assert_in_range(emulated_graphs, 1, (adapted ? 16 : 8) + (drafts ? 4 : 0));
+	assert_true(!drafts == !engine_load(engine).accepted);
 	engine_close(engine);
 	model_close(&model);
 	assert_int_equal(emulated_graphs, 0);
@@ -172,13 +176,25 @@ static void run_both(enum compute_keys keys, unsigned adapters, const struct ada
 {
 	struct engine_result as_it_is[REQUESTS] = {0};
 
-	run(keys, 0, adapters, adapted, as_it_is);
+	run(keys, 0, 0, adapters, adapted, as_it_is);
 	assert_int_equal(emulated_replays, 0);
-	run(keys, SIZE_MAX, adapters, adapted, recorded);
+	run(keys, SIZE_MAX, 0, adapters, adapted, recorded);
 	assert_true(emulated_replays > 30);
 	assert_true(emulated_longest > 20);
 	same_results(as_it_is, recorded);
 	release(as_it_is);
+}
+
+/* With guesses, too. */
+static void run_guessing(enum compute_keys keys, unsigned adapters, const struct adapted *adapted,
+			 const struct engine_result *want)
+{
+	struct engine_result guessed[REQUESTS] = {0};
+
+	run(keys, SIZE_MAX, 3, adapters, adapted, guessed);
+	assert_true(emulated_replays > 15);
+	same_results(want, guessed);
+	release(guessed);
 }
 
 static void test_same_bits(void **state)
@@ -190,6 +206,7 @@ static void test_same_bits(void **state)
 		struct engine_result results[REQUESTS] = {0};
 
 		run_both(keys[i], 0, NULL, results);
+		run_guessing(keys[i], 0, NULL, results);
 		release(results);
 	}
 }
@@ -205,8 +222,9 @@ static void test_adapters(void **state)
 	(void)state;
 	run_both(COMPUTE_KEYS_AS_WEIGHTS, 2, adapted, among);
 	longest = emulated_longest;
+	run_guessing(COMPUTE_KEYS_AS_WEIGHTS, 2, adapted, among);
 	/* Who goes by none is what he is where there are none, ... */
-	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 0, NULL, without);
+	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 0, 0, NULL, without);
 	for (unsigned k = 0; k < REQUESTS; k++)
 		assert_int_equal(memcmp(without[k].log_probabilities, among[k].log_probabilities,
 					without[k].count * sizeof(float)) == 0,
@@ -215,7 +233,7 @@ static void test_adapters(void **state)
 	longest = emulated_longest;
 	replays = emulated_replays;
 	/* ... and so is a step of such rows: adapters that are there are nothing to it. */
-	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 2, NULL, beside);
+	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 0, 2, NULL, beside);
 	same_results(without, beside);
 	assert_int_equal(emulated_longest, longest);
 	assert_int_equal(emulated_replays, replays);
@@ -237,8 +255,8 @@ static void test_most_adapters(void **state)
 	struct err err;
 
 	(void)state;
-	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, ADAPTERS_MAX, high, many);
-	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 4, low, few);
+	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 0, ADAPTERS_MAX, high, many);
+	run(COMPUTE_KEYS_AS_WEIGHTS, SIZE_MAX, 0, 4, low, few);
 	same_results(many, few);
 	release(many);
 	release(few);

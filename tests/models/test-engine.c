@@ -80,7 +80,8 @@ static int teardown(void **state)
 
 static struct engine *start(struct fixture *f, size_t blocks, unsigned sequences)
 {
-	struct engine_options options = {blocks * f->model.compute->block_size, sequences, 0};
+	struct engine_options options = {.cache_size = blocks * f->model.compute->block_size,
+					 .sequences = sequences};
 	struct engine *e;
 	struct err err;
 
