@@ -21,7 +21,8 @@
 
 static const char usage[] =
 	"usage: cloister-model bench --random --shape NAME | --random --config FILE | --model DIR\n"
-	"                            [--weights bf16|int8|f32] [--kv bf16|fp8] [--cache MIB]\n"
+	"                            [--weights bf16|int8|f32] [--kv bf16|fp8] [--cache MIB] "
+	"[--speculate N]\n"
 	"                            [--threads N] [--rounds N] [--prompt N] [--tokens N]\n"
 	"                            [--batch N[,N...]] [--page N] [--any-order]\n"
 	"                            [--pages N [--product N] [--copy MIB]]\n"
@@ -35,7 +36,8 @@ static const char usage[] =
 	"size pages and tokens a second, the time in vision, prefill and decode, and the share\n"
 	"that the least possible time has of it. --product and --copy are the side of the\n"
 	"matrices and the MiB that are measured (2048 and 256, on a GPU 8192 and 1024). The cache has 1024 MiB, or as --cache says;\n"
-	"0: what the device has left. --show prints a shape's config.json.\n"
+	"0: what the device has left. With --speculate N tokens are guessed ahead where the output\n"
+	"repeats itself: random weights soon do nothing else. --show prints a shape's config.json.\n"
 	"\n"
 	"Shapes for --shape:\n";
 
@@ -49,7 +51,7 @@ struct options {
 	enum compute_keys keys;
 	size_t cache_size;
 	unsigned pages, product, copy; /* 0: as the device wants it */
-	unsigned threads, rounds, prompt, tokens, batches[BATCHES_MAX], batch_count, page;
+	unsigned threads, rounds, prompt, tokens, batches[BATCHES_MAX], batch_count, page, drafts;
 	bool random, kernels, show, any_order;
 };
 
@@ -99,6 +101,7 @@ static void parse(struct options *o, int argc, char **argv)
 		{"shape", required_argument, NULL, 's'},
 		{"kv", required_argument, NULL, 'K'},
 		{"any-order", no_argument, NULL, 'o'},
+		{"speculate", required_argument, NULL, 'D'},
 		{"cache", required_argument, NULL, 'C'},
 		{"pages", required_argument, NULL, 'P'},
 		{"product", required_argument, NULL, 'M'},
@@ -108,7 +111,7 @@ static void parse(struct options *o, int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	uint64_t mebibytes;
+	uint64_t mebibytes, drafts;
 	int c;
 
 	*o = (struct options){.weights = NUMBER_BF16,
@@ -165,6 +168,12 @@ static void parse(struct options *o, int argc, char **argv)
 			break;
 		case 'o':
 			o->any_order = true;
+			break;
+		case 'D':
+			if (!parse_u64(optarg, ENGINE_DRAFTS_MAX, &drafts))
+				die(EX_USAGE_ERROR, "--speculate %s is not a number up to %d", optarg,
+				    ENGINE_DRAFTS_MAX);
+			o->drafts = (unsigned)drafts;
 			break;
 		case 'C':
 			if (!parse_u64(optarg, 1 << 24, &mebibytes))
@@ -269,11 +278,11 @@ static double time_prompt(struct engine *e, const struct model *m, unsigned prom
 	return start;
 }
 
-/* Seconds a pass in which each of `batch` sequences writes a token, behind a short prompt. */
+/* Seconds a token of each of `batch` sequences, behind a short prompt, as long as all are side by side. */
 static double time_tokens(struct engine *e, const struct model *m, unsigned batch, unsigned tokens)
 {
-	unsigned passes = 0;
-	double start = 0;
+	double start = 0, end = 0;
+	uint64_t first = 0, last = 0;
 
 	add_requests(e, m, batch, 16, tokens + 2);
 	while (engine_step(e)) {
@@ -281,16 +290,15 @@ static double time_tokens(struct engine *e, const struct model *m, unsigned batc
 
 		if (load.waiting || load.running < batch)
 			continue;
-		if (passes == 0)
-			start = now();
-		if (passes++ == tokens)
-			break;
+		end = now();
+		last = load.generated_tokens;
+		if (start == 0) {
+			start = end;
+			first = last;
+		}
 	}
-	start = (now() - start) / (passes > 1 ? passes - 1 : 1);
-	while (engine_step(e))
-		;
 	drop_results(e);
-	return start;
+	return (end - start) * batch / (double)max_u64(last - first, 1);
 }
 
 /* What the language model's matrices are in, and bytes of a number. */
@@ -344,7 +352,8 @@ static void bench_page(const struct options *o, const struct model *m, struct po
 
 static void bench_model(const struct options *o, struct model *m, struct pool *pool)
 {
-	struct engine_options options = {.sequences = largest_batch(o)};
+	struct engine_options options = {.sequences = largest_batch(o), .drafts = o->drafts};
+	uint64_t drafted[BATCHES_MAX] = {0}, accepted[BATCHES_MAX] = {0};
 	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head,
 		body = bench_parameters(&m->config.text, &head), s;
 	enum number number = number_of(o, m);
@@ -355,8 +364,13 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 		die(EX_CONFIGURATION, "%s", err.text);
 	for (unsigned r = 0; r < o->rounds; r++) {
 		prompt[r] = time_prompt(e, m, o->prompt);
-		for (unsigned b = 0; b < o->batch_count; b++)
+		for (unsigned b = 0; b < o->batch_count; b++) {
+			struct engine_load before = engine_load(e);
+
 			tokens[b][r] = time_tokens(e, m, o->batches[b], o->tokens);
+			drafted[b] += engine_load(e).drafted - before.drafted;
+			accepted[b] += engine_load(e).accepted - before.accepted;
+		}
 	}
 	s = median(prompt, o->rounds);
 	begin_line("prompt", m, number, pool);
@@ -369,6 +383,9 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 		/* How many experts a batch meets is not known here. */
 		if (!m->config.text.experts)
 			printf(",\"weights_gb_per_s\":%.2f", (body + head) * bytes_of(number) / s / 1e9);
+		if (o->drafts)
+			printf(",\"drafted\":%llu,\"accepted\":%llu", (unsigned long long)drafted[b],
+			       (unsigned long long)accepted[b]);
 		puts("}");
 	}
 	engine_close(e);
@@ -377,7 +394,7 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 /* What the device gives, then whole pages at each batch size. */
 static enum rc bench_whole(const struct options *o, struct model *m, struct pool *pool, struct err *err)
 {
-	struct engine_options options = {.sequences = largest_batch(o)};
+	struct engine_options options = {.sequences = largest_batch(o), .drafts = o->drafts};
 	const char *name = o->shape ? o->shape : o->model ? o->model : o->config, *last = strrchr(name, '/');
 	bool small = !strncmp(m->compute->name, "cpu", 3);
 	struct bench_pages b = {.shape = last ? last + 1 : name,
@@ -450,6 +467,7 @@ int bench_main(int argc, char **argv, compute_opener *open)
 		struct compute_options options = {.weights = o.weights,
 						  .sequences = largest_batch(&o),
 						  .keys = o.keys,
+						  .drafts = o.drafts,
 						  .cache_size = o.cache_size,
 						  .any_order = o.any_order};
 

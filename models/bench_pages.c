@@ -39,7 +39,7 @@ struct bench {
 	struct page *places; /* o->batch of them */
 	struct phase see, read, write;
 	double body, head;
-	uint64_t prompt_tokens, written;
+	uint64_t prompt_tokens, written, drafted, accepted;
 	size_t most_blocks;
 	double batch_sum;
 	size_t steps, passes;
@@ -216,6 +216,8 @@ static void step(struct bench *b)
 	}
 	b->prompt_tokens += (uint64_t)read;
 	b->written += (uint64_t)written;
+	b->drafted += after.drafted - before.drafted;
+	b->accepted += after.accepted - before.accepted;
 }
 
 static void let_go(struct bench *b)
@@ -289,11 +291,12 @@ void bench_pages(const struct bench_pages *o, struct model *m, struct engine *e)
 	       o->pages / seconds, (double)b.written / seconds);
 	printf("\"vision_s\":%.4g,\"vision_share\":%.4g,\"vision_batch\":%.1f,\"prefill_s\":%.4g,"
 	       "\"prefill_share\":%.4g,\"decode_s\":%.4g,\"decode_share\":%.4g,\"decode_batch\":%.1f,\"share\":%.4g,"
-	       "\"roofline_pages_per_s\":%.4g,\"cache_used\":%.4g}\n",
+	       "\"roofline_pages_per_s\":%.4g,\"cache_used\":%.4g,\"drafted\":%llu,\"accepted\":%llu}\n",
 	       b.see.seconds, share(&b.see), o->pages / (double)b.passes, b.read.seconds, share(&b.read),
 	       b.write.seconds, share(&b.write), b.steps ? b.batch_sum / (double)b.steps : 0, share(&sum),
 	       sum.ideal > 0 ? o->pages / sum.ideal : 0,
-	       (double)b.most_blocks / (double)engine_load(e).blocks);
+	       (double)b.most_blocks / (double)engine_load(e).blocks, (unsigned long long)b.drafted,
+	       (unsigned long long)b.accepted);
 	fflush(stdout);
 	free(b.places);
 	free(b.patches);

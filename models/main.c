@@ -61,6 +61,9 @@ static const char usage[] =
 	"is left\n"
 	"  --kv KIND        what those are kept in: bf16 (default), on a GPU fp8 as well\n"
 	"  --any-order      on a GPU: may be faster, but a text may depend on what is read beside it\n"
+	"  --speculate N    guess up to so many tokens of each page ahead, where text repeats itself: 0 "
+	"(default)\n"
+	"                   to 8. The text is the same\n"
 	"  --sandbox MODE   on: refuse to run without (default); try: what the kernel has; off\n"
 	"  --require-lock   refuse a model that is not as its cloister.lock says, or has none\n"
 	"  --identify       say who this is, with the hash of the model, and exit\n"
@@ -74,7 +77,7 @@ struct options {
 	size_t adapter_count;
 	enum number weights;
 	enum compute_keys keys;
-	uint64_t threads, sequences, eyes, cache;
+	uint64_t threads, sequences, eyes, cache, drafts;
 	enum sandbox_mode sandbox;
 	bool identify, require_lock, any_order;
 };
@@ -134,6 +137,7 @@ static void options_parse(struct options *o, int argc, char **argv)
 		{"cache", required_argument, NULL, 'c'},
 		{"kv", required_argument, NULL, 'k'},
 		{"any-order", no_argument, NULL, 'o'},
+		{"speculate", required_argument, NULL, 'S'},
 		{"sandbox", required_argument, NULL, 's'},
 		{"probe", required_argument, NULL, 'P'},
 		{"probe-network", no_argument, NULL, 'N'},
@@ -181,6 +185,9 @@ static void options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'o':
 			o->any_order = true;
+			break;
+		case 'S':
+			o->drafts = number_of("--speculate", optarg, ENGINE_DRAFTS_MAX);
 			break;
 		case 's':
 			o->sandbox = sandbox_mode_parse(optarg);
@@ -343,6 +350,7 @@ static struct compute_options device_of(const struct options *o)
 	return (struct compute_options){.weights = o->weights,
 					.keys = o->keys,
 					.sequences = (unsigned)o->sequences,
+					.drafts = (unsigned)o->drafts,
 					.cache_size = o->cache,
 					.any_order = o->any_order};
 }
@@ -370,7 +378,8 @@ static enum rc get_to_know(struct server *s, const struct options *o, struct mod
 static enum rc load(struct server *s, const struct options *o, struct err *err)
 {
 	const struct compute_options device = device_of(o);
-	struct engine_options options = {.sequences = (unsigned)o->sequences};
+	struct engine_options options = {.sequences = (unsigned)o->sequences,
+					 .drafts = (unsigned)o->drafts};
 	enum rc rc = model_open(&s->model, s->folder, COMPUTE_OPEN, &device, s->pool, err);
 
 	if (rc != RC_OK)

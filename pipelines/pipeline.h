@@ -42,6 +42,7 @@ struct model_settings {
 	enum model_weights weights;
 	enum model_kv kv;	  /* what keys and values are kept in */
 	unsigned deterministic;	  /* false: on a GPU a text may depend on what is read beside it */
+	uint64_t speculate;	  /* tokens guessed ahead at most, of each page; the text is the same */
 	enum model_device device; /* auto: a GPU where there is one */
 	uint64_t gpus;		  /* at most, a process each; 0: all */
 	enum model_reply reply;	  /* what it writes; SAME: what the text is that it is given */

@@ -130,6 +130,7 @@ const struct setting model_settings[] = {
 	{ "weights", WORD, AT(model.weights), .words = weights },
 	{ "kv", WORD, AT(model.kv), .words = kv_numbers },
 	{ "deterministic", WORD, AT(model.deterministic), .words = true_or_false },
+	{ "speculate", NUMBER64, NOT_HASHED, AT(model.speculate), .max = 8 },
 	{ "device", WORD, AT(model.device), .words = devices },
 	{ "gpus", NUMBER64, NOT_HASHED, AT(model.gpus), .max = 64 },
 	{ "reply", WORD, AT(model.reply), .words = replies },

@@ -40,6 +40,7 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 		argv[n++] = xasprintf("--model=%s", m->folder);
 		argv[n++] = xasprintf("--weights=%s", weights[m->weights]);
 		argv[n++] = xasprintf("--kv=%s", m->kv == MODEL_KV_FP8 ? "fp8" : "bf16");
+		argv[n++] = xasprintf("--speculate=%llu", (unsigned long long)m->speculate);
 		argv[n++] = xasprintf("--sequences=%llu", (unsigned long long)m->sequences);
 		argv[n++] = xasprintf("--cache=%lluM", (unsigned long long)m->cache_mebibytes);
 		argv[n++] = xasprintf("--threads=%llu", (unsigned long long)m->threads);

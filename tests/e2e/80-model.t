@@ -101,6 +101,14 @@ short = prepare(folders["qwen3-vl"], "tokens: 5")
 short.run()
 same((short.why("model/telegram.png") or {}).get("reason"), "finish:length", "a text that is cut is a failure")
 
+# What is guessed ahead shows nowhere in what comes out.
+guessing = prepare(folders["qwen3-vl"], *SETTINGS, "speculate: 8")
+guessing.run()
+same(pages_of(guessing), pages_of(one), "speculate: 8 gives the same to the last bit")
+wrong = subprocess.run([BUILD / "cloister-model", "--model", folders["qwen3-vl"], "--speculate=9", "--identify"],
+                       capture_output=True, text=True)
+ok(wrong.returncode == 2 and "up to 8" in wrong.stderr, "--speculate 9 is refused", wrong.stderr)
+
 # Keys and values in fp8 are for a GPU: the pipeline's wish reaches the engine, which says so.
 fp8 = prepare(folders["qwen3-vl"], "device: auto", "kv: fp8")
 fp8.run(env={**os.environ, "CLOISTER_TEST_DEV": "/nonexistent"})

@@ -209,6 +209,7 @@ for settings, words in ((("device: gpu",), "'gpu' is not one of cpu, cuda, auto"
                         (("device: cpu", "gpus: 2"), "is used only with a GPU"),
                         (("device: cpu", "kv: fp8"), "is fp8, which needs a GPU"),
                         (("device: cpu", "deterministic: false"), "is false, which is for a GPU"),
+                        (("speculate: 9",), "out of range, 0 to 8"),
                         (("gpus: 65",), "out of range, 0 to 64")):
     three.model_pipeline("model", "/models/x", *settings)
     done_ = cloister("check", three.root / "pipelines" / "model.yaml")

@@ -66,6 +66,14 @@ same(one["decode_batch"], 1.0, "one at a time is one at a time")
 same([line["vision_batch"] for line in lines], [1.0, 1.0], "the CPU looks at one page at a time")
 ok(lines[1]["decode_batch"] > 1.5, "several are several", lines[1])
 
+# Random weights go round in circles, which can be guessed.
+for guesses in 0, 8:
+    run = bench("--random", "--shape", "tiny", "--batch", 1, "--tokens", 200, "--prompt", PROMPT, "--page", SIDE, "--rounds", 1,
+                "--speculate", guesses)
+    line = json.loads(run.stdout.splitlines()[-1]) if run.returncode == 0 else {}
+    ok(line.get("tokens_per_s", 0) > 0 and (line["drafted"] >= line["accepted"] > 50 if guesses else "drafted" not in line),
+       f"--speculate {guesses}: guesses are counted", line, run.stderr)
+
 # Names.
 unknown = bench("--random", "--shape", "nope", "--pages", 1)
 ok(unknown.returncode == 78 and "nanonets" in unknown.stderr, "an unknown shape is refused with those there are",

@@ -191,7 +191,9 @@ static size_t distance(const unsigned *a, size_t n, const unsigned *b, size_t m)
 
 static void read_all(struct reader *r, size_t *wrong, size_t *letters)
 {
-	struct engine_options options = {64u << 20, 16, (unsigned)tokenizer_size(r->tokenizer)};
+	struct engine_options options = {.cache_size = 64u << 20,
+					 .sequences = 16,
+					 .vocab = (unsigned)tokenizer_size(r->tokenizer)};
 	unsigned want[1024], got[1024];
 	struct engine_result result;
 	struct engine *e;

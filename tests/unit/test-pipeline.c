@@ -269,8 +269,6 @@ static void test_complaints(void **state)
 		  "4: model.adapters: needs 0 to 4 entries" },
 		{ "recogniser: model\nmodel:\n  folder: a/b\n  adapters: ['']\n",
 		  "4: model.adapters: '' is not the folder of an adapter" },
-		{ "recogniser: model\nmodel:\n  folder: a/b\n  device: cuda\n  adapters: [c]\n",
-		  "4: model.device: is cuda, where adapters are not applied: device: cpu" },
 		{ "recogniser: model\nmodel:\n  folder: a/b\n  adpters: [c]\n",
 		  "4: unknown key 'adpters', did you mean 'adapters'?" },
 		{ "command: [/bin/true]\n", "1: command: is used only with recogniser: command" },
@@ -385,6 +383,28 @@ static void test_hash(void **state)
 	}
 }
 
+/* What the text does not depend on is no part of it, and not among what document.json says of a reading. */
+static void test_hash_of_model(void **state)
+{
+	char base[SHA256_HEX_SIZE], hex[SHA256_HEX_SIZE];
+	struct pipeline p;
+	json_t *params;
+
+	(void)state;
+	hash_of("recogniser: model\nmodel: {folder: a/b}\n", base);
+	hash_of("recogniser: model\nmodel: {folder: a/b, speculate: 8, threads: 1}\n", hex);
+	assert_string_equal(hex, base);
+	hash_of("recogniser: model\nmodel: {folder: a/b, tokens: 9}\n", hex);
+	assert_string_not_equal(hex, base);
+	load(&p, "recogniser: model\nmodel: {folder: a/b, speculate: 8}\n");
+	assert_int_equal(p.model.speculate, 8);
+	params = pipeline_params(&p);
+	assert_non_null(json_object_get(params, "tokens"));
+	assert_null(json_object_get(params, "speculate"));
+	json_decref(params);
+	pipeline_release(&p);
+}
+
 /* The hash of a pipeline that another one of these settings follows. */
 static void hash_with(const char *next, char hex[SHA256_HEX_SIZE])
 {
@@ -422,7 +442,7 @@ static void hash_of_old(const char *text, char hex[SHA256_HEX_SIZE])
 {
 	static const char *const never[] = {"name", "passwords", "outputs", "priority", "originals", "duplicates"},
 				 *const of_model[] = {"gpus", "sequences", "cache_mebibytes", "threads",
-						      "deterministic"};
+						      "speculate", "deterministic"};
 	struct pipeline p;
 	json_t *all;
 	char *line;
@@ -686,6 +706,7 @@ int main(void)
 		cmocka_unit_test(test_passwords_stay_secret),
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_hash),
+		cmocka_unit_test(test_hash_of_model),
 		cmocka_unit_test(test_hash_of_then),
 		cmocka_unit_test(test_hash_of_order),
 		cmocka_unit_test(test_follow_complaints),
