@@ -55,7 +55,7 @@ static void check_same(const struct model *m, const struct look_page *p)
 static void check_company(const struct model *m, struct look_page *pages, unsigned first, unsigned step, unsigned count)
 {
 	struct compute *c = m->compute;
-	struct view views[PAGES];
+	struct view views[PAGES] = {{0}};
 	struct err err;
 
 	for (unsigned i = 0; i < count; i++) {
