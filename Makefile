@@ -110,7 +110,7 @@ EMULATED_LIB := $(BUILD)/libcuda-emulated.a
 # What asks the emulation itself what it was asked for.
 EMULATED_ONLY := test-cuda-memory test-cuda-order test-cuda-steps
 # Some of them are the CPU's tests of the whole engine, on that device.
-CUDA_WHOLE := test-cuda-golden test-cuda-engine test-cuda-engine-experts test-cuda-drafts
+CUDA_WHOLE := test-cuda-golden test-cuda-engine test-cuda-engine-experts test-cuda-drafts test-cuda-sample-model
 CUDA_UNIT_NAMES := $(patsubst tests/models/%.c,%,$(CUDA_UNIT_SRC)) $(CUDA_WHOLE)
 CUDA_UNIT = $(if $(HAVE_CXX),$(addprefix $(BUILD)/tests/models/,$(CUDA_UNIT_NAMES))) \
 	$(if $(NVCC),$(addprefix $(BUILD)/tests/models/gpu/,$(filter-out $(EMULATED_ONLY),$(CUDA_UNIT_NAMES))))

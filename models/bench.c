@@ -9,6 +9,7 @@
 #include "base/num.h"
 #include "bench_pages.h"
 #include "engine.h"
+#include "gate.h"
 #include "kernels/bench.h"
 #include "kernels/cpu.h"
 #include "shapes.h"
@@ -21,7 +22,7 @@
 
 static const char usage[] =
 	"usage: cloister-model bench --random --shape NAME | --random --config FILE | --model DIR\n"
-	"                            [--weights bf16|int8|f32] [--kv bf16|fp8] [--cache MIB] "
+	"                            [--weights bf16|int8|fp8|f32] [--kv bf16|fp8] [--cache MIB] "
 	"[--speculate N]\n"
 	"                            [--threads N] [--rounds N] [--prompt N] [--tokens N]\n"
 	"                            [--batch N[,N...]] [--page N] [--any-order]\n"
@@ -32,7 +33,8 @@ static const char usage[] =
 	"Looks at a page of N x N pixels where the model has eyes, reads a prompt, then writes\n"
 	"tokens at each batch size; a JSON line for each. With --pages so many whole pages go\n"
 	"through instead at each batch size, each with a prompt and so many tokens: first a line\n"
-	"of what the device gives at best, a copy and a large bf16 product, then for each batch\n"
+	"of what the device gives at best, a copy and a large product (bf16, with --weights fp8\n"
+	"that as well), then for each batch\n"
 	"size pages and tokens a second, the time in vision, prefill and decode, and the share\n"
 	"that the least possible time has of it. --product and --copy are the side of the\n"
 	"matrices and the MiB that are measured (2048 and 256, on a GPU 8192 and 1024). The cache has 1024 MiB, or as --cache says;\n"
@@ -132,7 +134,7 @@ static void parse(struct options *o, int argc, char **argv)
 			break;
 		case 'w':
 			if (!number_of_weights(optarg, &o->weights))
-				die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32");
+				die(EX_USAGE_ERROR, "--weights is bf16, int8, fp8 or f32");
 			break;
 		case 't':
 			o->threads = count(optarg, "threads");
@@ -301,15 +303,27 @@ static double time_tokens(struct engine *e, const struct model *m, unsigned batc
 	return (end - start) * batch / (double)max_u64(last - first, 1);
 }
 
-/* What the language model's matrices are in, and bytes of a number. */
+/* What the language model's matrices are in. */
 static enum number number_of(const struct options *o, const struct model *m)
 {
-	return m->config.awq_group && o->weights != NUMBER_F32 ? NUMBER_INT4 : o->weights;
+	bool kept = o->weights != NUMBER_F32 && o->weights != NUMBER_E4M3;
+
+	return m->config.awq_group && kept ? NUMBER_INT4 : o->weights;
 }
 
-static double bytes_of(enum number number)
+/* Bytes of a number in the layers, and in the head. Fp8 leaves alone the head and experts, of which a model of
+ * experts is made for the most part. */
+static double bytes_of(const struct options *o, const struct model *m, double *head)
 {
-	return number == NUMBER_INT4 ? 0.5 : (double)number_size(number);
+	enum number number = number_of(o, m);
+	bool experts = m->config.text.experts;
+
+	if (number == NUMBER_INT4)
+		return *head = 0.5;
+	*head = (double)number_size(number == NUMBER_E4M3 ? NUMBER_BF16 : number);
+	if (number == NUMBER_E4M3 && experts)
+		return m->config.awq_group ? 0.5 : *head;
+	return (double)number_size(number);
 }
 
 /* What all lines of a model begin with. */
@@ -355,7 +369,8 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 	struct engine_options options = {.sequences = largest_batch(o), .drafts = o->drafts};
 	uint64_t drafted[BATCHES_MAX] = {0}, accepted[BATCHES_MAX] = {0};
 	double prompt[ROUNDS_MAX], tokens[BATCHES_MAX][ROUNDS_MAX], head,
-		body = bench_parameters(&m->config.text, &head), s;
+		body = bench_parameters(&m->config.text, &head), s, head_bytes,
+		bytes = bytes_of(o, m, &head_bytes);
 	enum number number = number_of(o, m);
 	struct engine *e;
 	struct err err;
@@ -382,7 +397,7 @@ static void bench_model(const struct options *o, struct model *m, struct pool *p
 		printf("\"batch\":%u,\"tokens_per_s\":%.2f", o->batches[b], o->batches[b] / s);
 		/* How many experts a batch meets is not known here. */
 		if (!m->config.text.experts)
-			printf(",\"weights_gb_per_s\":%.2f", (body + head) * bytes_of(number) / s / 1e9);
+			printf(",\"weights_gb_per_s\":%.2f", (body * bytes + head * head_bytes) / s / 1e9);
 		if (o->drafts)
 			printf(",\"drafted\":%llu,\"accepted\":%llu", (unsigned long long)drafted[b],
 			       (unsigned long long)accepted[b]);
@@ -399,7 +414,6 @@ static enum rc bench_whole(const struct options *o, struct model *m, struct pool
 	bool small = !strncmp(m->compute->name, "cpu", 3);
 	struct bench_pages b = {.shape = last ? last + 1 : name,
 				.weights = number_name(number_of(o, m)),
-				.weight_bytes = bytes_of(number_of(o, m)),
 				.pages = o->pages,
 				.side = o->page,
 				.prompt = o->prompt,
@@ -408,6 +422,7 @@ static enum rc bench_whole(const struct options *o, struct model *m, struct pool
 	struct engine *e;
 	enum rc rc;
 
+	b.weight_bytes = bytes_of(o, m, &b.head_bytes);
 	if (!m->compute->sees)
 		return err_set(err, RC_FATAL, "bench", "%s has no eyes for pages", b.shape);
 	rc = m->compute->calls->measure(m->compute, o->product ? o->product : small ? 2048 : 8192,
@@ -415,8 +430,11 @@ static enum rc bench_whole(const struct options *o, struct model *m, struct pool
 	if (rc != RC_OK)
 		return rc;
 	printf("{\"bench\":\"device\",\"device\":\"%s\",\"threads\":%u,\"copy_gb_per_s\":%.1f,"
-	       "\"product_tflops\":%.4g}\n",
+	       "\"product_tflops\":%.4g",
 	       m->compute->name, b.threads, b.peak.copied / 1e9, b.peak.flop / 1e12);
+	if (b.peak.flop_fp8 > 0)
+		printf(",\"product_fp8_tflops\":%.4g", b.peak.flop_fp8 / 1e12);
+	puts("}");
 	rc = engine_open(&e, m, &options, err);
 	if (rc != RC_OK)
 		return rc;
@@ -429,13 +447,26 @@ static enum rc bench_whole(const struct options *o, struct model *m, struct pool
 	return RC_OK;
 }
 
+static void print_accuracy(const struct model *m, enum number number, const struct gate_figures *f,
+			   struct pool *pool)
+{
+	begin_line("accuracy", m, number, pool);
+	printf("\"tokens\":%zu,\"divergence_nat\":%.6g,\"same_token\":%.6g}\n", f->tokens, f->divergence,
+	       f->agreement);
+}
+
 static enum rc open_model(const struct options *o, struct model *m, compute_opener *open,
 			  const struct compute_options *options, struct pool *pool, struct err *err)
 {
+	struct gate_figures f;
 	enum rc rc;
 
-	if (o->model)
-		return model_open(m, o->model, open, options, pool, err);
+	if (o->model) {
+		rc = gate_open(m, o->model, open, options, pool, &f, err);
+		if (rc == RC_OK && f.tokens)
+			print_accuracy(m, number_of(o, m), &f, pool);
+		return rc;
+	}
 	*m = (struct model){0};
 	rc = o->config ? model_config_load_file(&m->config, o->config, err)
 		       : shape_config(&m->config, o->shape, err);

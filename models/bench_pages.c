@@ -90,10 +90,11 @@ static double key_bytes(const struct model *m)
 static double matrices(const struct bench *b, double rows, double heads)
 {
 	const struct compute_peak *peak = &b->o->peak;
-	double numbers = numbers_met(&b->m->config.text, b->body, rows) + (heads > 0 ? b->head : 0);
+	double bytes = numbers_met(&b->m->config.text, b->body, rows) * b->o->weight_bytes +
+		       (heads > 0 ? b->head * b->o->head_bytes : 0),
+	       flop = peak->flop_fp8 > 0 && !b->m->config.text.experts ? peak->flop_fp8 : peak->flop;
 
-	return fmax(2 * (b->body * rows + b->head * heads) / peak->flop,
-		    numbers * b->o->weight_bytes / peak->copied);
+	return fmax(2 * b->body * rows / flop + 2 * b->head * heads / peak->flop, bytes / peak->copied);
 }
 
 /* Attention of `n` tokens of a prompt to each other and to those before. */

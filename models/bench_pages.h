@@ -10,7 +10,7 @@
 struct bench_pages {
 	const char *shape;	/* what the model is called */
 	const char *weights;
-	double weight_bytes;	/* of a number */
+	double weight_bytes, head_bytes; /* of a number of the layers, and of the head */
 	unsigned pages, batch;	/* in all; side by side */
 	unsigned first;		/* number of the first: no two of an engine may be alike */
 	unsigned side;		/* pixels */

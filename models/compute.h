@@ -84,7 +84,8 @@ struct text_row {
 
 struct compute_peak {
 	double copied; /* bytes a second, those that are read and those that are written */
-	double flop;   /* operations a second */
+	double flop;   /* operations a second, with bf16 */
+	double flop_fp8; /* with e4m3; 0: the model's weights are not */
 };
 
 struct compute;
@@ -125,7 +126,7 @@ struct compute_calls {
 	bool (*seen)(struct compute *, struct features *, bool wait);
 	void (*forget)(struct compute *, struct features *);
 	/* What the device can do at best: a copy of `bytes` in its memory, and the product of two bf16
-	 * matrices of side x side. RC_FAILED: no room. Before reserve(). */
+	 * matrices of side x side; of e4m3 ones as well where weights are. RC_FAILED: no room. Before reserve(). */
 	enum rc (*measure)(struct compute *, size_t side, size_t bytes, struct compute_peak *,
 			   struct err *);
 	void (*close)(struct compute *);
@@ -161,6 +162,9 @@ enum compute_keys {
 
 struct compute_options {
 	enum number weights;
+	/* The language model alone, in bf16, to hold those weights against (gate.h). What the device does not
+	 * compute with is refused all the same. */
+	bool plain;
 	enum compute_keys keys;
 	unsigned sequences; /* side by side at most; 0: as many as the device likes */
 	unsigned drafts;    /* guesses for each in one step at most */

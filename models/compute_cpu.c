@@ -74,7 +74,12 @@ static void free_vector(const struct packer *p, vector *v)
 
 static struct cpu_packer packer_for(enum number number, struct pool *pool)
 {
-	return (struct cpu_packer){{pack_linear, free_linear, keep_vector, free_vector, NULL, NULL, NULL}, number, pool};
+	return (struct cpu_packer){{.linear = pack_linear,
+				    .free_linear = free_linear,
+				    .vector = keep_vector,
+				    .free_vector = free_vector},
+				   number,
+				   pool};
 }
 
 static struct cpu *cpu_of(struct compute *c)
@@ -226,6 +231,7 @@ static void close_cpu(struct compute *base)
 static enum rc measure(struct compute *base, size_t side, size_t bytes, struct compute_peak *peak,
 		       struct err *err)
 {
+	peak->flop_fp8 = 0;
 	return kernels_peak(((struct cpu *)base)->pool, side, bytes, &peak->copied, &peak->flop, err);
 }
 
@@ -256,6 +262,8 @@ enum rc compute_open_cpu(struct compute **out, const struct model_config *config
 
 	if (out)
 		*out = NULL;
+	if (options->weights == NUMBER_E4M3)
+		return err_set(err, RC_FATAL, "model", "weights are fp8 on a GPU alone");
 	if (options->keys == COMPUTE_KEYS_FP8)
 		return err_set(err, RC_FATAL, "model",
 			       "keys and values are kept in fp8 on a GPU alone");

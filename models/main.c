@@ -9,6 +9,7 @@
  */
 #include "airlock.h"
 #include "bench.h"
+#include "gate.h"
 #include "kernels/cpu.h"
 #include "modelfolder.h"
 #include "probe.h"
@@ -51,7 +52,7 @@ static const char usage[] =
 	"  --adapter DIR    a LoRA adapter's folder, likewise; may be given many times. Requests name "
 	"it so\n"
 	"  --pages DIR      folder that the page files lie in\n"
-	"  --weights KIND   bf16 (default), int8 or f32\n"
+	"  --weights KIND   bf16 (default), int8 or f32; on a GPU bf16 or fp8\n"
 	"  --threads N      0 (default): one for each CPU\n"
 	"  --sequences N    pages read side by side (default 8)\n"
 	"  --eyes N         threads that prepare pages ahead, while others are read (default: 4 beside "
@@ -87,7 +88,7 @@ static enum number weights_of(const char *word)
 	enum number number;
 
 	if (!number_of_weights(word, &number))
-		die(EX_USAGE_ERROR, "--weights is bf16, int8 or f32, not \"%s\"", word);
+		die(EX_USAGE_ERROR, "--weights is bf16, int8, fp8 or f32, not \"%s\"", word);
 	return number;
 }
 
@@ -380,7 +381,8 @@ static enum rc load(struct server *s, const struct options *o, struct err *err)
 	const struct compute_options device = device_of(o);
 	struct engine_options options = {.sequences = (unsigned)o->sequences,
 					 .drafts = (unsigned)o->drafts};
-	enum rc rc = model_open(&s->model, s->folder, COMPUTE_OPEN, &device, s->pool, err);
+	struct gate_figures figures;
+	enum rc rc = gate_open(&s->model, s->folder, COMPUTE_OPEN, &device, s->pool, &figures, err);
 
 	if (rc != RC_OK)
 		return rc;
@@ -467,8 +469,8 @@ int main(int argc, char **argv)
 	if (get_to_know(&s, &o, &id, &err) != RC_OK)
 		die(EX_CONFIGURATION, "model %s: %s", s.folder, err.text);
 	/* Only of a folder that is locked is it to be expected that its tensors are as they should be. Which
-	 * adapters fit is known when they are loaded. */
-	loading = *id.lock && !s.adapter_count && !o.identify && !o.probe_network;
+	 * adapters fit, and whether fp8 is good enough, is known when they are loaded. */
+	loading = *id.lock && !s.adapter_count && o.weights != NUMBER_E4M3 && !o.identify && !o.probe_network;
 	if (loading)
 		say_hello(&s, &o, &id, true);
 	if (load(&s, &o, &err) != RC_OK)

@@ -13,7 +13,7 @@ static enum rc load(struct model *m, compute_opener *open, const struct compute_
 
 	weights_set_group(m->weights, m->config.awq_group);
 	rc = open(&m->compute, &m->config, m->weights, options, pool, err);
-	if (rc == RC_OK)
+	if (rc == RC_OK && !options->plain)
 		rc = weights_all_taken(m->weights, err);
 	return rc;
 }

@@ -74,12 +74,13 @@ static enum rc load_layer(struct text_layer *l, const struct text_config *c, uns
 static enum rc load_head(struct text_weights *t, const struct text_config *c, struct weights *w,
 			 const struct packer *p, struct err *err)
 {
+	const struct packer *head = p->head ? p->head : p;
 	struct matrix m = t->embed, saved;
 
 	if ((!c->tied || weights_find(w, "lm_head.weight")) &&
 	    weights_take_linear(w, "lm_head", c->vocab, c->hidden, &saved, err) != RC_OK)
 		return RC_FATAL;
-	return p->linear(p, &t->head, c->tied ? &m : &saved, NULL, 1, err);
+	return head->linear(head, &t->head, c->tied ? &m : &saved, NULL, 1, err);
 }
 
 enum rc text_weights_load(struct text_weights *t, const struct text_config *c, struct weights *w,

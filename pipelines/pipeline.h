@@ -27,7 +27,7 @@ enum figures_policy { FIGURES_CUT, FIGURES_NONE };
 
 enum foreign_wrap { WRAP_SANDBOX, WRAP_PODMAN, WRAP_DOCKER, WRAP_NONE };
 
-enum model_weights { MODEL_BF16, MODEL_INT8, MODEL_F32 };
+enum model_weights { MODEL_BF16, MODEL_INT8, MODEL_FP8, MODEL_F32 };
 enum model_kv { MODEL_KV_BF16, MODEL_KV_FP8 };
 enum model_device { DEVICE_CPU, DEVICE_CUDA, DEVICE_AUTO };
 enum model_reply { REPLY_TEXT, REPLY_MARKDOWN, REPLY_LAYOUT, REPLY_SAME };

@@ -304,8 +304,11 @@ bool settings_agree(const struct pipeline *p, struct fault *f)
 		return fault_set(f, "is model, but there is no model: write model: {folder: /models/mine}");
 	f->group = "model";
 	f->key = "device";
-	if (p->model.device == DEVICE_CUDA && p->model.weights != MODEL_BF16)
-		return fault_set(f, "is cuda, which computes with weights: bf16 alone");
+	if (p->model.device == DEVICE_CUDA && p->model.weights != MODEL_BF16 && p->model.weights != MODEL_FP8)
+		return fault_set(f, "is cuda, which computes with weights: bf16 or fp8 alone");
+	f->key = "weights";
+	if (p->model.device != DEVICE_CUDA && p->model.weights == MODEL_FP8)
+		return fault_set(f, "is fp8, which needs device: cuda");
 	f->key = "kv";
 	if (p->model.device == DEVICE_CPU && p->model.kv == MODEL_KV_FP8)
 		return fault_set(f, "is fp8, which needs a GPU, not device: cpu");

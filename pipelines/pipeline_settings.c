@@ -21,6 +21,7 @@ static const struct word text_layers[] = { { "ignore", TEXT_LAYER_IGNORE },
 					   { NULL, 0 } };
 static const struct word weights[] = { { "bf16", MODEL_BF16 },
 				       { "int8", MODEL_INT8 },
+				       { "fp8", MODEL_FP8 },
 				       { "f32", MODEL_F32 },
 				       { NULL, 0 } };
 static const struct word kv_numbers[] = { { "bf16", MODEL_KV_BF16 },

@@ -28,7 +28,8 @@ char **recogniser_argv(const struct pool *p, const struct pipeline *pipeline, bo
 			argv[n] = xstrdup(pipeline->command[n]);
 	} else if (pipeline->recogniser == RECOGNISER_MODEL) {
 		static const char *const weights[] = {
-			[MODEL_BF16] = "bf16", [MODEL_INT8] = "int8", [MODEL_F32] = "f32",
+			[MODEL_BF16] = "bf16", [MODEL_INT8] = "int8", [MODEL_FP8] = "fp8",
+			[MODEL_F32] = "f32",
 		};
 		const struct model_settings *m = &pipeline->model;
 

@@ -51,7 +51,7 @@ static size_t tiles_size(const struct cuda *c)
 static enum rc plan(struct cuda *c, struct adapter *adapter, struct memory_plan *p, size_t *weights,
 		    struct err *err)
 {
-	struct cuda_packer counter = {c->packer.packer, c->gpu, p, MEMORY_ADAPTERS};
+	struct cuda_packer counter = {c->packer.packer, c->gpu, p, MEMORY_ADAPTERS, NUMBER_BF16};
 	struct cuda_adapters *a = c->adapters;
 	size_t widest = a->widest;
 	struct text_adapter shapes;
@@ -138,6 +138,12 @@ enum rc cuda_adapters_add(struct cuda *c, struct adapter *adapter, struct err *e
 
 	if (c->kv.pages)
 		BUG("an adapter comes when the cache is there already");
+	/* They are packed as bf16 weights are, and read the rows that the layers' products read. */
+	if (c->layers.number == NUMBER_E4M3 && c->config.text.intermediate % 16)
+		return err_set(err, RC_FATAL, "adapter",
+			       "beside fp8 weights adapters are applied to an intermediate_size that is a multiple "
+			       "of 16, not to %u",
+			       c->config.text.intermediate);
 	if (!c->adapters)
 		c->adapters = adapters_new(c);
 	rc = plan(c, adapter, &p, &weights, err);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * The GPU as a device: weights go over as bf16, each projection [out][in] with both sides padded by zeros
- * to multiples of 8, which products and 16-byte copies want.
+ * to multiples of 8, which products and 16-byte copies want; with weights: fp8 those of the language model's
+ * layers become e4m3 there, a scale a row, padded to multiples of 16. The head, which embeddings are read from,
+ * routers, experts and the tower stay as they are.
  *
  * Invariant: what a row gives does not depend on what is beside it, unless any order of sums will do. Products and attention of tokens of a
  * prompt are other kernels than those of tokens that the model has written, so which of the two a row is
@@ -110,20 +112,56 @@ enum rc cuda_full(const struct gpu *gpu, size_t size, struct err *err)
 		       size >> 20, gpu_room(gpu) >> 20);
 }
 
+/* As cuda_write_part(), in e4m3 with a scale a row. Numbers go over as bf16, some at a time. */
+static enum rc write_part_fp8(struct gpu *gpu, uint8_t *to, float *scale, const struct matrix *m, size_t rows,
+			      size_t width, struct err *err)
+{
+	size_t chunk = min_u64(max_u64((4u << 20) / width / 8 * 8, 8), rows);
+	uint16_t *numbers = gpu_alloc(gpu, chunk * width * sizeof(*numbers));
+
+	if (!numbers)
+		return cuda_full(gpu, chunk * width * sizeof(*numbers), err);
+	for (size_t first = 0, n; first < rows; first += n) {
+		size_t start = min_u64(first, m->rows);
+		struct matrix part = matrix_rows(m, start, min_u64(chunk, m->rows - start));
+
+		n = min_u64(chunk, rows - first);
+		cuda_write_part(gpu, numbers, &part, n, width);
+		gpu_check(gpu,
+			  cuda_quantise(gpu_stream(gpu), numbers, to + first * width, scale + first, n, width),
+			  "weights in fp8");
+	}
+	gpu_free(gpu, numbers);
+	return RC_OK;
+}
+
+/* Sides are padded so. */
+static size_t padded(enum number number, size_t n)
+{
+	return number == NUMBER_E4M3 ? cuda_round_fp8(n) : cuda_round(n);
+}
+
 /* Rows that pad parts are zeros, which products turn into zeros. */
-static void write_linear(struct gpu *gpu, struct linear *l, const struct matrix *parts,
-			 const float *const *biases, size_t count)
+static enum rc write_linear(struct gpu *gpu, struct linear *l, const struct matrix *parts,
+			    const float *const *biases, size_t count, struct err *err)
 {
 	uint16_t *weight = l->weight, *bias = xcalloc(l->out, sizeof(*bias));
+	enum rc rc = RC_OK;
 
-	for (size_t i = 0, row = 0; i < count; row += cuda_round(parts[i++].rows)) {
-		cuda_write_part(gpu, weight + row * l->in, &parts[i], cuda_round(parts[i].rows), l->in);
+	for (size_t i = 0, row = 0, n; rc == RC_OK && i < count; row += n, i++) {
+		n = padded(l->number, parts[i].rows);
+		if (l->number == NUMBER_E4M3)
+			rc = write_part_fp8(gpu, (uint8_t *)l->weight + row * l->in, l->scale + row, &parts[i],
+					    n, l->in, err);
+		else
+			cuda_write_part(gpu, weight + row * l->in, &parts[i], n, l->in);
 		if (biases && biases[i])
 			to_bf16(biases[i], bias + row, parts[i].rows);
 	}
 	if (biases)
 		gpu_write(gpu, l->bias, bias, l->out * sizeof(*bias));
 	free(bias);
+	return rc;
 }
 
 static enum rc pack_linear(const struct packer *base, struct linear *l, const struct matrix *parts,
@@ -131,23 +169,26 @@ static enum rc pack_linear(const struct packer *base, struct linear *l, const st
 {
 	const struct cuda_packer *p = (const struct cuda_packer *)base;
 	struct gpu *gpu = p->gpu;
+	bool fp8 = p->number == NUMBER_E4M3;
 
-	*l = (struct linear){.in = cuda_round(parts->columns), .number = NUMBER_BF16};
+	*l = (struct linear){.in = padded(p->number, parts->columns), .number = p->number};
 	for (size_t i = 0; i < count; i++)
-		l->out += cuda_round(parts[i].rows);
-	l->weight_size = l->out * l->in * sizeof(uint16_t);
+		l->out += padded(p->number, parts[i].rows);
+	l->weight_size = l->out * l->in * number_size(p->number);
 	if (p->plan) {
 		memory_add(p->plan, p->part, l->weight_size, 1);
 		if (biases)
 			memory_add(p->plan, p->part, l->out, sizeof(uint16_t));
+		if (fp8)
+			memory_add(p->plan, p->part, l->out, sizeof(*l->scale));
 		return RC_OK;
 	}
 	l->weight = gpu_alloc(gpu, l->weight_size);
 	l->bias = l->weight && biases ? gpu_alloc(gpu, l->out * sizeof(uint16_t)) : NULL;
-	if (!l->weight || (biases && !l->bias))
+	l->scale = l->weight && fp8 ? gpu_alloc(gpu, l->out * sizeof(*l->scale)) : NULL;
+	if (!l->weight || (biases && !l->bias) || (fp8 && !l->scale))
 		return cuda_full(gpu, l->weight_size, err);
-	write_linear(gpu, l, parts, biases, count);
-	return RC_OK;
+	return write_linear(gpu, l, parts, biases, count, err);
 }
 
 static void free_linear(const struct packer *base, struct linear *l)
@@ -156,6 +197,7 @@ static void free_linear(const struct packer *base, struct linear *l)
 
 	gpu_free(gpu, l->weight);
 	gpu_free(gpu, l->bias);
+	gpu_free(gpu, l->scale);
 	*l = (struct linear){0};
 }
 
@@ -288,6 +330,24 @@ static void free_vector(const struct packer *base, vector *v)
 	gpu_free(((const struct cuda_packer *)base)->gpu, v);
 }
 
+/* rest: for what stays bf16. */
+static struct cuda_packer packer_for(struct gpu *gpu, struct memory_plan *plan, enum number number,
+				     const struct packer *rest)
+{
+	return (struct cuda_packer){{.linear = pack_linear,
+				     .free_linear = free_linear,
+				     .vector = pack_vector,
+				     .free_vector = free_vector,
+				     .fine = rest,
+				     .head = rest,
+				     .stack = pack_stack,
+				     .free_stack = free_stack},
+				    gpu,
+				    plan,
+				    MEMORY_WEIGHTS,
+				    number};
+}
+
 /* ---- the device ---- */
 
 static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
@@ -385,7 +445,7 @@ static void close_cuda(struct compute *base)
 	tower_close(c);
 	language_close(c);
 	cuda_adapters_close(c);
-	text_weights_free(&c->text, &c->packer.packer);
+	text_weights_free(&c->text, &c->layers.packer);
 	vision_free(c->vision);
 	gpu_free(c->gpu, c->kv.pages);
 	if (c->eye)
@@ -419,14 +479,15 @@ static const struct compute_calls calls = {
 static enum rc plan(struct cuda *c, struct weights *w, const struct compute_options *o, struct err *err)
 {
 	const struct text_config *t = &c->config.text;
-	struct cuda_packer counter = {c->packer.packer, c->gpu, &c->plan, MEMORY_WEIGHTS};
+	struct cuda_packer counter = packer_for(c->gpu, &c->plan, NUMBER_BF16, NULL),
+			   layers = packer_for(c->gpu, &c->plan, c->layers.number, &counter.packer);
 	uint32_t blocks = 0;
 	enum rc rc;
 
 	c->cache = (struct memory_cache){
 		.block = c->compute.block_size, .asked = o->cache_size, .spare = 1};
 	c->room = gpu_room(c->gpu);
-	rc = text_weights_load(&c->text, t, w, &counter.packer, err);
+	rc = text_weights_load(&c->text, t, w, &layers.packer, err);
 	if (rc != RC_OK)
 		return rc;
 	counter.part = MEMORY_TOWER;
@@ -444,7 +505,7 @@ static enum rc plan(struct cuda *c, struct weights *w, const struct compute_opti
 		rc = memory_settle(&c->plan, &c->cache, c->room, &blocks, err);
 	}
 	c->compute.cache_size = blocks * c->compute.block_size;
-	text_weights_free(&c->text, &counter.packer);
+	text_weights_free(&c->text, &layers.packer);
 	vision_free(c->vision);
 	c->vision = NULL;
 	return rc;
@@ -452,7 +513,7 @@ static enum rc plan(struct cuda *c, struct weights *w, const struct compute_opti
 
 static enum rc load(struct cuda *c, struct weights *w, struct err *err)
 {
-	enum rc rc = text_weights_load(&c->text, &c->config.text, w, &c->packer.packer, err);
+	enum rc rc = text_weights_load(&c->text, &c->config.text, w, &c->layers.packer, err);
 
 	if (rc == RC_OK && c->config.vision.depth)
 		rc = vision_load(&c->vision, &c->config, w, NUMBER_BF16, &c->packer.packer, err);
@@ -471,13 +532,34 @@ static enum rc check(const struct model_config *config, const struct compute_opt
 {
 	const struct text_config *t = &config->text;
 
-	if (o->weights != NUMBER_BF16)
-		return err_set(err, RC_FATAL, "model", "a GPU computes with bf16 weights, not %s",
+	if (o->weights != NUMBER_BF16 && o->weights != NUMBER_E4M3)
+		return err_set(err, RC_FATAL, "model", "a GPU computes with bf16 or fp8 weights, not %s",
 			       number_name(o->weights));
+	if (o->weights == NUMBER_E4M3 && t->hidden % 16)
+		return err_set(err, RC_FATAL, "model-config",
+			       "fp8 weights are computed with in rows of a multiple of 16, not %u: "
+			       "weights: bf16",
+			       t->hidden);
 	if (t->head_dim % 16 || t->head_dim > CUDA_DIM_MAX)
 		return err_set(err, RC_FATAL, "model-config",
 			       "heads of %u numbers are not computed on a GPU", t->head_dim);
 	return RC_OK;
+}
+
+/* The GPU, and again for the tower. */
+static enum rc open_gpus(struct cuda *c, const struct compute_options *o, struct err *err)
+{
+	enum rc rc = gpu_open(&c->gpu, err);
+
+	if (rc != RC_OK)
+		return rc;
+	if (o->weights == NUMBER_E4M3)
+		rc = gpu_has_fp8(c->gpu, err);
+	if (rc == RC_OK && c->config.vision.depth)
+		rc = gpu_open(&c->eye, err);
+	if (rc != RC_OK)
+		gpu_close(c->gpu);
+	return rc;
 }
 
 enum rc compute_open_cuda(struct compute **out, const struct model_config *config, struct weights *w,
@@ -494,21 +576,19 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 	if (rc != RC_OK || !out)
 		return rc;
 	c = xcalloc(1, sizeof(*c));
-	rc = gpu_open(&c->gpu, err);
+	c->config = *config;
+	if (options->plain)
+		c->config.vision = (struct vision_config){0};
+	rc = open_gpus(c, options, err);
 	if (rc != RC_OK) {
 		free(c);
 		return rc;
 	}
-	if (config->vision.depth && gpu_open(&c->eye, err) != RC_OK) {
-		gpu_close(c->gpu);
-		free(c);
-		return RC_FATAL;
-	}
 	c->replays = replays_new(c->gpu);
 	c->compute.calls = &calls;
-	c->packer = (struct cuda_packer){
-		{pack_linear, free_linear, pack_vector, free_vector, NULL, pack_stack, free_stack}, c->gpu, NULL, 0};
-	c->config = *config;
+	c->packer = packer_for(c->gpu, NULL, NUMBER_BF16, NULL);
+	c->layers = packer_for(c->gpu, NULL, options->plain ? NUMBER_BF16 : options->weights,
+			       &c->packer.packer);
 	c->page_size = cuda_kv_page_size(config->text.kv_heads, config->text.head_dim, number);
 	c->compute.name = gpu_name(c->gpu);
 	c->compute.rows_max = CUDA_ROWS;

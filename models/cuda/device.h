@@ -44,6 +44,7 @@ struct cuda_packer {
 	struct gpu *gpu;
 	struct memory_plan *plan; /* not NULL: nothing is loaded, it is only said how much it would be, */
 	enum memory_part part;	  /* here */
+	enum number number;	  /* of linear(): BF16 or E4M3 */
 };
 
 struct language;
@@ -53,7 +54,7 @@ struct cuda_adapters;
 struct cuda {
 	struct compute compute;
 	struct gpu *gpu, *eye; /* eye: the tower's stream, where there is one */
-	struct cuda_packer packer;
+	struct cuda_packer packer, layers; /* layers: of the language model */
 	struct model_config config;
 	struct text_weights text;
 	struct vision *vision; /* weights alone; NULL: text alone */
@@ -87,7 +88,7 @@ enum rc cuda_pin(struct cuda *, const struct cuda_pinned *, size_t count, struct
 /* A matrix as bf16, padded with zeros to [rows][width]. */
 void cuda_write_part(struct gpu *, uint16_t *to, const struct matrix *, size_t rows, size_t width);
 
-/* A product with packed weights, without its bias. */
+/* A product with packed weights of bf16, without its bias. */
 void cuda_multiply(struct gpu *, enum gpu_rows, const struct linear *, const uint16_t *x, size_t n,
 		   void *y, bool wide);
 
@@ -106,6 +107,11 @@ static inline const uint16_t *cuda_bias_of(const struct linear *l)
 static inline size_t cuda_round(size_t n)
 {
 	return (n + 7) / 8 * 8;
+}
+
+static inline size_t cuda_round_fp8(size_t n)
+{
+	return (n + 15) / 16 * 16;
 }
 
 /* language.c. plan: announces what it needs, from the shapes of the weights and the options; open: when

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * One GPU with the CUDA toolkit: a stream, and products by cuBLASLt.
+ * One GPU with the CUDA toolkit: a stream, and products by cuBLASLt, with fp8 in its mode of "outer vector"
+ * scales (D[i][j] = scale_a[i] scale_b[j] sum) and without fast accumulation: sums stay fp32.
  *
  * cuBLASLt has many kernels for a shape, and which is best depends on the number of rows; they add up in
  * different orders. Here one is picked for each shape and kind, at a number of rows typical of the kind,
@@ -14,12 +15,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Scales a row of fp8 came with 12.9. */
+#define HAVE_FP8 (CUBLAS_VERSION >= 120900)
+
 enum { WORKSPACE = 32 << 20, PLANS_MAX = 256 };
 
 /* y' [out, n] = w' [in, out] transposed by x' [in, n], all of them column-major. */
 struct plan {
 	size_t rows, out, in; /* rows: that it is picked for */
-	bool wide;
+	bool wide, fp8;
+	bool picked; /* algorithm is there */
 	cublasLtMatmulDesc_t product;
 	cublasLtMatrixLayout_t w, x, y;
 	cublasLtMatmulAlgo_t algorithm;
@@ -33,6 +38,7 @@ struct gpu {
 	size_t count;
 	bool recording;
 	char name[300];
+	int major, minor; /* compute capability */
 };
 
 void gpu_check(const struct gpu *g, int code, const char *what)
@@ -61,6 +67,8 @@ enum rc gpu_open(struct gpu **out, struct err *err)
 		return err_set(err, RC_FATAL, "gpu", "no GPU can be used: %s", cudaGetErrorString(error));
 	}
 	snprintf(g->name, sizeof(g->name), "cuda %s", about.name);
+	g->major = about.major;
+	g->minor = about.minor;
 	if (about.major < 8) {
 		err_set(err, RC_FATAL, "gpu", "%s is too old: compute capability 8.0 is the least", g->name);
 		free(g);
@@ -73,17 +81,19 @@ enum rc gpu_open(struct gpu **out, struct err *err)
 	return RC_OK;
 }
 
+static void drop_plan(struct plan *p)
+{
+	cublasLtMatmulDescDestroy(p->product);
+	cublasLtMatrixLayoutDestroy(p->w);
+	cublasLtMatrixLayoutDestroy(p->x);
+	cublasLtMatrixLayoutDestroy(p->y);
+}
+
 void gpu_close(struct gpu *g)
 {
 	gpu_wait(g);
-	for (size_t i = 0; i < g->count; i++) {
-		struct plan *p = &g->plans[i];
-
-		cublasLtMatmulDescDestroy(p->product);
-		cublasLtMatrixLayoutDestroy(p->w);
-		cublasLtMatrixLayoutDestroy(p->x);
-		cublasLtMatrixLayoutDestroy(p->y);
-	}
+	for (size_t i = 0; i < g->count; i++)
+		drop_plan(&g->plans[i]);
 	cublasLtDestroy(g->products);
 	cudaFree(g->workspace);
 	cudaStreamDestroy(g->stream);
@@ -276,62 +286,151 @@ static void set_rows(const struct gpu *g, struct plan *p, size_t n)
 							  sizeof(columns)), "rows of a product");
 }
 
-static void pick(struct gpu *g, struct plan *p)
+static void set_attribute(const struct gpu *g, struct plan *p, cublasLtMatmulDescAttributes_t what,
+			  const void *value, size_t size)
 {
-	size_t room = WORKSPACE, n = p->rows;
+	check_product(g, cublasLtMatmulDescSetAttribute(p->product, what, value, size), "a product");
+}
+
+/* A scale for each row of w and of x. */
+static void set_scales(const struct gpu *g, struct plan *p, const float *w, const float *x)
+{
+#if HAVE_FP8
+	int32_t a_row = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+
+	set_attribute(g, p, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &a_row, sizeof(a_row));
+	set_attribute(g, p, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &a_row, sizeof(a_row));
+	set_attribute(g, p, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w, sizeof(w));
+	set_attribute(g, p, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x, sizeof(x));
+#else
+	(void)g, (void)p, (void)w, (void)x;
+#endif
+}
+
+static void make_plan(struct gpu *g, struct plan *p)
+{
 	cublasOperation_t turned = CUBLAS_OP_T;
-	cublasLtMatmulPreference_t preference;
-	cublasLtMatmulHeuristicResult_t found;
-	int count = 0;
+	cudaDataType_t from = p->fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF, to = p->wide ? CUDA_R_32F : CUDA_R_16BF;
 
 	check_product(g, cublasLtMatmulDescCreate(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product");
-	check_product(g, cublasLtMatmulDescSetAttribute(p->product, CUBLASLT_MATMUL_DESC_TRANSA, &turned,
-							sizeof(turned)), "a product");
-	check_product(g, cublasLtMatrixLayoutCreate(&p->w, CUDA_R_16BF, p->in, p->out, (int64_t)p->in),
+	set_attribute(g, p, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof(turned));
+	check_product(g, cublasLtMatrixLayoutCreate(&p->w, from, p->in, p->out, (int64_t)p->in),
 		      "weights of a product");
-	check_product(g, cublasLtMatrixLayoutCreate(&p->x, CUDA_R_16BF, p->in, n, (int64_t)p->in),
+	check_product(g, cublasLtMatrixLayoutCreate(&p->x, from, p->in, p->rows, (int64_t)p->in),
 		      "rows of a product");
-	check_product(g, cublasLtMatrixLayoutCreate(&p->y, p->wide ? CUDA_R_32F : CUDA_R_16BF, p->out, n,
-						    (int64_t)p->out), "rows of a product");
+	check_product(g, cublasLtMatrixLayoutCreate(&p->y, to, p->out, p->rows, (int64_t)p->out),
+		      "rows of a product");
+}
+
+/* False: there is no kernel for it. */
+static bool pick(struct gpu *g, struct plan *p)
+{
+	size_t room = WORKSPACE;
+	cublasLtMatmulPreference_t preference;
+	cublasLtMatmulHeuristicResult_t found;
+	cublasStatus_t status;
+	int count = 0;
+
 	check_product(g, cublasLtMatmulPreferenceCreate(&preference), "a product");
 	check_product(g, cublasLtMatmulPreferenceSetAttribute(preference,
 							      CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
 							      &room, sizeof(room)), "a product");
-	check_product(g, cublasLtMatmulAlgoGetHeuristic(g->products, p->product, p->w, p->x, p->y, p->y,
-							preference, 1, &found, &count), "pick a kernel");
+	status = cublasLtMatmulAlgoGetHeuristic(g->products, p->product, p->w, p->x, p->y, p->y, preference, 1,
+						&found, &count);
 	cublasLtMatmulPreferenceDestroy(preference);
-	if (!count)
-		die(EX_CONFIGURATION, "%s: no kernel for products of %zu by %zu", g->name, p->out, p->in);
+	if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE)
+		return false;
+	check_product(g, status, "pick a kernel");
 	p->algorithm = found.algo;
+	return count > 0;
 }
 
-static struct plan *plan_for(struct gpu *g, size_t rows, size_t out, size_t in, bool wide)
+static struct plan *plan_for(struct gpu *g, const struct plan *wanted)
 {
 	struct plan *p;
 
 	for (size_t i = 0; i < g->count; i++) {
 		p = &g->plans[i];
-		if (p->rows == rows && p->out == out && p->in == in && p->wide == wide)
+		if (p->rows == wanted->rows && p->out == wanted->out && p->in == wanted->in &&
+		    p->wide == wanted->wide && p->fp8 == wanted->fp8)
 			return p;
 	}
 	if (g->count == PLANS_MAX)
 		BUG("a model with more than %d shapes of products", PLANS_MAX);
 	if (g->recording)
-		BUG("a product of %zu by %zu is recorded before one was done", out, in);
+		BUG("a product of %zu by %zu is recorded before one was done", wanted->out, wanted->in);
 	p = &g->plans[g->count++];
-	*p = (struct plan){.rows = rows, .out = out, .in = in, .wide = wide};
-	pick(g, p);
+	*p = *wanted;
+	make_plan(g, p);
 	return p;
+}
+
+static cublasStatus_t multiply(struct gpu *g, struct plan *p, const void *w, const void *x, size_t n, void *y)
+{
+	const float one = 1, zero = 0;
+
+	if (!p->picked && !pick(g, p))
+		return CUBLAS_STATUS_NOT_SUPPORTED;
+	p->picked = true;
+	set_rows(g, p, n);
+	return cublasLtMatmul(g->products, p->product, &one, w, p->w, x, p->x, &zero, y, p->y, y, p->y,
+			      &p->algorithm, g->workspace, WORKSPACE, g->stream);
+}
+
+static void multiply_or_die(struct gpu *g, struct plan *p, const void *w, const void *x, size_t n, void *y)
+{
+	cublasStatus_t status = multiply(g, p, w, x, n, y);
+
+	if (!p->picked)
+		die(EX_CONFIGURATION, "%s: no kernel for %sproducts of %zu by %zu", g->name,
+		    p->fp8 ? "fp8 " : "", p->out, p->in);
+	check_product(g, status, "a product");
 }
 
 void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
 		 const uint16_t *x, size_t n, void *y, bool wide)
 {
-	struct plan *p = plan_for(g, gpu_rows_like(kind, n), out, in, wide);
-	const float one = 1, zero = 0;
+	const struct plan wanted = {.rows = gpu_rows_like(kind, n), .out = out, .in = in, .wide = wide};
 
-	set_rows(g, p, n);
-	check_product(g, cublasLtMatmul(g->products, p->product, &one, w, p->w, x, p->x, &zero, y, p->y, y,
-					p->y, &p->algorithm, g->workspace, WORKSPACE, g->stream),
-		      "a product");
+	multiply_or_die(g, plan_for(g, &wanted), w, x, n, y);
+}
+
+void gpu_product_fp8(struct gpu *g, enum gpu_rows kind, struct gpu_fp8 w, size_t out, size_t in,
+		     struct gpu_fp8 x, size_t n, uint16_t *y)
+{
+	const struct plan wanted = {.rows = gpu_rows_like(kind, n), .out = out, .in = in, .fp8 = true};
+	struct plan *p = plan_for(g, &wanted);
+
+	set_scales(g, p, w.scale, x.scale);
+	multiply_or_die(g, p, w.codes, x.codes, n, y);
+}
+
+/* The header does not say which GPUs have scales a row, and cuBLASLt may refuse them only when it is to multiply:
+ * it is asked to. */
+enum rc gpu_has_fp8(struct gpu *g, struct err *err)
+{
+	enum { ROWS = 64, SIDE = 256 };
+	struct plan p = {.rows = ROWS, .out = SIDE, .in = SIDE, .fp8 = true};
+	char *memory = HAVE_FP8 ? gpu_alloc(g, 4 * SIDE * SIDE) : NULL;
+	cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
+
+	if (HAVE_FP8 && !memory)
+		return err_set(err, RC_FATAL, "memory", "%s: no room to try a product of fp8", g->name);
+	if (memory) {
+		const float *scale = (const float *)(void *)memory;
+
+		gpu_check(g, cudaMemsetAsync(memory, 0, 4 * SIDE * SIDE, g->stream), "clear memory");
+		make_plan(g, &p);
+		set_scales(g, &p, scale, scale);
+		status = multiply(g, &p, memory, memory, ROWS, memory + 2 * SIDE * SIDE);
+		gpu_wait(g);
+		drop_plan(&p);
+		gpu_free(g, memory);
+	}
+	if (status == CUBLAS_STATUS_SUCCESS)
+		return RC_OK;
+	return err_set(err, RC_FATAL, "gpu",
+		       "%s, of compute capability %d.%d, has no products of fp8 with a scale a row in cuBLASLt "
+		       "%zu (built with %d): weights: bf16",
+		       g->name, g->major, g->minor, cublasLtGetVersion(), CUBLAS_VERSION);
 }

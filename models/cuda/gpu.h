@@ -90,4 +90,18 @@ static inline size_t gpu_rows_like(enum gpu_rows kind, size_t n)
 void gpu_product(struct gpu *, enum gpu_rows, const uint16_t *w, size_t out, size_t in,
 		 const uint16_t *x, size_t n, void *y, bool wide);
 
+/* Rows of e4m3, as cuda_quantise() makes them. */
+struct gpu_fp8 {
+	const uint8_t *codes;
+	const float *scale; /* one a row */
+};
+
+/* Is there the product below? RC_FATAL says why not. */
+enum rc gpu_has_fp8(struct gpu *, struct err *);
+
+/* The same product of numbers of e4m3: the sum of each is multiplied by the scales of its two rows. y is
+ * bf16; in and out are multiples of 16. */
+void gpu_product_fp8(struct gpu *, enum gpu_rows, struct gpu_fp8 w, size_t out, size_t in, struct gpu_fp8 x,
+		     size_t n, uint16_t *y);
+
 #endif

@@ -97,6 +97,15 @@ int cuda_gelu_tanh(cudaStream_t, uint16_t *y, const uint16_t *bias, size_t n, si
 int cuda_gelu_erf(cudaStream_t, uint16_t *y, const uint16_t *bias, size_t n, size_t width);
 int cuda_bias(cudaStream_t, uint16_t *y, const uint16_t *bias, size_t n, size_t width);
 
+/* --- For products of fp8 (quantise.cu) --- */
+
+/*
+ * Each row x [n][width] as codes [n][width] in e4m3 times scale [n]: its largest number becomes 448, rounding
+ * is to nearest, ties to even. A row of zeros has the scale 0, one with an infinity or a NaN has NaN. width a
+ * multiple of 16.
+ */
+int cuda_quantise(cudaStream_t, const uint16_t *x, uint8_t *codes, float *scale, size_t n, size_t width);
+
 /* --- Experts (experts.cu) --- */
 
 enum { CUDA_EXPERTS_MAX = 1024 };

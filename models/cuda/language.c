@@ -62,6 +62,7 @@ struct language {
 	struct cuda_buffer table_of_tokens, inverse, axis;
 	struct cuda_buffer rows, tables, tiles, picks, pages, deepstack[DEEPSTACKS_MAX];
 	struct cuda_buffer x, y, delta, qkv, q, attended, wide, inner, cosine, sine;
+	struct cuda_buffer codes, scales; /* rows in e4m3, where weights are */
 	struct cuda_buffer routes, expert, weight, list, count, spread, parts, outs; /* of experts */
 	struct cuda_buffer how, choices, chosen, seen, attention, choosing;
 };
@@ -109,6 +110,21 @@ static void plan_feed_forward(struct cuda *c)
 	cuda_need(c, &l->outs, MEMORY_STEP, choices * x->down->out, number);
 }
 
+/* Rows on their way into the widest product of fp8. */
+static void plan_fp8(struct cuda *c)
+{
+	struct language *l = c->language;
+	size_t widest = 0;
+
+	for (unsigned i = 0; i < c->config.text.layers; i++) {
+		const struct text_layer *w = &c->text.layer[i];
+
+		widest = max_u64(widest, max_u64(w->qkv.in, max_u64(w->o.in, w->down.in)));
+	}
+	cuda_need(c, &l->codes, MEMORY_STEP, CUDA_ROWS * widest, sizeof(uint8_t));
+	cuda_need(c, &l->scales, MEMORY_STEP, CUDA_ROWS, sizeof(float));
+}
+
 void language_plan(struct cuda *c)
 {
 	const struct text_config *t = &c->config.text;
@@ -133,6 +149,8 @@ void language_plan(struct cuda *c)
 	cuda_need(c, &l->q, MEMORY_STEP, n * q, number);
 	cuda_need(c, &l->attended, MEMORY_STEP, n * q, number);
 	plan_feed_forward(c);
+	if (c->layers.number == NUMBER_E4M3)
+		plan_fp8(c);
 	cuda_need(c, &l->cosine, MEMORY_STEP, n * half, sizeof(float));
 	cuda_need(c, &l->sine, MEMORY_STEP, n * half, sizeof(float));
 	cuda_need(c, &l->attention, MEMORY_STEP,
@@ -381,6 +399,22 @@ static struct step describe(struct cuda *c, struct flight *f, const struct text_
 	return s;
 }
 
+/* wide: with bf16 alone. */
+static void multiply_kind(struct cuda *c, enum gpu_rows kind, const struct linear *w, const uint16_t *x,
+			  size_t n, void *y, bool wide)
+{
+	uint8_t *codes = c->language->codes.data;
+	float *scales = c->language->scales.data;
+
+	if (w->number != NUMBER_E4M3) {
+		cuda_multiply(c->gpu, kind, w, x, n, y, wide);
+	} else if (n) {
+		gpu_check(c->gpu, cuda_quantise(gpu_stream(c->gpu), x, codes, scales, n, w->in), "rows in fp8");
+		gpu_product_fp8(c->gpu, kind, (struct gpu_fp8){w->weight, w->scale}, w->out, w->in,
+				(struct gpu_fp8){codes, scales}, n, y);
+	}
+}
+
 /* Both kinds of rows through one projection. */
 static void multiply(struct cuda *c, const struct step *s, const struct linear *w, const void *x,
 		     void *y, bool wide)
@@ -389,12 +423,11 @@ static void multiply(struct cuda *c, const struct step *s, const struct linear *
 	size_t size = s->prompt * w->out * (wide ? sizeof(float) : sizeof(uint16_t));
 
 	if (c->any_order) {
-		cuda_multiply(c->gpu, GPU_ANY, w, x, s->rows, y, wide);
+		multiply_kind(c, GPU_ANY, w, from, s->rows, y, wide);
 		return;
 	}
-	cuda_multiply(c->gpu, GPU_MANY, w, from, s->prompt, y, wide);
-	cuda_multiply(c->gpu, GPU_FEW, w, from + s->prompt * w->in, s->rows - s->prompt,
-		      (char *)y + size, wide);
+	multiply_kind(c, GPU_MANY, w, from, s->prompt, y, wide);
+	multiply_kind(c, GPU_FEW, w, from + s->prompt * w->in, s->rows - s->prompt, (char *)y + size, wide);
 }
 
 /* Through one that may be adapted. */

@@ -40,6 +40,7 @@ struct work {
 	size_t bytes;
 	uint16_t *w, *x, *y;
 	size_t side;
+	struct gpu_fp8 w8, x8; /* the same numbers in e4m3 */
 };
 
 static void copy(struct gpu *g, const struct work *j)
@@ -50,6 +51,11 @@ static void copy(struct gpu *g, const struct work *j)
 static void multiply(struct gpu *g, const struct work *j)
 {
 	gpu_product(g, GPU_MANY, j->w, j->side, j->side, j->x, j->side, j->y, false);
+}
+
+static void multiply_fp8(struct gpu *g, const struct work *j)
+{
+	gpu_product_fp8(g, GPU_MANY, j->w8, j->side, j->side, j->x8, j->side, j->y);
 }
 
 static double fastest(struct gpu *g, void (*run)(struct gpu *, const struct work *), const struct work *j)
@@ -72,10 +78,46 @@ static double fastest(struct gpu *g, void (*run)(struct gpu *, const struct work
 	return best;
 }
 
+/* NULL codes: no room. */
+static struct gpu_fp8 quantised(struct gpu *g, const uint16_t *x, size_t side)
+{
+	uint8_t *codes = gpu_alloc(g, side * side);
+	float *scale = gpu_alloc(g, side * sizeof(*scale));
+
+	if (codes && scale) {
+		gpu_check(g, cuda_quantise(gpu_stream(g), x, codes, scale, side, side), "numbers in fp8");
+		return (struct gpu_fp8){codes, scale};
+	}
+	gpu_free(g, codes);
+	gpu_free(g, scale);
+	return (struct gpu_fp8){0};
+}
+
+static void free_fp8(struct gpu *g, struct gpu_fp8 x)
+{
+	gpu_free(g, x.codes);
+	gpu_free(g, x.scale);
+}
+
+static enum rc measure_fp8(struct gpu *g, struct work *j, struct compute_peak *peak, struct err *err)
+{
+	enum rc rc = RC_OK;
+
+	j->w8 = quantised(g, j->w, j->side);
+	j->x8 = quantised(g, j->x, j->side);
+	if (j->w8.codes && j->x8.codes)
+		peak->flop_fp8 = 2 * pow((double)j->side, 3) / fastest(g, multiply_fp8, j);
+	else
+		rc = err_set(err, RC_FAILED, "memory", "no room on the GPU to measure with");
+	free_fp8(g, j->w8);
+	free_fp8(g, j->x8);
+	return rc;
+}
+
 enum rc cuda_measure(struct cuda *c, size_t side, size_t bytes, struct compute_peak *peak, struct err *err)
 {
-	size_t area = cuda_round(side) * cuda_round(side);
-	struct work j = {.side = cuda_round(side), .bytes = bytes};
+	size_t padded = cuda_round_fp8(side), area = padded * padded;
+	struct work j = {.side = padded, .bytes = bytes};
 	enum rc rc = RC_OK;
 
 	j.from = gpu_alloc(c->gpu, bytes);
@@ -88,6 +130,9 @@ enum rc cuda_measure(struct cuda *c, size_t side, size_t bytes, struct compute_p
 	} else {
 		peak->copied = 2.0 * (double)bytes / fastest(c->gpu, copy, &j);
 		peak->flop = 2.0 * (double)area * (double)j.side / fastest(c->gpu, multiply, &j);
+		peak->flop_fp8 = 0;
+		if (c->layers.number == NUMBER_E4M3)
+			rc = measure_fp8(c->gpu, &j, peak, err);
 	}
 	gpu_free(c->gpu, j.from);
 	gpu_free(c->gpu, j.to);

@@ -27,13 +27,14 @@ enum number {
 	NUMBER_BF16,
 	NUMBER_F16,
 	NUMBER_INT8, /* packed weights only */
+	NUMBER_E4M3, /* with a scale a row; packed on a GPU only (cuda/device.c) */
 	NUMBER_INT4, /* with zeros and scales; of files and packed, two to a byte (number_size() is
 			0) */
 };
 
 size_t number_size(enum number);
 const char *number_name(enum number);
-/* What weights may be packed in, by name: bf16, int8 or f32. */
+/* What weights may be packed in, by name: bf16, int8, fp8 (e4m3) or f32. */
 bool number_of_weights(const char *name, enum number *out);
 
 /* bf16 <-> fp32; to nearest, ties to even; a NaN stays one. */
@@ -86,10 +87,10 @@ void matrix_to_f32(const struct matrix *, size_t first, size_t count, float *out
 
 struct linear {
 	size_t in, out;	     /* columns of x, columns of y */
-	enum number number;  /* of the packed weight: F32, BF16, INT8 or INT4 */
+	enum number number;  /* of the packed weight: F32, BF16, INT8, E4M3 or INT4 */
 	void *weight;	     /* packed, owned */
 	size_t weight_size;  /* bytes */
-	float *bias, *scale; /* [out] or NULL, owned; scale: INT8 */
+	float *bias, *scale; /* [out] or NULL, owned; scale: INT8, E4M3 */
 
 	/* INT4: [strips of 64 columns][groups][64], owned. */
 	size_t group; /* numbers of a row of W */

@@ -10,7 +10,7 @@ size_t number_size(enum number number)
 {
 	static const size_t sizes[] = {
 		[NUMBER_F32] = 4,  [NUMBER_BF16] = 2, [NUMBER_F16] = 2,
-		[NUMBER_INT8] = 1, [NUMBER_INT4] = 0,
+		[NUMBER_INT8] = 1, [NUMBER_E4M3] = 1, [NUMBER_INT4] = 0,
 	};
 
 	return sizes[number];
@@ -20,7 +20,7 @@ const char *number_name(enum number number)
 {
 	static const char *const names[] = {
 		[NUMBER_F32] = "f32",	[NUMBER_BF16] = "bf16", [NUMBER_F16] = "f16",
-		[NUMBER_INT8] = "int8", [NUMBER_INT4] = "int4",
+		[NUMBER_INT8] = "int8", [NUMBER_E4M3] = "fp8", [NUMBER_INT4] = "int4",
 	};
 
 	return names[number];
@@ -28,7 +28,7 @@ const char *number_name(enum number number)
 
 bool number_of_weights(const char *name, enum number *out)
 {
-	static const enum number packed[] = {NUMBER_BF16, NUMBER_INT8, NUMBER_F32};
+	static const enum number packed[] = {NUMBER_BF16, NUMBER_INT8, NUMBER_E4M3, NUMBER_F32};
 
 	for (size_t i = 0; i < sizeof(packed) / sizeof(*packed); i++) {
 		if (strcmp(name, number_name(packed[i])) == 0) {

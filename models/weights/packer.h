@@ -22,6 +22,8 @@ struct packer {
 	void (*free_vector)(const struct packer *, vector *);
 	/* For the few weights whose result is a choice, which a rounding may turn over; NULL: this one. */
 	const struct packer *fine;
+	/* For the head, which a GPU reads embeddings from as well; NULL: this one. */
+	const struct packer *head;
 	/* linear() `count` times, of `each` parts and the same shapes, to be given back together. NULL: one
 	 * after the other. */
 	enum rc (*stack)(const struct packer *, struct linear *, const struct matrix *parts, size_t each,

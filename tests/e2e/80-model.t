@@ -117,6 +117,9 @@ ok(why.get("reason") == "recogniser" and "fp8 on a GPU" in why.get("text", ""), 
 wrong = subprocess.run([BUILD / "cloister-model", "--model", folders["qwen3-vl"], "--kv=e5m2", "--identify"],
                        capture_output=True, text=True)
 ok(wrong.returncode == 2 and "bf16 or fp8" in wrong.stderr, "--kv of another kind is refused", wrong.stderr)
+wrong = subprocess.run([BUILD / "cloister-model", "--model", folders["qwen3-vl"], "--weights=fp8", "--identify"],
+                       capture_output=True, text=True)
+ok(wrong.returncode == 78 and "weights are fp8 on a GPU alone" in wrong.stderr, "--weights=fp8 needs a GPU", wrong.stderr)
 
 # Straight on the protocol: a text model is asked about a text, what is wrong with a request fails it alone,
 # and answers bear the id of their request in whatever order they come.

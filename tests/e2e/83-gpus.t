@@ -133,8 +133,10 @@ ok("--any-order" in arguments, "deterministic: false reaches the engine", argume
 # Which ones.
 some = Machine(3)
 some.wait_for(0, 1)
-some.read("gpus: 2")
+some.read("gpus: 2", "weights: fp8")
 same(sorted(some.readers()), ["0", "1"], "gpus: 2 takes two of them")
+book = some.result("model/book.pdf")
+ok("--weights=fp8" in json.loads(book.lines()[0]["result"]["text"])[2], "weights: fp8 reaches the program")
 named = Machine(3)
 named.wait_for("2", "GPU-8932f937")
 named.read(visible="2,GPU-8932f937,-1,0")
@@ -205,7 +207,9 @@ for title, machine, settings, options in (
 
 # What can be seen in the file alone.
 for settings, words in ((("device: gpu",), "'gpu' is not one of cpu, cuda, auto"),
-                        (("device: cuda", "weights: int8"), "computes with weights: bf16 alone"),
+                        (("device: cuda", "weights: int8"), "computes with weights: bf16 or fp8 alone"),
+                        (("device: auto", "weights: fp8"), "is fp8, which needs device: cuda"),
+                        (("device: cpu", "weights: fp8"), "is fp8, which needs device: cuda"),
                         (("device: cpu", "gpus: 2"), "is used only with a GPU"),
                         (("device: cpu", "kv: fp8"), "is fp8, which needs a GPU"),
                         (("device: cpu", "deterministic: false"), "is false, which is for a GPU"),

@@ -7,6 +7,7 @@
 #include "cuda-gpu.h"
 
 #include "cuda-stream.h"
+#include "e4m3.h"
 
 #include "cuda/memory.h"
 #include "kernels/linear.h"
@@ -24,7 +25,7 @@ struct piece {
 /* A product that was done. */
 struct plan {
 	size_t rows, out, in;
-	bool wide;
+	bool wide, fp8;
 };
 
 struct gpu {
@@ -41,6 +42,7 @@ struct gpu_mark {
 };
 
 size_t emulated_room = (size_t)64 << 30, emulated_asked, emulated_peak;
+bool emulated_fp8 = true;
 size_t emulated_graphs_max = SIZE_MAX, emulated_graphs, emulated_replays, emulated_longest;
 size_t emulated_products[GPU_ANY + 1], emulated_rows[GPU_ANY + 1];
 
@@ -313,18 +315,18 @@ static void run_product(void *closure)
 }
 
 /* As gpu.c does, for which nothing may be recorded that was not done before. */
-static void find_plan(struct gpu *g, size_t rows, size_t out, size_t in, bool wide)
+static void find_plan(struct gpu *g, size_t rows, size_t out, size_t in, bool wide, bool fp8)
 {
 	for (size_t i = 0; i < g->plan_count; i++) {
 		const struct plan *p = &g->plans[i];
 
-		if (p->rows == rows && p->out == out && p->in == in && p->wide == wide)
+		if (p->rows == rows && p->out == out && p->in == in && p->wide == wide && p->fp8 == fp8)
 			return;
 	}
 	if (g->recording || g->plan_count == PLANS_MAX)
 		BUG("a product of %zu rows by %zu by %zu is new%s", rows, out, in,
 		    g->recording ? ", and recorded" : "");
-	g->plans[g->plan_count++] = (struct plan){rows, out, in, wide};
+	g->plans[g->plan_count++] = (struct plan){rows, out, in, wide, fp8};
 }
 
 void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
@@ -332,8 +334,57 @@ void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t ou
 {
 	struct product p = {kind, w, x, out, in, n, y, wide};
 
-	find_plan(g, gpu_rows_like(kind, n), out, in, wide);
+	find_plan(g, gpu_rows_like(kind, n), out, in, wide, false);
 	emulated_products[kind]++;
 	emulated_rows[kind] += n;
 	stream_put(g->stream, run_product, &p, sizeof(p));
+}
+
+enum rc gpu_has_fp8(struct gpu *g, struct err *err)
+{
+	return emulated_fp8 ? RC_OK
+			    : err_set(err, RC_FATAL, "gpu", "%s, has no products of fp8: weights: bf16", gpu_name(g));
+}
+
+static float *widen_fp8(const uint8_t *from, size_t n)
+{
+	float *to = xmalloc(n * sizeof(*to));
+
+	for (size_t i = 0; i < n; i++)
+		to[i] = e4m3_to_f32(from[i]);
+	return to;
+}
+
+struct product_fp8 {
+	enum gpu_rows kind;
+	struct gpu_fp8 w, x;
+	size_t out, in, n;
+	uint16_t *y;
+};
+
+static void run_product_fp8(void *closure)
+{
+	const struct product_fp8 *p = closure;
+	float *a = widen_fp8(p->w.codes, p->out * p->in), *b = widen_fp8(p->x.codes, p->n * p->in);
+	size_t chains = chains_of(p->kind, p->n);
+
+	for (size_t i = 0; i < p->n; i++)
+		for (size_t k = 0; k < p->out; k++)
+			p->y[i * p->out + k] = bf16_from_f32(dot(chains, a + k * p->in, b + i * p->in, p->in) *
+							     p->w.scale[k] * p->x.scale[i]);
+	free(a);
+	free(b);
+}
+
+void gpu_product_fp8(struct gpu *g, enum gpu_rows kind, struct gpu_fp8 w, size_t out, size_t in,
+		     struct gpu_fp8 x, size_t n, uint16_t *y)
+{
+	struct product_fp8 p = {kind, w, x, out, in, n, y};
+
+	if (in % 16 || out % 16)
+		BUG("a product of fp8 of %zu by %zu", out, in);
+	find_plan(g, gpu_rows_like(kind, n), out, in, false, true);
+	emulated_products[kind]++;
+	emulated_rows[kind] += n;
+	stream_put(g->stream, run_product_fp8, &p, sizeof(p));
 }

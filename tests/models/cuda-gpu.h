@@ -16,4 +16,7 @@ extern size_t emulated_graphs_max, emulated_graphs, emulated_replays, emulated_l
 /* Products asked for, by their kind, and rows in them; what a record does again is not counted. */
 extern size_t emulated_products[GPU_ANY + 1], emulated_rows[GPU_ANY + 1];
 
+/* Whether it has products of fp8. */
+extern bool emulated_fp8;
+
 #endif

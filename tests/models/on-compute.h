@@ -59,6 +59,24 @@ static inline const char *compute_missing(void)
 	return NULL;
 }
 
+/* Why it does not compute with fp8 weights, or NULL. */
+static inline const char *compute_lacks_fp8(void)
+{
+#ifdef ON_CUDA
+	static struct err err;
+	struct gpu *gpu;
+	enum rc rc = gpu_open(&gpu, &err);
+
+	if (rc == RC_OK) {
+		rc = gpu_has_fp8(gpu, &err);
+		gpu_close(gpu);
+	}
+	return rc == RC_OK ? NULL : err.text;
+#else
+	return "it is for GPUs";
+#endif
+}
+
 /* Is it a model that the device does not compute? */
 static inline bool compute_refuses(const struct model_config *c)
 {

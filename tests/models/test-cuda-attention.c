@@ -7,6 +7,7 @@
  * whatever pieces a prompt is read.
  */
 #include "cuda-device.h"
+#include "e4m3.h"
 
 #include "kernels/attention.h"
 #include "kernels/ops.h"
@@ -347,14 +348,6 @@ struct cache {
 	uint32_t tables[PAGES_LONG];
 	struct cuda_kv kv;
 };
-
-static float e4m3_to_f32(uint8_t code)
-{
-	int exponent = code >> 3 & 15, mantissa = code & 7;
-	float size = exponent ? ldexpf(1 + (float)mantissa / 8, exponent - 7) : ldexpf((float)mantissa, -9);
-
-	return code & 0x80 ? -size : size;
-}
 
 /* A random number into a page, where kernels.h says it lies; returns it. */
 static float place(unsigned char *head, const struct cuda_kv *kv, unsigned v, unsigned slot, unsigned c)

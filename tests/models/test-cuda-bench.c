@@ -5,7 +5,9 @@
 #include "cuda-device.h"
 
 #include "bench.h"
+#include "cuda/gpu.h"
 
+#include <getopt.h>
 #include <jansson.h>
 #include <unistd.h>
 
@@ -70,7 +72,54 @@ static void test_pages(void **state)
 	fclose(to);
 }
 
+static json_t *next_line(FILE *from)
+{
+	char text[4096];
+
+	assert_non_null(fgets(text, sizeof(text), from));
+	return json_loads(text, 0, NULL);
+}
+
+/* A model opened in fp8: how far it is from bf16 comes first, and what the device can do in both. */
+static void test_fp8(void **state)
+{
+	char *argv[] = {(char *)"bench", (char *)"--model", (char *)"samples/model", (char *)"--weights",
+			(char *)"fp8", (char *)"--pages", (char *)"1", (char *)"--batch", (char *)"1",
+			(char *)"--tokens", (char *)"2", (char *)"--prompt", (char *)"8", (char *)"--page",
+			(char *)"64", (char *)"--cache", (char *)"4", (char *)"--product", (char *)"64",
+			(char *)"--copy", (char *)"1", NULL};
+	FILE *to = tmpfile();
+	struct gpu *gpu;
+	struct err err;
+	json_t *line;
+	enum rc rc;
+
+	(void)state;
+	assert_int_equal(gpu_open(&gpu, &err), RC_OK);
+	rc = gpu_has_fp8(gpu, &err);
+	gpu_close(gpu);
+	if (rc != RC_OK)
+		skip();
+	assert_non_null(to);
+	assert_int_equal(run(argv, (int)ARRAY_SIZE(argv) - 1, to), 0);
+	line = next_line(to);
+	assert_string_equal(json_string_value(json_object_get(line, "bench")), "accuracy");
+	assert_int_equal(number(line, "tokens"), 320);
+	assert_true(number(line, "divergence_nat") > 0 && number(line, "divergence_nat") < 0.02);
+	assert_true(number(line, "same_token") > 0.95);
+	json_decref(line);
+	line = next_line(to);
+	assert_true(number(line, "product_tflops") > 0 && number(line, "product_fp8_tflops") > 0);
+	json_decref(line);
+	line = next_line(to);
+	assert_string_equal(json_string_value(json_object_get(line, "weights")), "fp8");
+	assert_int_equal(number(line, "output_tokens"), 2);
+	json_decref(line);
+	fclose(to);
+}
+
 static const struct CMUnitTest tests[] = {cmocka_unit_test(test_pages),
-					  cmocka_unit_test_prestate(test_pages, (char *)"--any-order")};
+					  cmocka_unit_test_prestate(test_pages, (char *)"--any-order"),
+					  cmocka_unit_test(test_fp8)};
 
 DEVICE_MAIN(tests, NULL, NULL)

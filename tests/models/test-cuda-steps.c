@@ -112,11 +112,14 @@ static void adapt(struct model *m, unsigned count)
 			fail_msg("%s", err.text);
 }
 
+/* What runs have their weights in. */
+static enum number weights = NUMBER_BF16;
+
 /* Beside so many adapters; adapted: by which the requests go, or NULL. */
 static void run(enum compute_keys keys, size_t graphs, unsigned drafts, unsigned adapters,
 		const struct adapted *adapted, struct engine_result *results)
 {
-	struct compute_options options = {.weights = NUMBER_BF16,
+	struct compute_options options = {.weights = weights,
 					  .keys = keys,
 					  .sequences = 6,
 					  .drafts = drafts,
@@ -199,14 +202,18 @@ static void run_guessing(enum compute_keys keys, unsigned adapters, const struct
 
 static void test_same_bits(void **state)
 {
-	static const enum compute_keys keys[] = {COMPUTE_KEYS_AS_WEIGHTS, COMPUTE_KEYS_FP8};
+	static const enum number numbers[] = {NUMBER_BF16, NUMBER_BF16, NUMBER_E4M3};
+	static const enum compute_keys keys[] = {COMPUTE_KEYS_AS_WEIGHTS, COMPUTE_KEYS_FP8,
+						 COMPUTE_KEYS_AS_WEIGHTS};
 
 	(void)state;
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 3; i++) {
 		struct engine_result results[REQUESTS] = {0};
 
+		weights = numbers[i];
 		run_both(keys[i], 0, NULL, results);
 		run_guessing(keys[i], 0, NULL, results);
+		weights = NUMBER_BF16;
 		release(results);
 	}
 }

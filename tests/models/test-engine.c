@@ -32,7 +32,7 @@ struct fixture {
 	struct features features;      /* the same */
 };
 
-static int open_with(void **state, enum compute_keys keys)
+static int open_with(void **state, enum number weights, enum compute_keys keys)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
 	struct err err;
@@ -40,7 +40,7 @@ static int open_with(void **state, enum compute_keys keys)
 
 	if (pool_open(&f->pool, 0, &err) != RC_OK ||
 	    model_open(&f->model, "tests/golden/models/" ENGINE_MODEL, COMPUTE_OPEN,
-		       &(struct compute_options){.weights = NUMBER_BF16, .keys = keys}, f->pool, &err) != RC_OK) {
+		       &(struct compute_options){.weights = weights, .keys = keys}, f->pool, &err) != RC_OK) {
 		fprintf(stderr, "%s\n", err.text);
 		return -1;
 	}
@@ -58,12 +58,12 @@ static int open_with(void **state, enum compute_keys keys)
 
 static int setup(void **state)
 {
-	return open_with(state, COMPUTE_KEYS_AS_WEIGHTS);
+	return open_with(state, NUMBER_BF16, COMPUTE_KEYS_AS_WEIGHTS);
 }
 
 static int __attribute__((unused)) setup_fp8(void **state)
 {
-	return open_with(state, COMPUTE_KEYS_FP8);
+	return open_with(state, compute_lacks_fp8() ? NUMBER_BF16 : NUMBER_E4M3, COMPUTE_KEYS_FP8);
 }
 
 static int teardown(void **state)

@@ -22,6 +22,7 @@
 #define PAGES_MAX 8
 
 #define FP8_MOST  8 /* they come to 5; the step of e4m3 is 16 times that of bf16 */
+#define FP8_WEIGHTS_MOST 24 /* they come to 14: of numbers, both of a product's are rounded so */
 
 static const char *root(void)
 {
@@ -439,12 +440,12 @@ static void check_distance(const struct golden *g, const float *logits, double m
 }
 
 /* The same, and in pieces not a bit otherwise. */
-static void check_rounded(const char *name, enum compute_keys keys, double most)
+static void check_rounded(const char *name, enum number number, enum compute_keys keys, double most)
 {
 	struct golden g;
 	float *logits;
 
-	golden_open(&g, name, NUMBER_BF16, keys);
+	golden_open(&g, name, number, keys);
 	check_block_size(&g, keys);
 	check_vision(&g, 3e-2);
 	logits = run_both(&g);
@@ -455,13 +456,43 @@ static void check_rounded(const char *name, enum compute_keys keys, double most)
 
 static void test_bf16(void **state)
 {
-	check_rounded(*state, COMPUTE_KEYS_AS_WEIGHTS, 1);
+	check_rounded(*state, NUMBER_BF16, COMPUTE_KEYS_AS_WEIGHTS, 1);
 }
 
 #ifdef ON_CUDA
 static void test_fp8(void **state)
 {
-	check_rounded(*state, COMPUTE_KEYS_FP8, FP8_MOST);
+	check_rounded(*state, NUMBER_BF16, COMPUTE_KEYS_FP8, FP8_MOST);
+}
+
+/* Rows of 8 more than a multiple of 16 are refused by name: of a model, or of what an adapter would read. */
+static void test_fp8_weights(void **state)
+{
+	struct compute_options options = {.weights = NUMBER_E4M3};
+	const char *name = *state;
+	char *folder = xasprintf("%s/%.*s", root(), (int)strcspn(name, "/"), name),
+	     *adapter = strchr(name, '/') ? xasprintf("%s/%s", root(), name) : NULL;
+	struct model_config config;
+	struct model m;
+	struct err err;
+
+	if (compute_lacks_fp8())
+		skip();
+	if (model_config_load(&config, folder, &err) != RC_OK)
+		fail_msg("%s", err.text);
+	if (config.text.hidden % 16) {
+		assert_int_equal(model_open(&m, folder, COMPUTE_OPEN, &options, NULL, &err), RC_FATAL);
+		assert_non_null(strstr(err.text, "fp8 weights are computed with in rows of a multiple of 16"));
+	} else if (adapter && config.text.intermediate % 16) {
+		assert_int_equal(model_open(&m, folder, COMPUTE_OPEN, &options, NULL, &err), RC_OK);
+		assert_int_equal(model_adapt(&m, adapter, &err), RC_FATAL);
+		assert_non_null(strstr(err.text, "intermediate_size that is a multiple of 16"));
+		model_close(&m);
+	} else {
+		check_rounded(name, NUMBER_E4M3, COMPUTE_KEYS_AS_WEIGHTS, FP8_WEIGHTS_MOST);
+	}
+	free(folder);
+	free(adapter);
 }
 
 /* Whole and in pieces as near as in one order, but not the same to the bit. */
@@ -515,7 +546,8 @@ static const struct kind {
 	CMUnitTestFunction run;
 	bool adapters; /* of these, too */
 } kinds[] = {{"bf16", test_bf16, true},
-	     ONLY_ON_CUDA({"fp8", test_fp8, true}, {"any order", test_any_order, true})
+	     ONLY_ON_CUDA({"fp8", test_fp8, true}, {"any order", test_any_order, true},
+			  {"fp8 weights", test_fp8_weights, true})
 	     ONLY_ON_CPU({"pixels", test_pixels, false}, {"fp32", test_fp32, true},
 			 {"int8", test_int8, true}, {"engine", test_engine, true})};
 

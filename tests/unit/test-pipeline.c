@@ -269,6 +269,8 @@ static void test_complaints(void **state)
 		  "4: model.adapters: needs 0 to 4 entries" },
 		{ "recogniser: model\nmodel:\n  folder: a/b\n  adapters: ['']\n",
 		  "4: model.adapters: '' is not the folder of an adapter" },
+		{ "recogniser: model\nmodel:\n  folder: a/b\n  weights: fp8\n",
+		  "4: model.weights: is fp8, which needs device: cuda" },
 		{ "recogniser: model\nmodel:\n  folder: a/b\n  adpters: [c]\n",
 		  "4: unknown key 'adpters', did you mean 'adapters'?" },
 		{ "command: [/bin/true]\n", "1: command: is used only with recogniser: command" },
@@ -381,6 +383,9 @@ static void test_hash(void **state)
 		hash_of(other[i], hex);
 		assert_string_not_equal(hex, base);
 	}
+	hash_of("recogniser: model\nmodel: {folder: /m, device: cuda}\n", base);
+	hash_of("recogniser: model\nmodel: {folder: /m, device: cuda, weights: fp8}\n", hex);
+	assert_string_not_equal(hex, base);
 }
 
 /* What the text does not depend on is no part of it, and not among what document.json says of a reading. */
