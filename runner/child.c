@@ -247,6 +247,7 @@ out:
 static void kill_now(struct child *c)
 {
 	if (c->leash >= 0) {
+		(void)!write(c->leash, "", 1); /* should it not be the last end, or close() fail */
 		close(c->leash);
 		c->leash = -1;
 	} else if (c->pid && !c->kept) {
