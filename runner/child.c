@@ -259,11 +259,13 @@ static void kill_now(struct child *c)
 enum lines_status child_line(struct child *c, char **line, size_t *len)
 {
 	enum lines_status status = lines_next(&c->lines, line, len);
+	int error = errno;
 
 	if (status == LINES_EOF || status == LINES_ERROR)
 		loop_unwatch(c->loop, c->out);
 	if (status == LINES_ERROR)
 		kill_now(c);
+	errno = error;
 	return status;
 }
 

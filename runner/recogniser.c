@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/num.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -439,27 +440,26 @@ static bool take_message(struct process *process, json_t *message, size_t len)
 	return process->ready ? take_result(process, message, len) : take_ready(process, message);
 }
 
+/* A fault of the system, not of the recogniser: its pages go back unread, and it is started anew. */
+static void read_failed(struct process *process, int error)
+{
+	struct engine *e = process->engine;
+
+	log_warn("read from recogniser %s: %s", e->argv[0], strerror(error));
+	end_process(process);
+	e->restart_at = loop_now() + 1;
+	changed(e);
+}
+
 static void on_line(void *arg)
 {
 	struct process *process = arg;
+	enum lines_status status;
 	struct err why;
 	char *line;
 	size_t len;
 
-	/* One line a call: what it says may end the process. */
-	switch (child_line(&process->child, &line, &len)) {
-	case LINES_AGAIN:
-	case LINES_EOF: /* on_end follows */
-		return;
-	case LINES_ERROR:
-		err_set(&why, RC_FAILED, "protocol", "recogniser %s sent a line that is too long",
-			process->engine->argv[0]);
-		lose_process(process, &why, false);
-		return;
-	case LINES_ONE:
-		break;
-	}
-	do {
+	while ((status = child_line(&process->child, &line, &len)) == LINES_ONE) {
 		json_t *message = airlock_parse(line, len, &why);
 		bool good = message && take_message(process, message, len);
 
@@ -472,7 +472,16 @@ static void on_line(void *arg)
 			lose_process(process, &why, false);
 			return;
 		}
-	} while (child_line(&process->child, &line, &len) == LINES_ONE);
+	}
+	if (status != LINES_ERROR)
+		return; /* where it has ended, on_end follows */
+	if (errno != EMSGSIZE) {
+		read_failed(process, errno);
+		return;
+	}
+	err_set(&why, RC_FAILED, "protocol", "recogniser %s sent a line that is too long",
+		process->engine->argv[0]);
+	lose_process(process, &why, false);
 }
 
 static bool start_process(struct engine *e)
