@@ -110,8 +110,10 @@ static void on_line(void *arg)
 		}
 		json_decref(message);
 	}
-	if (status == LINES_ERROR)
+	if (status == LINES_ERROR && errno == EMSGSIZE)
 		blame(c, "it writes a line that is longer than 64 MiB");
+	else if (status == LINES_ERROR)
+		blame(c, "its output cannot be read: %s", strerror(errno));
 }
 
 enum rc conform_start(struct conform *c)
