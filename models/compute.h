@@ -91,8 +91,8 @@ struct compute_peak {
 struct compute;
 
 struct compute_calls {
-	/* Blocks of KV_PAGE tokens in all layers, `count` of them, instead of those there were. RC_FATAL when
-	 * they do not fit. */
+	/* Blocks of KV_PAGE tokens in all layers, `count` of them, instead of those there were; 0: they are only
+	 * given back. RC_FATAL when they do not fit. */
 	enum rc (*reserve)(struct compute *, uint32_t count, struct err *);
 	/* One more adapter, with the next number, from 0 to ADAPTERS_MAX - 1; it may be gone when it returns.
 	 * Before reserve(): cache_size may become less. RC_FATAL names what does not fit the model, or the

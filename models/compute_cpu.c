@@ -100,7 +100,9 @@ static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
 	size_t size;
 
 	release_blocks(c);
-	if (!checked_mul(base->block_size, count, &size) || !size)
+	if (!count)
+		return RC_OK;
+	if (!checked_mul(base->block_size, count, &size))
 		return err_set(err, RC_FATAL, "memory", "a cache of %u blocks of %zu bytes", count,
 			       base->block_size);
 	c->blocks = mmap(NULL, size, PROT_READ | PROT_WRITE,

@@ -145,6 +145,9 @@ enum rc engine_open(struct engine **out, struct model *model, const struct engin
 	struct engine *e;
 
 	*out = NULL;
+	if (!blocks)
+		return err_set(err, RC_FATAL, "memory", "a cache of %zu bytes, of which a block alone takes %zu", size,
+			       compute->block_size);
 	if (compute->calls->reserve(compute, blocks, err) != RC_OK)
 		return RC_FATAL;
 	e = xcalloc(1, sizeof(*e));

@@ -158,6 +158,8 @@ static enum rc run(const struct model *m, const struct passage *t, float *kept, 
 				memcpy(at, logits + i * vocab, limit * sizeof(*at));
 		}
 	}
+	if (rc == RC_OK)
+		rc = c->calls->reserve(c, 0, err);
 	free(s.blocks);
 	free(logits);
 	return rc;

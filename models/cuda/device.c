@@ -357,7 +357,10 @@ static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
 
 	gpu_free(c->gpu, c->kv.pages);
 	c->kv.pages = NULL;
-	if (!checked_mul(base->block_size, count, &size) || !size || size > base->cache_size)
+	replays_forget(c->replays);
+	if (!count)
+		return RC_OK;
+	if (!checked_mul(base->block_size, count, &size) || size > base->cache_size)
 		return err_set(err, RC_FATAL, "memory",
 			       "a cache of %u blocks of %zu bytes: there is room for %zu MiB", count,
 			       base->block_size, base->cache_size >> 20);
@@ -365,7 +368,6 @@ static enum rc reserve(struct compute *base, uint32_t count, struct err *err)
 	size += base->block_size;
 	c->kv.pages = gpu_alloc(c->gpu, size);
 	c->spare_block = count;
-	replays_forget(c->replays);
 	if (!c->kv.pages)
 		return err_set(err, RC_FATAL, "memory",
 			       "somebody else took the GPU's memory: a cache of %zu MiB is needed, %zu are "

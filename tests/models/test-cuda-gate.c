@@ -6,6 +6,7 @@
  */
 #define ON_CUDA
 
+#include "engine.h"
 #include "gate.h"
 #include "on-compute.h"
 
@@ -24,7 +25,7 @@
 
 #include <cmocka.h>
 
-enum { LAYERS = 4, HIDDEN = 192, COLUMN = 77 };
+enum { LAYERS = 4, HIDDEN = 192, WIDE = 384, COLUMN = 77 };
 
 static char folder[] = "/tmp/cloister-gate-XXXXXX";
 static const char *const files[] = {"config.json", "generation_config.json", "preprocessor_config.json",
@@ -173,6 +174,47 @@ static void test_passes(void **state)
 	assert_true(f.divergence > 0 && f.divergence < GATE_DIVERGENCE / 2);
 }
 
+/* An adapter that changes nothing, of one projection. */
+static void make_adapter(void)
+{
+	static const char config[] = "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 4, "
+				     "\"target_modules\": [\"down_proj\"], \"layers_to_transform\": [0]}";
+	static const char name[] = "base_model.model.model.language_model.layers.0.mlp.down_proj.lora_";
+	size_t a = 4 * WIDE * sizeof(float), b = HIDDEN * 4 * sizeof(float);
+	char *header = xasprintf("{\"%sA.weight\": {\"dtype\": \"F32\", \"shape\": [4, %d], \"data_offsets\": [0, "
+				 "%zu]}, \"%sB.weight\": {\"dtype\": \"F32\", \"shape\": [%d, 4], "
+				 "\"data_offsets\": [%zu, %zu]}}",
+				 name, WIDE, a, name, HIDDEN, a, a + b);
+	uint64_t length = strlen(header);
+	char *all = xcalloc(sizeof(length) + length + a + b, 1);
+
+	memcpy(all, &length, sizeof(length));
+	memcpy(all + sizeof(length), header, length);
+	write_file("adapter_model.safetensors", all, sizeof(length) + length + a + b);
+	write_file("adapter_config.json", config, strlen(config));
+	free(all);
+	free(header);
+}
+
+/* What the gate ran on is given back: an adapter comes before the cache, and the cache behind it. */
+static void test_adapter_behind(void **state)
+{
+	const struct engine_options options = {.sequences = 1};
+	struct gate_figures f;
+	struct engine *e;
+	struct model m;
+	struct err err;
+
+	(void)state;
+	make_model(0);
+	make_adapter();
+	if (gate_open(&m, folder, COMPUTE_OPEN, &fp8, NULL, &f, &err) != RC_OK ||
+	    model_adapt(&m, folder, &err) != RC_OK || engine_open(&e, &m, &options, &err) != RC_OK)
+		fail_msg("%s", err.text);
+	engine_close(e);
+	model_close(&m);
+}
+
 static void test_ruined(void **state)
 {
 	struct gate_figures f;
@@ -265,6 +307,8 @@ static int teardown(void **state)
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
 		remove_file(files[i]);
 	remove_file("model.safetensors");
+	remove_file("adapter_model.safetensors");
+	remove_file("adapter_config.json");
 	return rmdir(folder);
 }
 
@@ -275,6 +319,7 @@ int main(void)
 		cmocka_unit_test(test_figures),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_passes),
+		cmocka_unit_test(test_adapter_behind),
 		cmocka_unit_test_prestate(test_ruined, &outlier),
 		cmocka_unit_test_prestate(test_ruined, &nothing),
 		cmocka_unit_test(test_others),
