@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "kernels/kv.h"
+#include "kernels/ops.h"
 #include "tokenizer/tokenizer.h"
 
 #include <math.h>
@@ -46,29 +47,14 @@ static const char text[] =
 
 /* --- The comparison --- */
 
-/* Of the logarithm of the sum of exp(x): the largest x, and what is added to it. */
-static double log_sum(const float *x, size_t n, size_t *best)
-{
-	double sum = 0;
-
-	*best = 0;
-	for (size_t i = 1; i < n; i++)
-		if (x[i] > x[*best])
-			*best = i;
-	for (size_t i = 0; i < n; i++)
-		sum += expf(x[i] - x[*best]);
-	return (double)x[*best] + log(sum);
-}
-
 void gate_add(struct gate_sums *s, const float *p, const float *q, size_t n)
 {
-	size_t best_p, best_q;
-	double all_p = log_sum(p, n, &best_p), all_q = log_sum(q, n, &best_q), sum = 0;
+	double all_p = log_sum_exp(p, n), all_q = log_sum_exp(q, n), sum = 0;
 
 	for (size_t i = 0; i < n; i++)
 		sum += exp(p[i] - all_p) * ((p[i] - all_p) - (q[i] - all_q));
 	s->divergence += sum;
-	s->same += best_p == best_q;
+	s->same += argmax(p, n) == argmax(q, n);
 	s->tokens++;
 }
 
@@ -138,7 +124,7 @@ static enum rc run(const struct model *m, const struct passage *t, float *kept, 
 		   struct err *err)
 {
 	struct compute *c = m->compute;
-	size_t vocab = m->config.text.vocab, limit = min_u64(t->limit, vocab), blocks = t->count / KV_PAGE + 1, n,
+	size_t vocab = m->config.text.vocab, limit = t->limit, blocks = t->count / KV_PAGE + 1, n,
 	       chunk = min_u64(c->sequences, c->rows_max);
 	struct text_sequence s = {xcalloc(blocks, sizeof(*s.blocks)), blocks, 0};
 	float *logits = xcalloc(chunk * vocab, sizeof(*logits));
@@ -184,7 +170,8 @@ static enum rc run_plain(float **kept, struct passage *t, const char *folder, co
 		return rc;
 	}
 	t->count = min_u64(t->count, m.config.text.max_positions);
-	*kept = xcalloc(t->count * min_u64(t->limit, m.config.text.vocab), sizeof(**kept));
+	t->limit = (unsigned)min_u64(t->limit, m.config.text.vocab);
+	*kept = xcalloc(t->count * t->limit, sizeof(**kept));
 	rc = run(&m, t, *kept, NULL, err);
 	model_close(&m);
 	return rc;

@@ -5,6 +5,7 @@
  * is the same within the rounding, whatever gave way to it.
  */
 #include "engine.h"
+#include "kernels/ops.h"
 
 #include "cuda-gpu.h"
 
@@ -134,7 +135,7 @@ static unsigned prompt_of(unsigned k, unsigned *tokens)
 	return n;
 }
 
-static void add(struct engine *e, unsigned k)
+static void request(struct engine *e, unsigned k)
 {
 	struct engine_request r = {.id = k, .most = 12 + 11 * k, .endless = true};
 	unsigned prompt[TOKENS_MAX];
@@ -161,7 +162,7 @@ static uint64_t write_texts(struct model *m, size_t blocks, struct engine_result
 	if (engine_open(&engine, m, &options, &err) != RC_OK)
 		fail_msg("%s", err.text);
 	for (unsigned k = 0; k < REQUESTS; k++)
-		add(engine, k);
+		request(engine, k);
 	while (engine_step(engine))
 		;
 	while (engine_take(engine, &one))
@@ -169,17 +170,6 @@ static uint64_t write_texts(struct model *m, size_t blocks, struct engine_result
 	preempted = engine_load(engine).preempted;
 	engine_close(engine);
 	return preempted;
-}
-
-static float log_probability(const float *logits, size_t vocab, unsigned token)
-{
-	double largest = logits[0], sum = 0;
-
-	for (size_t i = 1; i < vocab; i++)
-		largest = fmax(largest, logits[i]);
-	for (size_t i = 0; i < vocab; i++)
-		sum += exp(logits[i] - largest);
-	return (float)(logits[token] - largest - log(sum));
 }
 
 /* The text's tokens one by one through a device that sums in one order. */
@@ -205,7 +195,7 @@ static void check_text(struct model *m, unsigned k, const struct engine_result *
 		float wanted;
 
 		compute_forward(m->compute, i ? rows + n + i - 1 : rows, i ? 1 : n);
-		wanted = log_probability(logits, vocab, r->tokens[i]);
+		wanted = (float)(logits[r->tokens[i]] - log_sum_exp(logits, vocab));
 		if (!(fabsf(r->log_probabilities[i] - wanted) < 0.05f))
 			fail_msg("text %u, token %zu: %g instead of %g", k, i, r->log_probabilities[i], wanted);
 	}
