@@ -91,6 +91,8 @@ DEVICE float high_of(uint32_t bf16x2)
 	return float_of_bits(bf16x2 & 0xffff0000u);
 }
 
+#define E4M3_MOST 448.0f
+
 /*
  * To e4m3 to nearest, ties to even, what is beyond 448 to 448, as cvt.rn.satfinite.e4m3x2 of sm_89
  * does; in arithmetic, for sm_80 has no such instruction.
@@ -108,6 +110,12 @@ DEVICE uint8_t e4m3_of(float f)
 	else
 		code = ((size + 0x7ffff + (size >> 20 & 1)) >> 20) - (120 << 3);
 	return (uint8_t)(sign | (code > 0x7e ? 0x7e : code));
+}
+
+/* Two of them, the first one low. */
+DEVICE uint32_t e4m3x2_of(float low, float high)
+{
+	return e4m3_of(low) | (uint32_t)e4m3_of(high) << 8;
 }
 
 /*

@@ -97,7 +97,7 @@ DEVICE void store_head_e4m3(uint8_t *to, uint16_t *scale, const struct pair_of_p
 			   fmaxf(fabsf(x.high[0]), fabsf(x.high[1])));
 	bool finite = fabsf(x.low[0]) < INFINITY && fabsf(x.low[1]) < INFINITY &&
 		      fabsf(x.high[0]) < INFINITY && fabsf(x.high[1]) < INFINITY;
-	uint16_t rounded = bf16_of(warp_max(most) / 448.0f);
+	uint16_t rounded = bf16_of(warp_max(most) / E4M3_MOST);
 	float by = float_of_bf16(rounded);
 
 	if (any_lane(!finite))
@@ -105,10 +105,8 @@ DEVICE void store_head_e4m3(uint8_t *to, uint16_t *scale, const struct pair_of_p
 	if (by == 0.0f)
 		by = 1.0f;
 	if (l.works) {
-		*(uint16_t *)(to + l.low) =
-			(uint16_t)(e4m3_of(x.low[0] / by) | e4m3_of(x.low[1] / by) << 8);
-		*(uint16_t *)(to + l.high) =
-			(uint16_t)(e4m3_of(x.high[0] / by) | e4m3_of(x.high[1] / by) << 8);
+		*(uint16_t *)(to + l.low) = (uint16_t)e4m3x2_of(x.low[0] / by, x.low[1] / by);
+		*(uint16_t *)(to + l.high) = (uint16_t)e4m3x2_of(x.high[0] / by, x.high[1] / by);
 	}
 	if (l.i == 0)
 		*scale = rounded;

@@ -13,8 +13,6 @@
 
 enum { QUANTISE_THREADS = 256 };
 
-#define E4M3_MOST 448.0f
-
 DEVICE uint32_t largest_of(uint32_t bf16x2, uint32_t most)
 {
 	uint32_t low = bf16x2 & 0x7fff, high = bf16x2 >> 16 & 0x7fff;
@@ -42,8 +40,7 @@ DEVICE uint32_t block_largest(uint32_t most, uint32_t *part)
 
 DEVICE uint32_t four_e4m3(const float *x, float by)
 {
-	return e4m3_of(x[0] / by) | (uint32_t)e4m3_of(x[1] / by) << 8 |
-	       (uint32_t)e4m3_of(x[2] / by) << 16 | (uint32_t)e4m3_of(x[3] / by) << 24;
+	return e4m3x2_of(x[0] / by, x[1] / by) | e4m3x2_of(x[2] / by, x[3] / by) << 16;
 }
 
 static __global__ void THREADS_OF_BLOCK(QUANTISE_THREADS)
