@@ -423,7 +423,7 @@ static enum rc bench_whole(const struct options *o, struct model *m, struct pool
 	enum rc rc;
 
 	b.weight_bytes = bytes_of(o, m, &b.head_bytes);
-	if (!m->compute->sees)
+	if (!m->config.vision.depth)
 		return err_set(err, RC_FATAL, "bench", "%s has no eyes for pages", b.shape);
 	rc = m->compute->calls->measure(m->compute, o->product ? o->product : small ? 2048 : 8192,
 					(size_t)(o->copy ? o->copy : small ? 256 : 1024) << 20, &b.peak, err);
@@ -507,7 +507,7 @@ int bench_main(int argc, char **argv, compute_opener *open)
 			rc = bench_whole(&o, &model, pool, &err);
 			model_close(&model);
 		} else if (rc == RC_OK) {
-			if (model.compute->sees)
+			if (model.config.vision.depth)
 				bench_page(&o, &model, pool);
 			bench_model(&o, &model, pool);
 			model_close(&model);

@@ -142,7 +142,6 @@ struct compute {
 	unsigned ahead;	    /* steps that may be begun while one before has not ended */
 	size_t block_size;  /* bytes */
 	size_t cache_size;  /* bytes that blocks may take, unless somebody asked for less */
-	bool sees;	    /* has a vision tower */
 	unsigned looks;	    /* passes of its tower while steps go on; 0: it does one thing at a time */
 	bool singly;	    /* tokens that the model has written come one a step, again as at first */
 };

@@ -300,7 +300,6 @@ enum rc compute_open_cpu(struct compute **out, const struct model_config *config
 	c->compute.rows_few = ROWS_FEW;
 	c->compute.cache_size = options->cache_size ? options->cache_size : CACHE_SIZE;
 	c->compute.block_size = text_block_size(c->text);
-	c->compute.sees = c->vision;
 	*out = &c->compute;
 	return RC_OK;
 }

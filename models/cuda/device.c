@@ -614,7 +614,6 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 		close_cuda(&c->compute);
 		return rc;
 	}
-	c->compute.sees = c->vision;
 	c->compute.looks = c->vision ? CUDA_LOOKS : 0;
 	*out = &c->compute;
 	return RC_OK;

@@ -53,7 +53,7 @@ enum rc sight_load(struct sight *s, const struct server *server, const struct si
 	enum rc rc;
 
 	*s = (struct sight){0};
-	if (!compute->sees)
+	if (!config.vision.depth)
 		return err_set(err, RC_FAILED, "model", "this model reads text alone, no pages");
 	rc = picture_load(&picture, server->pages, server->page_folder, page->path, page->width,
 			  page->height, err);
