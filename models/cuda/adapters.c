@@ -51,12 +51,14 @@ static size_t tiles_size(const struct cuda *c)
 static enum rc plan(struct cuda *c, struct adapter *adapter, struct memory_plan *p, size_t *weights,
 		    struct err *err)
 {
-	struct cuda_packer counter = {c->packer.packer, c->gpu, p, MEMORY_ADAPTERS, NUMBER_BF16};
+	struct cuda_packer counter = c->packer;
 	struct cuda_adapters *a = c->adapters;
 	size_t widest = a->widest;
 	struct text_adapter shapes;
 	enum rc rc;
 
+	counter.plan = p;
+	counter.part = MEMORY_ADAPTERS;
 	*p = c->plan;
 	p->part[MEMORY_ADAPTERS] = a->weights;
 	rc = text_adapter_load(&shapes, &c->config.text, adapter, &counter.packer, err);

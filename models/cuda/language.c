@@ -141,7 +141,7 @@ void language_plan(struct cuda *c)
 	cuda_need(c, &l->tables, MEMORY_STEP, sequences * (t->max_positions / KV_PAGE + 1) + 1,
 		  sizeof(uint32_t));
 	cuda_need(c, &l->tiles, MEMORY_STEP, n, sizeof(struct cuda_tile));
-	cuda_need(c, &l->picks, MEMORY_STEP, n, sizeof(uint32_t));
+	cuda_need(c, &l->picks, MEMORY_STEP, c->picks, sizeof(uint32_t));
 	cuda_need(c, &l->x, MEMORY_STEP, n * h, sizeof(float));
 	cuda_need(c, &l->y, MEMORY_STEP, n * h, number);
 	cuda_need(c, &l->delta, MEMORY_STEP, n * h, number);
