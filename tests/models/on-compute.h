@@ -8,6 +8,7 @@
 
 #include "compute.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* The device's numbers of features, in the host's memory on both. */
@@ -102,6 +103,18 @@ static inline float *features_read(const float *features, size_t n)
 static inline void features_write(float *features, size_t i, float x)
 {
 	((feature *)(void *)features)[i] = feature_of(x);
+}
+
+/* The largest difference as a share of the largest number that is wanted; infinite where one got is not finite. */
+static inline double furthest(const float *got, const float *wanted, size_t n)
+{
+	double largest = 0, off = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		largest = fmax(largest, fabs((double)wanted[i]));
+		off = fmax(off, isfinite(got[i]) ? fabs((double)got[i] - wanted[i]) : INFINITY);
+	}
+	return off / largest;
 }
 
 #endif

@@ -94,17 +94,6 @@ static float *logits_of(const struct kind *k, compute_opener *open, bool adapt, 
 	return logits;
 }
 
-static double distance(const float *a, const float *b, size_t n)
-{
-	double largest = 0, off = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		largest = fmax(largest, fabs((double)a[i]));
-		off = fmax(off, isfinite(b[i]) ? fabs((double)a[i] - b[i]) : INFINITY);
-	}
-	return off / largest;
-}
-
 static void check(const struct kind *k)
 {
 	size_t vocab, n;
@@ -113,8 +102,8 @@ static void check(const struct kind *k)
 
 	n = TOKENS * vocab;
 	for (size_t i = 0; i < SEQUENCES; i++) {
-		double off = distance(cpu + i * n, gpu + i * n, n),
-		       without = distance(cpu + i * n, plain + i * n, n);
+		double off = furthest(gpu + i * n, cpu + i * n, n),
+		       without = furthest(plain + i * n, cpu + i * n, n);
 
 		if (!(off <= ALIKE))
 			fail_msg("%s: sequence %zu: off by %g", k->model, i, off);

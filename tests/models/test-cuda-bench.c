@@ -4,8 +4,10 @@
  */
 #include "cuda-device.h"
 
+#define ON_CUDA
+#include "on-compute.h"
+
 #include "bench.h"
-#include "cuda/gpu.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -33,6 +35,17 @@ static double number(const json_t *line, const char *key)
 	return json_number_value(json_object_get(line, key));
 }
 
+static json_t *next_line(FILE *from)
+{
+	char text[4096];
+	json_t *line;
+
+	assert_non_null(fgets(text, sizeof(text), from));
+	line = json_loads(text, 0, NULL);
+	assert_non_null(line);
+	return line;
+}
+
 static void test_pages(void **state)
 {
 	enum { PAGES = 3, TOKENS = 5, SIDE = 128, PROMPT = 8 };
@@ -48,11 +61,8 @@ static void test_pages(void **state)
 	assert_non_null(to);
 	assert_int_equal(run(argv, (int)ARRAY_SIZE(argv) - (*state ? 1 : 2), to), 0);
 	for (int i = 0; i < 3; i++) {
-		json_t *line;
+		json_t *line = next_line(to);
 
-		assert_non_null(fgets(text, sizeof(text), to));
-		line = json_loads(text, 0, NULL);
-		assert_non_null(line);
 		assert_int_equal(strncmp(json_string_value(json_object_get(line, "device")), "cuda", 4), 0);
 		if (i == 0) {
 			assert_true(number(line, "copy_gb_per_s") >= 0 && number(line, "product_tflops") > 0);
@@ -72,14 +82,6 @@ static void test_pages(void **state)
 	fclose(to);
 }
 
-static json_t *next_line(FILE *from)
-{
-	char text[4096];
-
-	assert_non_null(fgets(text, sizeof(text), from));
-	return json_loads(text, 0, NULL);
-}
-
 /* A model opened in fp8: how far it is from bf16 comes first, and what the device can do in both. */
 static void test_fp8(void **state)
 {
@@ -89,16 +91,10 @@ static void test_fp8(void **state)
 			(char *)"64", (char *)"--cache", (char *)"4", (char *)"--product", (char *)"64",
 			(char *)"--copy", (char *)"1", NULL};
 	FILE *to = tmpfile();
-	struct gpu *gpu;
-	struct err err;
 	json_t *line;
-	enum rc rc;
 
 	(void)state;
-	assert_int_equal(gpu_open(&gpu, &err), RC_OK);
-	rc = gpu_has_fp8(gpu, &err);
-	gpu_close(gpu);
-	if (rc != RC_OK)
+	if (compute_lacks_fp8())
 		skip();
 	assert_non_null(to);
 	assert_int_equal(run(argv, (int)ARRAY_SIZE(argv) - 1, to), 0);
