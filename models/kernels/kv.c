@@ -29,13 +29,11 @@ static void store_bf16(const struct kv_shape *shape, uint16_t *keys, uint16_t *v
 
 	row->bf16(k, kb, shape->dim);
 	row->bf16(v, vb, shape->dim);
-	keys += slot / BLOCK * TILE + slot % BLOCK * 2;
 	for (unsigned d = 0; d < shape->dim; d += 2)
-		memcpy(keys + d / TILE_DEPTH * KEY_BLOCKS * TILE + d % TILE_DEPTH * BLOCK, kb + d,
-		       4);
-	values += slot / 2 * BLOCK * 2 + slot % 2;
+		memcpy(keys + d * KV_PAGE + slot * 2, kb + d, 4);
+	values += slot / 2 * 2 * kv_columns(shape->dim) + slot % 2;
 	for (unsigned d = 0; d < shape->dim; d++)
-		values[d / BLOCK * TILE + d % BLOCK * 2] = vb[d];
+		values[d * 2] = vb[d];
 }
 
 void kv_store_head(const struct kv_shape *shape, void *head, unsigned slot, const float *k,

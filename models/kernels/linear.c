@@ -73,7 +73,7 @@ static size_t cut_of(const struct apply *a, const struct linear *l, size_t rows)
 		return l->in;
 	if (l->number == NUMBER_INT8 || l->number == NUMBER_INT4)
 		return rows <= FEW_ROWS ? INT8_DEPTH_FEW : INT8_DEPTH;
-	return a->product->depth;
+	return rows == 1 ? depth_of(l) : a->product->depth;
 }
 
 /* sums[rows][STRIP] = x[first..] strip */
@@ -82,8 +82,14 @@ static void sum_strip(const struct apply *a, const struct linear *l, size_t stri
 {
 	size_t depth = depth_of(l), unit = unit_size(l);
 	const char *w = (const char *)l->weight + strip * STRIP_BLOCKS * depth * unit;
+	const uint16_t *x = a->packed + first * a->packed_stride;
 	size_t cut = cut_of(a, l, rows);
 
+	if (l->number == NUMBER_INT8 && rows <= PRODUCT_FEW && a->product->few_int8) {
+		a->product->few_int8(x, a->packed_stride, rows, (const uint32_t *)w, NULL, depth,
+				     blocks, sums, STRIP, false);
+		return;
+	}
 	for (size_t d = 0; d < depth; d += cut) {
 		const char *from = w + d * blocks * unit;
 		size_t n = min_u64(cut, depth - d);
@@ -94,12 +100,11 @@ static void sum_strip(const struct apply *a, const struct linear *l, size_t stri
 			continue;
 		}
 		if (l->number == NUMBER_INT8) {
-			a->product->unpack((const int8_t *)from, n * blocks, unpacked);
+			a->product->unpack_int8((const uint32_t *)from, n, blocks, unpacked);
 			from = (const char *)unpacked;
 		}
-		a->product->bf16(a->packed + first * a->packed_stride + d * TILE_DEPTH,
-				 a->packed_stride, rows, (const uint16_t *)from, n, blocks, sums,
-				 STRIP, d > 0);
+		a->product->bf16(x + d * TILE_DEPTH, a->packed_stride, rows, (const uint16_t *)from,
+				 n, blocks, sums, STRIP, d > 0);
 	}
 }
 
@@ -112,6 +117,7 @@ static void sum_strip_int4(const struct apply *a, const struct linear *l, size_t
 	size_t tiles = tiles_of(l->group), groups = l->in / l->group;
 	const char *w = (const char *)l->weight + strip * STRIP_BLOCKS * depth * unit;
 	float *part = sums + rows * STRIP;
+	bool few = rows <= PRODUCT_FEW && a->product->few_int4;
 
 	for (size_t g = 0; g < groups; g++) {
 		const float *scale = l->group_scale + (strip * groups + g) * STRIP;
@@ -119,13 +125,19 @@ static void sum_strip_int4(const struct apply *a, const struct linear *l, size_t
 		size_t begin = g * tiles;
 
 		for (size_t d = 0; d < tiles; d += cut) {
+			const uint32_t *from = (const uint32_t *)(w + (begin + d) * blocks * unit);
+			const uint16_t *x =
+				a->packed + first * a->packed_stride + (begin + d) * TILE_DEPTH;
 			size_t n = min_u64(cut, tiles - d);
 
-			a->product->unpack_int4((const uint32_t *)(w + (begin + d) * blocks * unit),
-						zero, n, blocks, unpacked);
-			a->product->bf16(
-				a->packed + first * a->packed_stride + (begin + d) * TILE_DEPTH,
-				a->packed_stride, rows, unpacked, n, blocks, part, STRIP, d > 0);
+			if (few) {
+				a->product->few_int4(x, a->packed_stride, rows, from, zero, n,
+						     blocks, part, STRIP, d > 0);
+				continue;
+			}
+			a->product->unpack_int4(from, zero, n, blocks, unpacked);
+			a->product->bf16(x, a->packed_stride, rows, unpacked, n, blocks, part,
+					 STRIP, d > 0);
 		}
 		for (size_t r = 0; r < rows; r++)
 			a->row->finish(part + r * STRIP, scale, g ? sums + r * STRIP : NULL,

@@ -6,9 +6,13 @@
  * number first, padded with zeros, and then laid tile by tile. int8 is symmetric, the largest
  * magnitude of a row at 127. Reads stay within the rows: a mapped file may end behind the last.
  *
- * int4 keeps the file's numbers: the 4 bits of 8 depths are brought together in a word, those of
- * the pairs' first numbers in its lower half, so that a shift and a mask part them into pairs of
- * bf16.
+ * int8 and int4 lie as words of 32 bits, so that a strip is read from its first to its last:
+ * [tiles][quads or octs of depths][blocks][16]. A word of int8, biased by 128, has two depths of
+ * columns 0 to 7 or 8 to 15: byte 0 of word j is depth j % 2 of column j / 2, and byte 1 that of
+ * column 8 + j / 2, bytes 2 and 3 the same two depths on; unpacked to fp32, bytes 0 and 1 are
+ * the halves of a pair's bf16 row. int4 keeps the file's numbers: the 4 bits of 8 depths of one
+ * column are a word, those of the pairs' first numbers in its lower half, so that a shift and a
+ * mask part them into pairs of bf16.
  */
 #include "kernels/linear.h"
 
@@ -61,7 +65,8 @@ static float row_to_int8(const float *x, size_t n, int8_t *out)
 	return scale;
 }
 
-/* 16 rows of numbers, at `stride` bytes, into tiles or fp32 units at every `step` bytes. */
+/* 16 rows of numbers, `stride` apart, into a block's numbers for one depth, a pair or a quad, at
+ * every `step`. */
 static void lay_f32(const float *rows, size_t stride, size_t depth, float *to, size_t step)
 {
 	for (size_t d = 0; d < depth; d++, to += step) {
@@ -72,35 +77,34 @@ static void lay_f32(const float *rows, size_t stride, size_t depth, float *to, s
 
 static void lay_bf16(const uint16_t *rows, size_t stride, size_t tiles, uint16_t *to, size_t step)
 {
-	for (size_t t = 0; t < tiles; t++, to += step, rows += TILE_DEPTH) {
-		for (size_t n = 0; n < BLOCK; n++) {
-			for (size_t pair = 0; pair < TILE_DEPTH / 2; pair++)
-				memcpy(to + (pair * BLOCK + n) * 2, rows + n * stride + pair * 2,
-				       4);
-		}
+	for (size_t p = 0; p < tiles * PAIRS; p++, to += step, rows += 2) {
+		for (size_t n = 0; n < BLOCK; n++)
+			memcpy(to + n * 2, rows + n * stride, 4);
 	}
 }
 
-static void lay_int8(const int8_t *rows, size_t stride, size_t tiles, int8_t *to, size_t step)
+static void lay_int8(const int8_t *rows, size_t stride, size_t tiles, uint8_t *to, size_t step)
 {
-	for (size_t t = 0; t < tiles; t++, to += step, rows += TILE_DEPTH) {
-		for (size_t n = 0; n < BLOCK; n++) {
-			for (size_t quad = 0; quad < TILE_DEPTH / 4; quad++)
-				memcpy(to + (quad * BLOCK + n) * 4, rows + n * stride + quad * 4,
-				       4);
+	for (size_t q = 0; q < tiles * (TILE_DEPTH / 4); q++, to += step, rows += 4) {
+		for (size_t j = 0; j < BLOCK; j++) {
+			const int8_t *low = rows + j / 2 * stride + j % 2, *high = low + 8 * stride;
+
+			to[4 * j] = (uint8_t)(low[0] + 128);
+			to[4 * j + 1] = (uint8_t)(high[0] + 128);
+			to[4 * j + 2] = (uint8_t)(low[2] + 128);
+			to[4 * j + 3] = (uint8_t)(high[2] + 128);
 		}
 	}
 }
 
-/* 8 rows of one part: their nibbles into column `column` and the next of a block's words, [4
- * octs][16] a tile, a tile every `step` words. */
+/* 8 rows of one part: their nibbles into 8 words of an oct, an oct every `step` words. */
 static void lay_int4(const struct matrix *part, size_t row, uint32_t *to, size_t step)
 {
 	const char *from = (const char *)part->data + row / 8 * sizeof(uint32_t);
 	size_t stride = part->across / 8 * sizeof(uint32_t);
 
 	for (size_t k = 0; k < part->columns; k++, from += stride) {
-		uint32_t *oct = to + k / TILE_DEPTH * step + k % TILE_DEPTH / 8 * BLOCK, word;
+		uint32_t *oct = to + k / 8 * step, word;
 		unsigned shift = 4 * nibble_of(k);
 
 		memcpy(&word, from, sizeof(word));
@@ -139,16 +143,17 @@ static void pack_block_int4(void *arg, size_t block, unsigned thread)
 	       beside = blocks_in(l, strip);
 	size_t groups = l->in / l->group, tiles = depth_of(l);
 	size_t column = (strip * groups * STRIP_BLOCKS + within) * BLOCK;
-	uint32_t *to = (uint32_t *)l->weight + (strip * STRIP_BLOCKS * tiles + within) * (TILE / 8);
+	uint32_t *to =
+		(uint32_t *)l->weight + strip * STRIP_BLOCKS * tiles * (TILE / 8) + within * BLOCK;
 
 	(void)thread;
-	for (size_t t = 0; t < tiles; t++)
-		memset(to + t * beside * (TILE / 8), 0, TILE / 2);
+	for (size_t oct = 0; oct < tiles * (TILE_DEPTH / 8); oct++)
+		memset(to + oct * beside * BLOCK, 0, BLOCK * sizeof(*to));
 	for (size_t n = 0; n < BLOCK && block * BLOCK + n < l->out; n += 8) {
 		size_t row = block * BLOCK + n;
 		const struct matrix *part = part_of(p, &row);
 
-		lay_int4(part, row, to + n, beside * (TILE / 8));
+		lay_int4(part, row, to + n, beside * BLOCK);
 		lay_groups(part, row, groups, l->group_scale + column + n,
 			   l->group_zero + column + n);
 	}
@@ -160,12 +165,12 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 	struct linear *l = p->linear;
 	size_t size = number_size(l->number), first = block * BLOCK,
 	       rows = min_u64(BLOCK, l->out - first);
-	size_t strip = block / STRIP_BLOCKS, beside = blocks_in(l, strip), depth = depth_of(l);
+	size_t strip = block / STRIP_BLOCKS, within = block % STRIP_BLOCKS,
+	       beside = blocks_in(l, strip), depth = depth_of(l);
 	size_t unit = l->number == NUMBER_F32 ? BLOCK : TILE;
 	char *scratch = p->scratch + thread * p->scratch_size;
 	float *wide = (float *)(scratch + BLOCK * p->padded * size);
-	char *to = (char *)l->weight +
-		   (strip * STRIP_BLOCKS * depth + block % STRIP_BLOCKS) * unit * size;
+	char *to = (char *)l->weight + strip * STRIP_BLOCKS * depth * unit * size;
 
 	memset(scratch, 0, p->scratch_size);
 	for (size_t r = 0; r < rows; r++) {
@@ -184,11 +189,14 @@ static void pack_block(void *arg, size_t block, unsigned thread)
 			l->scale[first + r] = row_to_int8(wide, l->in, out);
 	}
 	if (l->number == NUMBER_F32)
-		lay_f32((float *)scratch, p->padded, depth, (float *)to, beside * unit);
+		lay_f32((float *)scratch, p->padded, depth, (float *)to + within * BLOCK,
+			beside * BLOCK);
 	else if (l->number == NUMBER_BF16)
-		lay_bf16((uint16_t *)scratch, p->padded, depth, (uint16_t *)to, beside * unit);
+		lay_bf16((uint16_t *)scratch, p->padded, depth, (uint16_t *)to + within * PAIR,
+			 beside * PAIR);
 	else
-		lay_int8((int8_t *)scratch, p->padded, depth, (int8_t *)to, beside * unit);
+		lay_int8((int8_t *)scratch, p->padded, depth, (uint8_t *)to + within * 4 * BLOCK,
+			 beside * 4 * BLOCK);
 }
 
 static bool allocate_groups(struct linear *l)

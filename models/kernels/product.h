@@ -4,9 +4,11 @@
  *
  *   y[rows][16 blocks] (+)= x[rows][..] W,   W packed in blocks of 16 columns
  *
- * W lies as [depth][blocks] units: in bf16 a unit is a tile of 32 x 16 numbers, pairs along the
- * depth beside each other ([16 pairs][16 columns][2], what VDPBF16PS and TDPBF16PS read), in fp32
- * it is one row of 16. x is bf16 (32 depth numbers a row, 64-byte aligned rows) or fp32.
+ * W lies in the order in which it is read, from the first depth to the last: in bf16 as
+ * [pairs of depths][16 blocks][2], what VDPBF16PS and TDPBF16PS take, in fp32 as [depths][16
+ * blocks]. A CPU fetches what lies one behind the other ahead; of four runs side by side Zen 4 does
+ * not. The depth of bf16 is counted in tiles of 32 numbers. x is bf16 (64-byte aligned rows) or
+ * fp32.
  *
  * Invariant: every number of y is one chain of sums from the first depth to the last, so neither
  * the number of rows nor cutting the depth into several calls changes a bit of it. (The pairs of a
@@ -25,6 +27,9 @@ enum {
 	BLOCK = 16,	 /* columns */
 	TILE_DEPTH = 32, /* bf16 numbers */
 	TILE = BLOCK * TILE_DEPTH,
+	PAIR = 2 * BLOCK, /* numbers of a block for two depths */
+	PAIRS = TILE_DEPTH / 2,
+	PRODUCT_FEW = 4, /* rows */
 };
 
 struct product {
@@ -32,12 +37,24 @@ struct product {
 		     size_t depth, size_t blocks, float *y, size_t y_stride, bool add);
 	void (*f32)(const float *x, size_t x_stride, size_t rows, const float *w, size_t depth,
 		    size_t blocks, float *y, size_t y_stride, bool add);
-	/* int8 tiles ([8 quads][16 columns][4]) to bf16 tiles: exact. */
-	void (*unpack)(const int8_t *w, size_t tiles, uint16_t *out);
-	/* int4 tiles ([4 octs][16 columns] words, linear_pack.c), `depth` by `blocks` of them, less the
-	 * zeros [16 blocks], to bf16 tiles: exact. */
+	/*
+	 * Narrow tiles to bf16 tiles, exactly, `depth` by `blocks` of them; the narrow ones' words
+	 * are in the order of linear_pack.c. int8 is biased by 128, from int4 the zeros [16 blocks]
+	 * are taken.
+	 */
+	void (*unpack_int8)(const uint32_t *w, size_t depth, size_t blocks, uint16_t *out);
 	void (*unpack_int4)(const uint32_t *w, const uint8_t *zeros, size_t depth, size_t blocks,
 			    uint16_t *out);
+	/*
+	 * The products of up to PRODUCT_FEW rows and 4 blocks by narrow tiles, with the sums that
+	 * unpacking and bf16() make, but unpacked in registers. NULL where a level has none.
+	 */
+	void (*few_int8)(const uint16_t *x, size_t x_stride, size_t rows, const uint32_t *w,
+			 const uint8_t *none, size_t depth, size_t blocks, float *y,
+			 size_t y_stride, bool add);
+	void (*few_int4)(const uint16_t *x, size_t x_stride, size_t rows, const uint32_t *w,
+			 const uint8_t *zeros, size_t depth, size_t blocks, float *y,
+			 size_t y_stride, bool add);
 	/* Multiply and add as bf16() does, in registers alone; returns how many operations. For
 	 * bench. */
 	double (*spin)(size_t rounds);

@@ -13,7 +13,7 @@
 #include "kernels/product.h"
 #include "kernels/tile.h"
 
-enum { TILE_ROWS = 16, TILE_BYTES = TILE * 2, ROW_BYTES = TILE_DEPTH * 2, AHEAD = 4 * TILE_BYTES };
+enum { TILE_ROWS = 16, TILE_BYTES = TILE * 2, AHEAD = 4 * TILE_BYTES };
 
 static void configure(unsigned rows)
 {
@@ -42,10 +42,11 @@ static inline void square(const uint16_t *x, size_t x_stride, const uint16_t *w,
 		tile_zero(2);
 		tile_zero(3);
 	}
-	for (size_t d = 0; d < depth; d++, w += step, x += TILE_DEPTH, below += TILE_DEPTH) {
+	for (size_t d = 0; d < depth;
+	     d++, w += PAIRS * step, x += TILE_DEPTH, below += TILE_DEPTH) {
 		tile_load(4, x, x_stride * 2);
-		tile_load(6, w, ROW_BYTES);
-		tile_load(7, w + TILE, ROW_BYTES);
+		tile_load(6, w, step * 2);
+		tile_load(7, w + PAIR, step * 2);
 		tile_dot(0, 4, 6);
 		tile_dot(1, 4, 7);
 		tile_load(5, below, x_stride * 2);
@@ -78,7 +79,7 @@ static inline void stripe(const uint16_t *x, size_t x_stride, const uint16_t *w,
 #define STORE(b, t) tile_store(b, y + (b)*BLOCK, y_stride * 4)
 #define DOT(b, t)                                                                                  \
 	do {                                                                                       \
-		tile_load(t, w + (b)*TILE, ROW_BYTES);                                             \
+		tile_load(t, w + (b)*PAIR, step * 2);                                              \
 		tile_dot(b, 4, t);                                                                 \
 	} while (0)
 
@@ -86,7 +87,7 @@ static inline void stripe(const uint16_t *x, size_t x_stride, const uint16_t *w,
 		EACH_BLOCK(LOAD);
 	else
 		EACH_BLOCK(ZERO);
-	for (size_t d = 0; d < depth; d++, w += step, x += TILE_DEPTH) {
+	for (size_t d = 0; d < depth; d++, w += PAIRS * step, x += TILE_DEPTH) {
 		for (size_t byte = 0; byte < blocks * TILE_BYTES; byte += 64)
 			__builtin_prefetch((const char *)w + AHEAD + byte);
 		tile_load(4, x, x_stride * 2);
@@ -98,7 +99,7 @@ static inline void stripe(const uint16_t *x, size_t x_stride, const uint16_t *w,
 static void product_tiles(const uint16_t *x, size_t x_stride, size_t rows, const uint16_t *w,
 			  size_t depth, size_t blocks, float *y, size_t y_stride, bool add)
 {
-	size_t step = blocks * TILE, whole = rows / (2 * TILE_ROWS) * (2 * TILE_ROWS);
+	size_t step = blocks * PAIR, whole = rows / (2 * TILE_ROWS) * (2 * TILE_ROWS);
 
 	for (size_t b = 0; whole > 0 && b < blocks; b += 2) {
 		configure(TILE_ROWS);
@@ -107,18 +108,18 @@ static void product_tiles(const uint16_t *x, size_t x_stride, size_t rows, const
 			float *yr = y + r * y_stride + b * BLOCK;
 
 			if (b + 1 < blocks) {
-				square(xr, x_stride, w + b * TILE, step, depth, yr, y_stride, add);
+				square(xr, x_stride, w + b * PAIR, step, depth, yr, y_stride, add);
 				continue;
 			}
-			stripe(xr, x_stride, w + b * TILE, step, depth, 1, yr, y_stride, add);
-			stripe(xr + TILE_ROWS * x_stride, x_stride, w + b * TILE, step, depth, 1,
+			stripe(xr, x_stride, w + b * PAIR, step, depth, 1, yr, y_stride, add);
+			stripe(xr + TILE_ROWS * x_stride, x_stride, w + b * PAIR, step, depth, 1,
 			       yr + TILE_ROWS * y_stride, y_stride, add);
 		}
 	}
 	for (size_t r = whole; r < rows; r += TILE_ROWS) {
 		configure(rows - r < TILE_ROWS ? (unsigned)(rows - r) : TILE_ROWS);
 		for (size_t b = 0; b < blocks; b += 4)
-			stripe(x + r * x_stride, x_stride, w + b * TILE, step, depth,
+			stripe(x + r * x_stride, x_stride, w + b * PAIR, step, depth,
 			       blocks - b < 4 ? blocks - b : 4, y + r * y_stride + b * BLOCK,
 			       y_stride, add);
 	}
@@ -130,9 +131,9 @@ static void product_f32(const float *x, size_t x_stride, size_t rows, const floa
 	product_avx512.f32(x, x_stride, rows, w, depth, blocks, y, y_stride, add);
 }
 
-static void unpack_int8(const int8_t *w, size_t tiles, uint16_t *out)
+static void unpack_int8(const uint32_t *w, size_t depth, size_t blocks, uint16_t *out)
 {
-	product_avx512.unpack(w, tiles, out);
+	product_avx512.unpack_int8(w, depth, blocks, out);
 }
 
 static void unpack_int4(const uint32_t *w, const uint8_t *zeros, size_t depth, size_t blocks,
@@ -160,7 +161,7 @@ static double spin(size_t rounds)
 const struct product product_amx = {
 	.bf16 = product_tiles,
 	.f32 = product_f32,
-	.unpack = unpack_int8,
+	.unpack_int8 = unpack_int8,
 	.unpack_int4 = unpack_int4,
 	.spin = spin,
 	.depth = 16,

@@ -16,7 +16,12 @@
 #define WIDE	(BLOCK / LANES) /* vectors in a block */
 #define COLUMNS (BLOCKS * WIDE)
 
-enum { AHEAD_ROWS = 64 };
+enum {
+	AHEAD_ROWS = 64,
+	FETCH = 4096 /* bytes ahead */,
+	QUADS = TILE_DEPTH / 4,
+	OCTS = TILE_DEPTH / 8
+};
 
 INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16_t *restrict w,
 		       size_t step, size_t depth, float *restrict y, size_t y_stride, bool add,
@@ -31,30 +36,25 @@ INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16
 		for (int c = 0; c < columns; c++)
 			sum[r][c] = add ? load(y + r * y_stride + c * LANES) : splat(0);
 	}
-	for (size_t d = 0; d < depth; d++, w += step, x += TILE_DEPTH) {
 #pragma GCC unroll 1
-		for (int pair = 0; pair < TILE_DEPTH / 2; pair++) {
+	for (size_t p = 0; p < depth * PAIRS; p++, w += step, x += 2) {
 #pragma GCC unroll 2
-			for (int odd = 0; odd < 2; odd++) {
-				vf factor[COLUMNS];
+		for (int odd = 0; odd < 2; odd++) {
+			vf factor[COLUMNS];
 
 #pragma GCC unroll 16
-				for (int c = 0; c < columns; c++) {
-					vu both = load_bits(w + c / WIDE * TILE + pair * 2 * BLOCK +
-							    c % WIDE * LANES * 2);
+			for (int c = 0; c < columns; c++) {
+				vu both = load_bits(w + c * LANES * 2);
 
-					factor[c] = (vf)(odd ? both & 0xffff0000u : both << 16);
-				}
+				factor[c] = (vf)(odd ? both & 0xffff0000u : both << 16);
+			}
 #pragma GCC unroll 16
-				for (int r = 0; r < rows; r++) {
-					uint32_t bits = (uint32_t)x[r * x_stride + pair * 2 + odd]
-							<< 16;
-					vf xr = (vf)splat_bits(bits);
+			for (int r = 0; r < rows; r++) {
+				vf xr = (vf)splat_bits((uint32_t)x[r * x_stride + odd] << 16);
 
 #pragma GCC unroll 16
-					for (int c = 0; c < columns; c++)
-						sum[r][c] += xr * factor[c];
-				}
+				for (int c = 0; c < columns; c++)
+					sum[r][c] += xr * factor[c];
 			}
 		}
 	}
@@ -112,12 +112,12 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
 			MICRO(x, x_stride, w, step, depth, y, y_stride, add,                       \
 			      N<ROWS ? N : 1, columns, N> 1 ? next : NULL);                        \
 		break;
-#define DRIVE(NAME, NUMBER, UNIT, MICRO)                                                           \
+#define DRIVE(NAME, NUMBER, UNIT, STEPS, MICRO)                                                    \
 	INLINE void NAME##_columns(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w, \
 				   size_t step, size_t depth, float *y, size_t y_stride, bool add, \
 				   const int columns)                                              \
 	{                                                                                          \
-		const NUMBER *next = rows <= AHEAD_ROWS ? w + depth * step : NULL;                 \
+		const NUMBER *next = rows <= AHEAD_ROWS ? w + depth * STEPS * step : NULL;         \
                                                                                                    \
 		for (; rows >= ROWS; rows -= ROWS, x += ROWS * x_stride, y += ROWS * y_stride)     \
 			MICRO(x, x_stride, w, step, depth, y, y_stride, add, ROWS, columns, next); \
@@ -146,39 +146,60 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
 	}
 
 #ifndef OWN_BF16
-DRIVE(product_bf16, uint16_t, TILE, micro_bf16)
+DRIVE(product_bf16, uint16_t, PAIR, PAIRS, micro_bf16)
 #endif
-DRIVE(product_f32, float, BLOCK, micro_f32)
+DRIVE(product_f32, float, BLOCK, 1, micro_f32)
 
-static void unpack_int8(const int8_t *restrict w, size_t tiles, uint16_t *restrict out)
+/* Numbers of byte `part` of each word (linear_pack.c) as fp32. A byte becomes the last bits before
+ * the point of a larger number, from which it is parted by a subtraction, its bias with it. */
+INLINE vf int8_part(vu words, int part)
 {
-	for (size_t i = 0; i < tiles * (TILE_DEPTH / 4) * WIDE; i++, w += 4 * LANES) {
-		/* Vector i % WIDE of quad i / WIDE: two pairs, BLOCK columns apart from each other.
-		 */
-		uint16_t *to = out + i / WIDE * 4 * BLOCK + i % WIDE * 2 * LANES;
-		vi four = (vi)load_bits(w);
-		vf even = __builtin_convertvector(four << 24 >> 24, vf),
-		   odd = __builtin_convertvector(four << 16 >> 24, vf);
-		vu low = (vu)even >> 16 | (vu)odd, high;
-
-		even = __builtin_convertvector(four << 8 >> 24, vf);
-		odd = __builtin_convertvector(four >> 24, vf);
-		high = (vu)even >> 16 | (vu)odd;
-		__builtin_prefetch(w + 4096);
-		memcpy(to, &low, sizeof(low));
-		memcpy(to + 2 * BLOCK, &high, sizeof(high));
-	}
+	if (part >= 2)
+		words >>= 16;
+	return part % 2 ? (vf)((words & 0xff00u) | 0x47000000u) - (32768 + 128)
+			: (vf)((words & 0xffu) | 0x4b000000u) - (8388608 + 128);
 }
 
-/* Pair `pair` of an oct: its first numbers in the lower half of the words, its second in the upper.
- */
+#ifndef OWN_BF16
+static void unpack_int8(const uint32_t *restrict w, size_t depth, size_t blocks,
+			uint16_t *restrict out)
+{
+	typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
+	size_t step = blocks * PAIR;
+
+	for (size_t q = 0; q < depth * QUADS; q++, out += step) {
+		for (size_t b = 0; b < blocks; b++, out += PAIR) {
+#pragma GCC unroll 4
+			for (int i = 0; i < WIDE; i++, w += LANES) {
+				__builtin_prefetch((const char *)w + FETCH);
+#pragma GCC unroll 4
+				for (int part = 0; part < 4; part++) {
+					vu bits = (vu)int8_part(load_bits(w), part) >> 16;
+					halves half = __builtin_convertvector(bits, halves);
+
+					memcpy(out + part / 2 * step + part % 2 * BLOCK + i * LANES,
+					       &half, sizeof(half));
+				}
+			}
+		}
+	}
+}
+#endif
+
+/* What makes of 4 bits and their zero an index of the table below, or the zero itself. */
 #if LANES == 16
 #include <immintrin.h>
 
-/* A table has all differences. */
-INLINE vu int4_pair(vu words, int pair, vu zeros)
+INLINE vu int4_offset(vu zeros)
 {
-	vu index = (words >> 4 * pair & 0x000f000fu) + (0x00100010u - zeros * 0x00010001u);
+	return 0x00100010u - zeros * 0x00010001u;
+}
+
+/* Pair `pair` of an oct: its first numbers in the lower half of the words, its second in the upper.
+ * A table has all differences. */
+INLINE vu int4_pair(vu words, int pair, vu offset)
+{
+	vu index = (words >> 4 * pair & 0x000f000fu) + offset;
 	static const _Alignas(64) uint16_t bf16[32] = {
 		0xc180, 0xc170, 0xc160, 0xc150, 0xc140, 0xc130, 0xc120, 0xc110,
 		0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80,
@@ -189,6 +210,11 @@ INLINE vu int4_pair(vu words, int pair, vu zeros)
 	return (vu)_mm512_permutexvar_epi16((__m512i)index, _mm512_load_si512(bf16));
 }
 #else
+INLINE vu int4_offset(vu zeros)
+{
+	return zeros;
+}
+
 INLINE vu int4_pair(vu words, int pair, vu zeros)
 {
 	vf even = __builtin_convertvector((vi)(words >> 4 * pair & 15u) - (vi)zeros, vf),
@@ -198,44 +224,47 @@ INLINE vu int4_pair(vu words, int pair, vu zeros)
 }
 #endif
 
+INLINE vu int4_offset_of(const uint8_t *zeros)
+{
+	typedef uint8_t bytes __attribute__((vector_size(LANES)));
+	bytes zero;
+
+	memcpy(&zero, zeros, sizeof(zero));
+	return int4_offset(__builtin_convertvector(zero, vu));
+}
+
 static void unpack_int4(const uint32_t *restrict w, const uint8_t *restrict zeros, size_t depth,
 			size_t blocks, uint16_t *restrict out)
 {
-	typedef uint8_t bytes __attribute__((vector_size(LANES)));
+	size_t step = blocks * PAIR;
 
-	for (size_t i = 0; i < depth * blocks * WIDE; i++) {
-		/* Vector i % WIDE of the columns of a tile. */
-		const uint32_t *from = w + i / WIDE * (TILE / 8) + i % WIDE * LANES;
-		uint16_t *to = out + i / WIDE * TILE + i % WIDE * 2 * LANES;
-		bytes zero;
-		vu z;
+	for (size_t o = 0; o < depth * OCTS; o++, out += 3 * step) {
+		for (size_t i = 0; i < blocks * WIDE; i++, w += LANES, out += 2 * LANES) {
+			vu words = load_bits(w), offset = int4_offset_of(zeros + i * LANES);
 
-		memcpy(&zero, zeros + i % (blocks * WIDE) * LANES, sizeof(zero));
-		z = __builtin_convertvector(zero, vu);
+			__builtin_prefetch((const char *)w + FETCH);
 #pragma GCC unroll 4
-		for (int oct = 0; oct < TILE_DEPTH / 8; oct++, from += BLOCK) {
-			vu words = load_bits(from);
+			for (int pair = 0; pair < 4; pair++) {
+				vu both = int4_pair(words, pair, offset);
 
-			__builtin_prefetch((const char *)from + 4096);
-#pragma GCC unroll 4
-			for (int pair = 0; pair < 4; pair++, to += 2 * BLOCK) {
-				vu both = int4_pair(words, pair, z);
-
-				memcpy(to, &both, sizeof(both));
+				memcpy(out + pair * step, &both, sizeof(both));
 			}
 		}
 	}
 }
 
 #ifndef OWN_BF16
-/* All sums stay 0: they are returned so that they must be computed. */
+/* All sums stay 0: they are read so that they must not be taken for each other, and returned so that
+ * they must be computed. */
 static double spin(size_t rounds)
 {
 	enum { CHAINS = 12 };
-	static volatile float factor = 0.5f;
+	static volatile float factor = 0.5f, zero;
 	float last = 0;
-	vf sum[CHAINS] = {{0}}, x = splat(factor);
+	vf sum[CHAINS], x = splat(factor);
 
+	for (int c = 0; c < CHAINS; c++)
+		sum[c] = splat(zero);
 	for (size_t i = 0; i < rounds; i++) {
 #pragma GCC unroll 16
 		for (int c = 0; c < CHAINS; c++)
@@ -249,7 +278,7 @@ static double spin(size_t rounds)
 const struct product PRODUCT = {
 	.bf16 = product_bf16,
 	.f32 = product_f32,
-	.unpack = unpack_int8,
+	.unpack_int8 = unpack_int8,
 	.unpack_int4 = unpack_int4,
 	.spin = spin,
 	.depth = DEPTH,
