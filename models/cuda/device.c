@@ -477,6 +477,18 @@ static const struct compute_calls calls = {
 	.close = close_cuda,
 };
 
+static enum rc has_products(const struct cuda *c, struct err *err)
+{
+	const struct text_layer *l = c->text.layer;
+	const struct linear *products[] = {&l->qkv, &l->o, &l->gate_up, &l->down};
+	enum rc rc = RC_OK;
+
+	for (size_t i = 0; i < ARRAY_SIZE(products) && rc == RC_OK; i++)
+		if (products[i]->number == NUMBER_E4M3)
+			rc = gpu_has_fp8(c->gpu, products[i]->out, products[i]->in, err);
+	return rc;
+}
+
 /* Shapes of all weights; what they and everything else will take; and what is left for keys and values. */
 static enum rc plan(struct cuda *c, struct weights *w, const struct compute_options *o, struct err *err)
 {
@@ -488,12 +500,13 @@ static enum rc plan(struct cuda *c, struct weights *w, const struct compute_opti
 
 	c->cache = (struct memory_cache){
 		.block = c->compute.block_size, .asked = o->cache_size, .spare = 1};
-	c->room = gpu_room(c->gpu);
 	rc = text_weights_load(&c->text, t, w, &layers.packer, err);
 	if (rc != RC_OK)
 		return rc;
+	rc = has_products(c, err);
+	c->room = gpu_room(c->gpu);
 	counter.part = MEMORY_TOWER;
-	if (c->config.vision.depth)
+	if (rc == RC_OK && c->config.vision.depth)
 		rc = vision_load(&c->vision, &c->config, w, NUMBER_BF16, &counter.packer, err);
 	if (rc == RC_OK) {
 		language_plan(c);
@@ -530,9 +543,27 @@ static enum rc load(struct cuda *c, struct weights *w, struct err *err)
 	return rc;
 }
 
+/* Where the tower has deepstack, tokens are normed when they lie side by side. */
+static enum rc check_vision(const struct vision_config *v, struct err *err)
+{
+	size_t width = (size_t)v->hidden * (v->deepstacks ? v->merge * v->merge : 1);
+
+	if (v->hidden / v->heads > CUDA_DIM_MAX)
+		return err_set(err, RC_FATAL, "model-config",
+			       "a vision tower with heads of %u numbers is not computed on a GPU",
+			       v->hidden / v->heads);
+	if (width % 8 || width > CUDA_WIDTH_MAX)
+		return err_set(err, RC_FATAL, "model-config",
+			       "a vision tower that norms %zu numbers is not computed on a GPU: multiples "
+			       "of 8 up to %d are",
+			       width, CUDA_WIDTH_MAX);
+	return RC_OK;
+}
+
 static enum rc check(const struct model_config *config, const struct compute_options *o, struct err *err)
 {
 	const struct text_config *t = &config->text;
+	const struct vision_config *v = &config->vision;
 
 	if (o->weights != NUMBER_BF16 && o->weights != NUMBER_E4M3)
 		return err_set(err, RC_FATAL, "model", "a GPU computes with bf16 or fp8 weights, not %s",
@@ -545,19 +576,25 @@ static enum rc check(const struct model_config *config, const struct compute_opt
 	if (t->head_dim % 16 || t->head_dim > CUDA_DIM_MAX)
 		return err_set(err, RC_FATAL, "model-config",
 			       "heads of %u numbers are not computed on a GPU", t->head_dim);
-	return RC_OK;
+	if (t->heads / t->kv_heads > CUDA_PREFILL_ROWS)
+		return err_set(err, RC_FATAL, "model-config",
+			       "%u heads of queries a head of keys are not computed on a GPU",
+			       t->heads / t->kv_heads);
+	if (t->hidden % 8 || t->hidden > CUDA_WIDTH_MAX)
+		return err_set(err, RC_FATAL, "model-config",
+			       "hidden_size %u is not computed on a GPU: multiples of 8 up to %d are",
+			       t->hidden, CUDA_WIDTH_MAX);
+	return v->depth && !o->plain ? check_vision(v, err) : RC_OK;
 }
 
 /* The GPU, and again for the tower. */
-static enum rc open_gpus(struct cuda *c, const struct compute_options *o, struct err *err)
+static enum rc open_gpus(struct cuda *c, struct err *err)
 {
 	enum rc rc = gpu_open(&c->gpu, err);
 
 	if (rc != RC_OK)
 		return rc;
-	if (o->weights == NUMBER_E4M3)
-		rc = gpu_has_fp8(c->gpu, err);
-	if (rc == RC_OK && c->config.vision.depth)
+	if (c->config.vision.depth)
 		rc = gpu_open(&c->eye, err);
 	if (rc != RC_OK)
 		gpu_close(c->gpu);
@@ -581,7 +618,7 @@ enum rc compute_open_cuda(struct compute **out, const struct model_config *confi
 	c->config = *config;
 	if (options->plain)
 		c->config.vision = (struct vision_config){0};
-	rc = open_gpus(c, options, err);
+	rc = open_gpus(c, err);
 	if (rc != RC_OK) {
 		free(c);
 		return rc;

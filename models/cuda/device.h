@@ -21,7 +21,7 @@ enum {
 	CUDA_LOOKS = 2,	      /* and passes of the tower */
 	CUDA_PATCHES = 16384, /* of pages in one pass, unless one alone has more */
 	CUDA_SEQUENCES = 64,  /* unless somebody says another number */
-	CUDA_ROWS_FEW = 256,  /* of an H100: from 263 on a product's operations take longer than its weights */
+	CUDA_ROWS_FEW = GPU_FEW_MOST,  /* of an H100: from 263 on a product's operations take longer than its weights */
 	CUDA_BUFFERS_MAX = 96,
 	CUDA_PINNED_MAX = 32,
 };

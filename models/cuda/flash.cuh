@@ -6,9 +6,9 @@
  * A block of WARPS warps has WARPS x MT x 16 query vectors; a warp keeps its own MT m16 tiles of q
  * and of the result in registers and reads every key and value from the block's memory, so each
  * ldmatrix serves MT products. Keys and values of the next 64 are copied while the block computes
- *on those before. Shared memory: 2 stages of 64 keys and values, rows padded by 16 bytes (no two of
- *8 meet in a bank): 36, 44 or 68 KiB for DIM 64, 80 or 128; q comes straight from memory. Moved
- *from the L2 cache: all keys and values of a head once a tile.
+ * on those before. Shared memory: 2 stages of 64 keys and values, rows padded by 16 bytes (no two of
+ * 8 meet in a bank): 36, 44 or 68 KiB for DIM 64, 80 or 128; q comes straight from memory. Moved
+ * from the L2 cache: all keys and values of a head once a tile.
  *
  * A source, whose functions are found by its type, says where things lie:
  *	source_keys(source)		of the tile's longest row
@@ -21,7 +21,8 @@
  *	source_arrived(...)		the same; returns K [64][row], V [64][row]
  *
  * Invariant: a row's result depends on its q and its keys alone: a block of keys beyond its limit
- * weighs 0 and changes nothing, so neither the tile's other rows nor its size show.
+ * weighs 0 and changes nothing, so neither the tile's other rows nor its size show. (Values must be
+ * finite: nothing times NaN is NaN.)
  */
 #ifndef MODELS_CUDA_FLASH_CUH
 #define MODELS_CUDA_FLASH_CUH

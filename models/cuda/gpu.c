@@ -6,9 +6,16 @@
  * cuBLASLt has many kernels for a shape, and which is best depends on the number of rows; they add up in
  * different orders. Here one is picked for each shape and kind, at a number of rows typical of the kind,
  * and used for any number: what a row gives stays the same. Where any order will do, one is picked for each
- * power of two, and used for what is below. Source: cuBLASLt in the toolkit's manual.
+ * power of two, and used for what is below. So it has to do for the least and the most rows as well.
+ *
+ * The depth is parted among blocks (split-K) for few rows alone, who would not busy a GPU otherwise; parts are
+ * added up in fp32. What that takes of memory grows with the rows. And only where the depth is a multiple
+ * of what any kernel takes at once: there are versions that drop the rest of a part
+ * (facebookexperimental/triton issue 2767). Source: cuBLASLt in the toolkit's manual.
  */
 #include "cuda/gpu.h"
+
+#include "base/num.h"
 
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
@@ -18,7 +25,7 @@
 /* Scales a row of fp8 came with 12.9. */
 #define HAVE_FP8 (CUBLAS_VERSION >= 120900)
 
-enum { WORKSPACE = 32 << 20, PLANS_MAX = 256 };
+enum { WORKSPACE = 32 << 20, PLANS_MAX = 256, CANDIDATES = 32, ALIGNED = 16, WHOLE_DEPTH = 128 };
 
 /* y' [out, n] = w' [in, out] transposed by x' [in, n], all of them column-major. */
 struct plan {
@@ -158,7 +165,9 @@ void gpu_unpin(struct gpu *g, void *p)
 
 void gpu_send(struct gpu *g, void *to, const void *from, size_t size)
 {
-	gpu_write(g, to, from, size);
+	if (size)
+		gpu_check(g, cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, g->stream),
+			  "copy to the GPU");
 }
 
 void gpu_fetch(struct gpu *g, void *to, const void *from, size_t size)
@@ -217,6 +226,11 @@ struct gpu_graph *gpu_graph_end(struct gpu *g)
 	gpu_check(g, cudaStreamEndCapture(g->stream, &recorded), "record a step");
 	error = cudaGraphInstantiate(&graph->exec, recorded, 0);
 	gpu_check(g, cudaGraphDestroy(recorded), "record a step");
+	if (!error) {
+		error = cudaGraphUpload(graph->exec, g->stream);
+		if (error)
+			cudaGraphExecDestroy(graph->exec);
+	}
 	if (error == cudaErrorMemoryAllocation) {
 		cudaGetLastError(); /* it is not for the next call */
 		free(graph);
@@ -261,12 +275,11 @@ void gpu_wait(struct gpu *g)
 	gpu_check(g, cudaStreamSynchronize(g->stream), "compute");
 }
 
-/* From memory that may be swapped out, the copy is taken before this returns. */
+/* GPUs that read any of the host's memory by themselves may not have taken a copy before. */
 void gpu_write(struct gpu *g, void *to, const void *from, size_t size)
 {
-	if (size)
-		gpu_check(g, cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, g->stream),
-			  "copy to the GPU");
+	gpu_send(g, to, from, size);
+	gpu_wait(g);
 }
 
 void gpu_read(struct gpu *g, void *to, const void *from, size_t size)
@@ -286,24 +299,30 @@ static void set_rows(const struct gpu *g, struct plan *p, size_t n)
 							  sizeof(columns)), "rows of a product");
 }
 
-static void set_attribute(const struct gpu *g, struct plan *p, cublasLtMatmulDescAttributes_t what,
-			  const void *value, size_t size)
-{
-	check_product(g, cublasLtMatmulDescSetAttribute(p->product, what, value, size), "a product");
-}
-
-/* A scale for each row of w and of x. */
-static void set_scales(const struct gpu *g, struct plan *p, const float *w, const float *x)
+/* A scale for each row of w and of x. A library older than 12.9 knows of none. */
+static cublasStatus_t set_scales(struct plan *p, const float *w, const float *x)
 {
 #if HAVE_FP8
-	int32_t a_row = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+	static const int32_t a_row = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+	const struct {
+		cublasLtMatmulDescAttributes_t what;
+		const void *value;
+		size_t size;
+	} scales[] = {
+		{CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &a_row, sizeof(a_row)},
+		{CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &a_row, sizeof(a_row)},
+		{CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w, sizeof(w)},
+		{CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x, sizeof(x)},
+	};
+	cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
 
-	set_attribute(g, p, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &a_row, sizeof(a_row));
-	set_attribute(g, p, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &a_row, sizeof(a_row));
-	set_attribute(g, p, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w, sizeof(w));
-	set_attribute(g, p, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x, sizeof(x));
+	for (size_t i = 0; i < ARRAY_SIZE(scales) && status == CUBLAS_STATUS_SUCCESS; i++)
+		status = cublasLtMatmulDescSetAttribute(p->product, scales[i].what, scales[i].value,
+							scales[i].size);
+	return status;
 #else
-	(void)g, (void)p, (void)w, (void)x;
+	(void)p, (void)w, (void)x;
+	return CUBLAS_STATUS_NOT_SUPPORTED;
 #endif
 }
 
@@ -313,7 +332,8 @@ static void make_plan(struct gpu *g, struct plan *p)
 	cudaDataType_t from = p->fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF, to = p->wide ? CUDA_R_32F : CUDA_R_16BF;
 
 	check_product(g, cublasLtMatmulDescCreate(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product");
-	set_attribute(g, p, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof(turned));
+	check_product(g, cublasLtMatmulDescSetAttribute(p->product, CUBLASLT_MATMUL_DESC_TRANSA, &turned,
+							sizeof(turned)), "a product");
 	check_product(g, cublasLtMatrixLayoutCreate(&p->w, from, p->in, p->out, (int64_t)p->in),
 		      "weights of a product");
 	check_product(g, cublasLtMatrixLayoutCreate(&p->x, from, p->in, p->rows, (int64_t)p->in),
@@ -322,27 +342,80 @@ static void make_plan(struct gpu *g, struct plan *p)
 		      "rows of a product");
 }
 
-/* False: there is no kernel for it. */
-static bool pick(struct gpu *g, struct plan *p)
+static void prefer(const struct gpu *g, cublasLtMatmulPreference_t to,
+		   cublasLtMatmulPreferenceAttributes_t what, const void *value, size_t size)
 {
-	size_t room = WORKSPACE;
+	check_product(g, cublasLtMatmulPreferenceSetAttribute(to, what, value, size), "a product");
+}
+
+static cublasLtMatmulPreference_t preference_for(const struct gpu *g, const struct plan *p)
+{
+	static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
+		CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+		CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+	const bool parted = p->rows <= GPU_FEW_MOST && !p->fp8 && p->in % WHOLE_DEPTH == 0;
+	const uint32_t schemes = parted ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE,
+		       aligned = ALIGNED;
+	const uint64_t room = WORKSPACE;
 	cublasLtMatmulPreference_t preference;
-	cublasLtMatmulHeuristicResult_t found;
+
+	check_product(g, cublasLtMatmulPreferenceCreate(&preference), "a product");
+	prefer(g, preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &room, sizeof(room));
+	prefer(g, preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof(schemes));
+	for (size_t i = 0; i < ARRAY_SIZE(alignments); i++)
+		prefer(g, preference, alignments[i], &aligned, sizeof(aligned));
+	return preference;
+}
+
+/* Does the algorithm do for n rows? */
+static bool does(struct gpu *g, struct plan *p, size_t n)
+{
+	cublasLtMatmulHeuristicResult_t checked;
+
+	set_rows(g, p, n);
+	return cublasLtMatmulAlgoCheck(g->products, p->product, p->w, p->x, p->y, p->y, &p->algorithm,
+				       &checked) == CUBLAS_STATUS_SUCCESS &&
+	       checked.workspaceSize <= WORKSPACE;
+}
+
+/* The most rows that a product is asked for whose plan is for so many. */
+static size_t most_rows(size_t rows)
+{
+	if (rows == gpu_rows_like(GPU_FEW, 1))
+		return GPU_FEW_MOST;
+	return rows == gpu_rows_like(GPU_MANY, 1) ? GPU_MANY_MOST : rows;
+}
+
+/* What is best for `rows` rows of those that do. */
+static bool pick_for(struct gpu *g, struct plan *p, size_t rows)
+{
+	cublasLtMatmulPreference_t preference = preference_for(g, p);
+	cublasLtMatmulHeuristicResult_t found[CANDIDATES];
 	cublasStatus_t status;
 	int count = 0;
 
-	check_product(g, cublasLtMatmulPreferenceCreate(&preference), "a product");
-	check_product(g, cublasLtMatmulPreferenceSetAttribute(preference,
-							      CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-							      &room, sizeof(room)), "a product");
-	status = cublasLtMatmulAlgoGetHeuristic(g->products, p->product, p->w, p->x, p->y, p->y, preference, 1,
-						&found, &count);
+	set_rows(g, p, rows);
+	status = cublasLtMatmulAlgoGetHeuristic(g->products, p->product, p->w, p->x, p->y, p->y, preference,
+						CANDIDATES, found, &count);
 	cublasLtMatmulPreferenceDestroy(preference);
-	if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE)
+	if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE ||
+	    status == CUBLAS_STATUS_ARCH_MISMATCH)
 		return false;
 	check_product(g, status, "pick a kernel");
-	p->algorithm = found.algo;
-	return count > 0;
+	for (int i = 0; i < count; i++) {
+		p->algorithm = found[i].algo;
+		if (found[i].state == CUBLAS_STATUS_SUCCESS && does(g, p, 1) && does(g, p, most_rows(p->rows)))
+			return true;
+	}
+	return false;
+}
+
+/* False: there is no kernel for it. With fp8 there may be none for few rows: one for many has to do. */
+static bool pick(struct gpu *g, struct plan *p)
+{
+	size_t many = gpu_rows_like(GPU_MANY, 1);
+
+	return pick_for(g, p, p->rows) || (p->rows < many && pick_for(g, p, many));
 }
 
 static struct plan *plan_for(struct gpu *g, const struct plan *wanted)
@@ -401,36 +474,49 @@ void gpu_product_fp8(struct gpu *g, enum gpu_rows kind, struct gpu_fp8 w, size_t
 	const struct plan wanted = {.rows = gpu_rows_like(kind, n), .out = out, .in = in, .fp8 = true};
 	struct plan *p = plan_for(g, &wanted);
 
-	set_scales(g, p, w.scale, x.scale);
+	check_product(g, set_scales(p, w.scale, x.scale), "scales of a product");
 	multiply_or_die(g, p, w.codes, x.codes, n, y);
 }
 
-/* The header does not say which GPUs have scales a row, and cuBLASLt may refuse them only when it is to multiply:
- * it is asked to. */
-enum rc gpu_has_fp8(struct gpu *g, struct err *err)
+/* Of one kind, with the fewest rows and the most that are usual. */
+static cublasStatus_t try_fp8(struct gpu *g, enum gpu_rows kind, size_t out, size_t in, char *memory)
 {
-	enum { ROWS = 64, SIDE = 256 };
-	struct plan p = {.rows = ROWS, .out = SIDE, .in = SIDE, .fp8 = true};
-	char *memory = HAVE_FP8 ? gpu_alloc(g, 4 * SIDE * SIDE) : NULL;
+	struct plan p = {.rows = gpu_rows_like(kind, 1), .out = out, .in = in, .fp8 = true};
+	const float *scale = (const float *)(void *)memory;
+	cublasStatus_t status;
+
+	make_plan(g, &p);
+	status = set_scales(&p, scale, scale);
+	if (status == CUBLAS_STATUS_SUCCESS)
+		status = multiply(g, &p, memory, memory, 1, memory);
+	if (status == CUBLAS_STATUS_SUCCESS)
+		status = multiply(g, &p, memory, memory, p.rows, memory);
+	gpu_wait(g);
+	drop_plan(&p);
+	return status;
+}
+
+/* The header does not say which GPUs have scales a row, and cuBLASLt may refuse them only when it is to multiply:
+ * it is asked to. Operands and result are zeros, in one place. */
+enum rc gpu_has_fp8(struct gpu *g, size_t out, size_t in, struct err *err)
+{
+	size_t rows = gpu_rows_like(GPU_MANY, 1), size = max_u64(out * in, rows * max_u64(in, 2 * out));
+	char *memory = HAVE_FP8 ? gpu_alloc(g, size) : NULL;
 	cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
 
 	if (HAVE_FP8 && !memory)
 		return err_set(err, RC_FATAL, "memory", "%s: no room to try a product of fp8", g->name);
 	if (memory) {
-		const float *scale = (const float *)(void *)memory;
-
-		gpu_check(g, cudaMemsetAsync(memory, 0, 4 * SIDE * SIDE, g->stream), "clear memory");
-		make_plan(g, &p);
-		set_scales(g, &p, scale, scale);
-		status = multiply(g, &p, memory, memory, ROWS, memory + 2 * SIDE * SIDE);
-		gpu_wait(g);
-		drop_plan(&p);
+		gpu_check(g, cudaMemsetAsync(memory, 0, size, g->stream), "clear memory");
+		status = try_fp8(g, GPU_FEW, out, in, memory);
+		if (status == CUBLAS_STATUS_SUCCESS)
+			status = try_fp8(g, GPU_MANY, out, in, memory);
 		gpu_free(g, memory);
 	}
 	if (status == CUBLAS_STATUS_SUCCESS)
 		return RC_OK;
 	return err_set(err, RC_FATAL, "gpu",
-		       "%s, of compute capability %d.%d, has no products of fp8 with a scale a row in cuBLASLt "
-		       "%zu (built with %d): weights: bf16",
-		       g->name, g->major, g->minor, cublasLtGetVersion(), CUBLAS_VERSION);
+		       "%s, of compute capability %d.%d, has no products of fp8 with a scale a row, of %zu by "
+		       "%zu, in cuBLASLt %zu (built with %d): weights: bf16",
+		       g->name, g->major, g->minor, out, in, cublasLtGetVersion(), CUBLAS_VERSION);
 }

@@ -75,11 +75,15 @@ void gpu_check(const struct gpu *, int code, const char *what);
  */
 enum gpu_rows { GPU_FEW, GPU_MANY, GPU_ANY };
 
+enum { GPU_FEW_MOST = 256, GPU_MANY_MOST = 1 << 20 };
+
 /* The number of rows that a product of n rows is done as if it had. */
 static inline size_t gpu_rows_like(enum gpu_rows kind, size_t n)
 {
 	size_t rows = 1;
 
+	if (n > (kind == GPU_FEW ? GPU_FEW_MOST : GPU_MANY_MOST))
+		BUG("a product of %zu rows", n);
 	if (kind != GPU_ANY)
 		return kind == GPU_FEW ? 64 : 2048;
 	while (rows < n)
@@ -96,8 +100,8 @@ struct gpu_fp8 {
 	const float *scale; /* one a row */
 };
 
-/* Is there the product below? RC_FATAL says why not. */
-enum rc gpu_has_fp8(struct gpu *, struct err *);
+/* Is there the product below, for any number of rows? RC_FATAL says why not. */
+enum rc gpu_has_fp8(struct gpu *, size_t out, size_t in, struct err *);
 
 /* The same product of numbers of e4m3: the sum of each is multiplied by the scales of its two rows. y is
  * bf16; in and out are multiples of 16. */

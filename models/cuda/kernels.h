@@ -41,6 +41,7 @@ enum {
 	CUDA_SEGMENT_TILE = 128,      /* tokens a tile of attention within long segments, or ... */
 	CUDA_SEGMENT_TILE_SHORT = 64, /* ... windows */
 	CUDA_DIM_MAX = 128,	      /* of a head */
+	CUDA_WIDTH_MAX = 8192,	      /* of a row that is normed; a multiple of 8 */
 };
 
 #define CUDA_NONE   UINT32_MAX
@@ -263,7 +264,7 @@ int cuda_attention_decode(cudaStream_t, const struct cuda_kv *kv, const struct c
 /*
  * Prefill (prefill.cu): causal, rows of any sequences side by side, those of one sequence beside
  * each other in ascending order. Their keys must be stored before. q_heads / kv->heads <=
- * CUDA_PREFILL_ROWS.
+ * CUDA_PREFILL_ROWS. A value that is not finite spoils the rows before it that are in its tile, too.
  */
 struct cuda_tile {
 	uint32_t first, count; /* rows */

@@ -33,6 +33,8 @@ struct memory_plan {
 /* What is kept free for the driver: kernels, which are loaded as they are first used, and graphs. An
  * estimate: not measured. */
 #define MEMORY_RESERVE ((size_t)512 << 20)
+/* Of that, what graphs leave to kernels: what is loaded when nothing is left ends the process. */
+#define MEMORY_FOR_KERNELS (MEMORY_RESERVE / 2)
 
 /* Bytes that an allocation takes: pages of 2 MiB for a large one, pieces of such a page for a small one. */
 size_t memory_round(size_t size);

@@ -5,6 +5,7 @@
 #include "cuda/replay.h"
 
 #include "base/num.h"
+#include "cuda/memory.h"
 
 #include <stdlib.h>
 
@@ -104,12 +105,12 @@ void replay(struct replays *r, const struct replay_key *key, void (*run)(void *a
 		run(arg);
 		return;
 	}
-	if (!record->graph) {
+	if (!record->graph && gpu_room(r->gpu) >= MEMORY_FOR_KERNELS) {
 		gpu_graph_begin(r->gpu);
 		run(arg);
 		record->graph = gpu_graph_end(r->gpu);
-		record->refused = !record->graph;
 	}
+	record->refused = !record->graph;
 	if (record->graph)
 		gpu_graph_run(r->gpu, record->graph);
 	else

@@ -30,7 +30,8 @@ size_t replay_rows(size_t n, size_t most);
 size_t replay_keys(size_t n, size_t most);
 size_t replay_tiles(size_t n, size_t most);
 
-/* run(arg) asks the GPU for kernels and products alone, the same for the same key. */
+/* run(arg) asks the GPU for kernels and products alone, the same for the same key. Where memory runs short it
+ * is not recorded. */
 void replay(struct replays *, const struct replay_key *, void (*run)(void *arg), void *arg);
 
 #endif

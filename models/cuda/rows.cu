@@ -11,7 +11,7 @@
  */
 #include "cuda/block.cuh"
 
-enum { NORM_THREADS = 256, WIDTH_MAX = 8192 };
+enum { NORM_THREADS = 256 };
 
 struct embed {
 	const struct cuda_row *rows;
@@ -134,7 +134,7 @@ static int norm_launch(cudaStream_t stream, const struct norm &norm, size_t n)
 {
 	size_t memory = (norm.width + 2 * NORM_THREADS / WARP) * sizeof(float);
 
-	if (norm.width % 8 || norm.width == 0 || norm.width > WIDTH_MAX ||
+	if (norm.width % 8 || norm.width == 0 || norm.width > CUDA_WIDTH_MAX ||
 	    (norm.deepstack && !norm.rows))
 		return CUDA_INVALID;
 	if (n == 0)

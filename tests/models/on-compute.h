@@ -69,7 +69,7 @@ static inline const char *compute_lacks_fp8(void)
 	enum rc rc = gpu_open(&gpu, &err);
 
 	if (rc == RC_OK) {
-		rc = gpu_has_fp8(gpu, &err);
+		rc = gpu_has_fp8(gpu, 256, 256, &err);
 		gpu_close(gpu);
 	}
 	return rc == RC_OK ? NULL : err.text;

@@ -316,6 +316,38 @@ static void test_adapters_take_from_the_cache(void **state)
 	emulated_room = all;
 }
 
+/* What kernels would refuse in the middle of a page. */
+static void test_shapes_that_are_refused(void **state)
+{
+	static const struct model_config fits = {
+		.text = {.hidden = 2048, .heads = 16, .kv_heads = 2, .head_dim = 128},
+		.vision = {.depth = 32, .hidden = 1280, .heads = 16, .merge = 2}};
+	const struct compute_options options = {.weights = NUMBER_BF16},
+				     plain = {.weights = NUMBER_BF16, .plain = true};
+	struct model_config wrong[7];
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		wrong[i] = fits;
+	wrong[0].text.hidden = 2052;
+	wrong[1].text.hidden = 8200;
+	wrong[2].text.head_dim = 136;
+	wrong[3].text.heads = 129 * 2;
+	wrong[4].vision.heads = 8;
+	wrong[5].vision.hidden = 8200;
+	wrong[5].vision.heads = 205;
+	wrong[6].vision.hidden = 2064;
+	wrong[6].vision.heads = 43;
+	wrong[6].vision.deepstacks = 3;
+	assert_int_equal(compute_open_cuda(NULL, &fits, NULL, &options, NULL, &err), RC_OK);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		assert_int_equal(compute_open_cuda(NULL, &wrong[i], NULL, &options, NULL, &err), RC_FATAL);
+		assert_string_equal(err.reason, "model-config");
+	}
+	assert_int_equal(compute_open_cuda(NULL, &wrong[4], NULL, &plain, NULL, &err), RC_OK);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +360,7 @@ int main(void)
 		cmocka_unit_test(test_takes_what_is_left),
 		cmocka_unit_test(test_adapters_are_planned),
 		cmocka_unit_test(test_adapters_take_from_the_cache),
+		cmocka_unit_test(test_shapes_that_are_refused),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -7,6 +7,7 @@
 #include "engine.h"
 
 #include "cuda-gpu.h"
+#include "cuda/memory.h"
 #include "cuda/replay.h"
 
 #include <setjmp.h>
@@ -52,6 +53,7 @@ static void nothing(void *arg)
 static void test_recorded_once(void **state)
 {
 	struct replay_key one = {0, 10, 4, 512, 0}, other = {1, 10, 4, 512, 0}, adapted = {0, 10, 4, 512, 1};
+	size_t room = emulated_room;
 	struct count count = {0};
 	struct replays *r;
 	struct err err;
@@ -78,6 +80,18 @@ static void test_recorded_once(void **state)
 	assert_int_equal(emulated_replays, 4);
 	assert_int_equal(count.runs, 4 + 1 + 2 + 3);
 	emulated_graphs_max = SIZE_MAX;
+	/* What is left is the kernels'. */
+	replays_forget(r);
+	emulated_room = emulated_asked + MEMORY_FOR_KERNELS - 1;
+	for (unsigned i = 0; i < 3; i++)
+		replay(r, &one, nothing, &count);
+	assert_int_equal(emulated_graphs, 0);
+	replays_forget(r);
+	emulated_room++;
+	for (unsigned i = 0; i < 3; i++)
+		replay(r, &one, nothing, &count);
+	assert_int_equal(emulated_graphs, 1);
+	emulated_room = room;
 	replays_free(r);
 	gpu_close(count.gpu);
 }
