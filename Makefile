@@ -183,7 +183,7 @@ CUDA_HOME = $(patsubst %/bin/,%,$(dir $(NVCC)))
 CUDA_CODES = $(eval CUDA_CODES := $(shell $(NVCC) --list-gpu-code))$(CUDA_CODES)
 CUDA_KNOWN = $(foreach arch,$(CUDA_ARCHS),$(if $(filter sm_$(arch:a=),$(CUDA_CODES)),$(arch)))
 $(BUILD)/obj/models/cuda/gpu.o: CFLAGS += -isystem $(CUDA_HOME)/include
-CUDA_LINK = -L$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -lstdc++ -ldl -lrt -pthread
+CUDA_LINK = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudart_static -lstdc++ -ldl -lrt -pthread
 
 $(BUILD)/obj/models/cuda/%.o: models/cuda/%.cu
 	@mkdir -p $(@D)

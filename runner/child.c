@@ -32,7 +32,7 @@
 /* Environment that a child may inherit; all else is fixed. */
 static const char *const inherited[] = { "TESSDATA_PREFIX", "CLOISTER_MODELS", "CLOISTER_TEST_FSYNC",
 					 "CLOISTER_TEST_LANDLOCK_ABI",
-					 "CUDA_VISIBLE_DEVICES",
+					 "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES",
 #if defined(__SANITIZE_ADDRESS__)
 					 "ASAN_OPTIONS",
 					 "LSAN_OPTIONS",

@@ -71,7 +71,7 @@ char **gpu_nodes(void)
 	size_t n = 0;
 
 	while (d && n < GPU_NODES_MAX && (e = readdir(d)) != NULL)
-		if (!strncmp(e->d_name, "nvidia", 6) && strcmp(e->d_name, "nvidia-caps"))
+		if (!strncmp(e->d_name, "nvidia", 6) && strncmp(e->d_name, "nvidia-caps", 11)) /* folders */
 			nodes[n++] = xasprintf("%s/%s", dev(), e->d_name);
 	if (d)
 		closedir(d);
