@@ -477,6 +477,7 @@ static const struct compute_calls calls = {
 	.close = close_cuda,
 };
 
+/* Of fp8, also where the model is opened in bf16 to be held against: nothing has been loaded yet. */
 static enum rc has_products(const struct cuda *c, struct err *err)
 {
 	const struct text_layer *l = c->text.layer;
@@ -484,8 +485,9 @@ static enum rc has_products(const struct cuda *c, struct err *err)
 	enum rc rc = RC_OK;
 
 	for (size_t i = 0; i < ARRAY_SIZE(products) && rc == RC_OK; i++)
-		if (products[i]->number == NUMBER_E4M3)
-			rc = gpu_has_fp8(c->gpu, products[i]->out, products[i]->in, err);
+		if (products[i]->out)
+			rc = gpu_has_fp8(c->gpu, cuda_round_fp8(products[i]->out),
+					 cuda_round_fp8(products[i]->in), err);
 	return rc;
 }
 
@@ -503,7 +505,8 @@ static enum rc plan(struct cuda *c, struct weights *w, const struct compute_opti
 	rc = text_weights_load(&c->text, t, w, &layers.packer, err);
 	if (rc != RC_OK)
 		return rc;
-	rc = has_products(c, err);
+	if (o->weights == NUMBER_E4M3)
+		rc = has_products(c, err);
 	c->room = gpu_room(c->gpu);
 	counter.part = MEMORY_TOWER;
 	if (rc == RC_OK && c->config.vision.depth)
