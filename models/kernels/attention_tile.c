@@ -16,8 +16,9 @@
 /* In numbers; odd in cache lines. */
 static size_t q_stride(const struct kv_shape *shape)
 {
-	return shape->number == NUMBER_F32 ? shape->dim
-					   : (kv_depth(shape) / TILE_DEPTH | 1) * TILE_DEPTH;
+	return shape->number == NUMBER_F32
+		       ? shape->dim
+		       : (((kv_depth(shape) + TILE_DEPTH - 1) / TILE_DEPTH) | 1) * TILE_DEPTH;
 }
 
 void attention_tile_add(struct attention_tile *t, const float *q, float *out, size_t keys)
@@ -48,26 +49,20 @@ static void multiply_keys(struct attention_tile *t, const void *keys, size_t fir
 		t->product->f32((const float *)q, stride, rows, keys, depth, KEY_BLOCKS, scores,
 				KV_PAGE, false);
 	else
-		t->product->bf16((const uint16_t *)q, stride, rows, keys, depth / TILE_DEPTH,
-				 KEY_BLOCKS, scores, KV_PAGE, false);
+		t->product->bf16((const uint16_t *)q, stride, rows, keys, depth / 2, KEY_BLOCKS,
+				 scores, KV_PAGE, false);
 }
 
 static void weigh(struct attention_tile *t, size_t page, size_t first)
 {
 	size_t columns = kv_columns(t->shape->dim);
 
-	for (size_t i = first; i < t->queries; i++) {
-		float *scores = t->scores + i * KV_PAGE;
-		size_t left = t->keys[i] - page * KV_PAGE;
-		float correction = t->row->softmax(&t->state[i], scores,
-						   left < KV_PAGE ? left : KV_PAGE, t->scale);
-
-		if (correction != 1.0f)
-			t->row->multiply(t->sums + i * columns, correction, columns);
-	}
-	if (t->shape->number != NUMBER_F32)
-		t->row->bf16(t->scores + first * KV_PAGE, t->weights + first * KV_PAGE,
-			     (t->queries - first) * KV_PAGE);
+	t->row->softmax(t->state + first, t->keys + first, page * KV_PAGE, t->queries - first,
+			t->scores + first * KV_PAGE, t->scale,
+			t->shape->number == NUMBER_F32 ? NULL : t->weights + first * KV_PAGE);
+	for (size_t i = first; i < t->queries; i++)
+		if (t->state[i].correction != 1.0f)
+			t->row->multiply(t->sums + i * columns, t->state[i].correction, columns);
 }
 
 static void multiply_values(struct attention_tile *t, const void *values, size_t first)
@@ -79,7 +74,7 @@ static void multiply_values(struct attention_tile *t, const void *values, size_t
 		t->product->f32(t->scores + first * KV_PAGE, KV_PAGE, rows, values, KV_PAGE,
 				columns / BLOCK, sums, columns, true);
 	else
-		t->product->bf16(t->weights + first * KV_PAGE, KV_PAGE, rows, values, 1,
+		t->product->bf16(t->weights + first * KV_PAGE, KV_PAGE, rows, values, KV_PAGE / 2,
 				 columns / BLOCK, sums, columns, true);
 }
 

@@ -24,9 +24,9 @@ static inline size_t kv_columns(unsigned dim)
 
 static inline size_t kv_depth(const struct kv_shape *shape)
 {
-	return shape->number == NUMBER_F32
-		       ? shape->dim
-		       : ((size_t)shape->dim + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH;
+	size_t multiple = shape->number == NUMBER_F32 ? 1 : 2 * product()->multiple;
+
+	return (shape->dim + multiple - 1) / multiple * multiple;
 }
 
 static inline size_t kv_keys_size(const struct kv_shape *shape)

@@ -86,8 +86,8 @@ static void sum_strip(const struct apply *a, const struct linear *l, size_t stri
 	size_t cut = cut_of(a, l, rows);
 
 	if (l->number == NUMBER_INT8 && rows <= PRODUCT_FEW && a->product->few_int8) {
-		a->product->few_int8(x, a->packed_stride, rows, (const uint32_t *)w, NULL, depth,
-				     blocks, sums, STRIP, false);
+		a->product->few_int8(x, a->packed_stride, rows, (const uint32_t *)w, NULL,
+				     depth * PAIRS, blocks, sums, STRIP, false);
 		return;
 	}
 	for (size_t d = 0; d < depth; d += cut) {
@@ -104,7 +104,7 @@ static void sum_strip(const struct apply *a, const struct linear *l, size_t stri
 			from = (const char *)unpacked;
 		}
 		a->product->bf16(x + d * TILE_DEPTH, a->packed_stride, rows, (const uint16_t *)from,
-				 n, blocks, sums, STRIP, d > 0);
+				 n * PAIRS, blocks, sums, STRIP, d > 0);
 	}
 }
 
@@ -122,22 +122,19 @@ static void sum_strip_int4(const struct apply *a, const struct linear *l, size_t
 	for (size_t g = 0; g < groups; g++) {
 		const float *scale = l->group_scale + (strip * groups + g) * STRIP;
 		const uint8_t *zero = l->group_zero + (strip * groups + g) * STRIP;
-		size_t begin = g * tiles;
+		const char *from = w + g * tiles * blocks * unit;
+		const uint16_t *x = a->packed + first * a->packed_stride + g * l->group;
 
-		for (size_t d = 0; d < tiles; d += cut) {
-			const uint32_t *from = (const uint32_t *)(w + (begin + d) * blocks * unit);
-			const uint16_t *x =
-				a->packed + first * a->packed_stride + (begin + d) * TILE_DEPTH;
+		if (few)
+			a->product->few_int4(x, a->packed_stride, rows, (const uint32_t *)from,
+					     zero, tiles * PAIRS, blocks, part, STRIP, false);
+		for (size_t d = 0; d < tiles && !few; d += cut) {
 			size_t n = min_u64(cut, tiles - d);
 
-			if (few) {
-				a->product->few_int4(x, a->packed_stride, rows, from, zero, n,
-						     blocks, part, STRIP, d > 0);
-				continue;
-			}
-			a->product->unpack_int4(from, zero, n, blocks, unpacked);
-			a->product->bf16(x, a->packed_stride, rows, unpacked, n, blocks, part,
-					 STRIP, d > 0);
+			a->product->unpack_int4((const uint32_t *)(from + d * blocks * unit), zero,
+						n, blocks, unpacked);
+			a->product->bf16(x + d * TILE_DEPTH, a->packed_stride, rows, unpacked,
+					 n * PAIRS, blocks, part, STRIP, d > 0);
 		}
 		for (size_t r = 0; r < rows; r++)
 			a->row->finish(part + r * STRIP, scale, g ? sums + r * STRIP : NULL,

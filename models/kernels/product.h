@@ -7,8 +7,7 @@
  * W lies in the order in which it is read, from the first depth to the last: in bf16 as
  * [pairs of depths][16 blocks][2], what VDPBF16PS and TDPBF16PS take, in fp32 as [depths][16
  * blocks]. A CPU fetches what lies one behind the other ahead; of four runs side by side Zen 4 does
- * not. The depth of bf16 is counted in tiles of 32 numbers. x is bf16 (64-byte aligned rows) or
- * fp32.
+ * not. The depth of bf16 is counted in pairs. x is bf16 (64-byte aligned rows) or fp32.
  *
  * Invariant: every number of y is one chain of sums from the first depth to the last, so neither
  * the number of rows nor cutting the depth into several calls changes a bit of it. (The pairs of a
@@ -58,8 +57,9 @@ struct product {
 	/* Multiply and add as bf16() does, in registers alone; returns how many operations. For
 	 * bench. */
 	double (*spin)(size_t rounds);
-	size_t depth; /* bf16 tiles a call should have, so that 4 blocks of W stay in the nearest
-			 cache */
+	size_t depth;	 /* bf16 tiles a call should have, so that 4 blocks of W stay in the
+			    nearest cache */
+	size_t multiple; /* what the depth of bf16 has to be one of */
 };
 
 const struct product *product(void); /* of cpu_level() */

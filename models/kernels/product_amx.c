@@ -43,7 +43,7 @@ static inline void square(const uint16_t *x, size_t x_stride, const uint16_t *w,
 		tile_zero(3);
 	}
 	for (size_t d = 0; d < depth;
-	     d++, w += PAIRS * step, x += TILE_DEPTH, below += TILE_DEPTH) {
+	     d += PAIRS, w += PAIRS * step, x += TILE_DEPTH, below += TILE_DEPTH) {
 		tile_load(4, x, x_stride * 2);
 		tile_load(6, w, step * 2);
 		tile_load(7, w + PAIR, step * 2);
@@ -87,7 +87,7 @@ static inline void stripe(const uint16_t *x, size_t x_stride, const uint16_t *w,
 		EACH_BLOCK(LOAD);
 	else
 		EACH_BLOCK(ZERO);
-	for (size_t d = 0; d < depth; d++, w += PAIRS * step, x += TILE_DEPTH) {
+	for (size_t d = 0; d < depth; d += PAIRS, w += PAIRS * step, x += TILE_DEPTH) {
 		for (size_t byte = 0; byte < blocks * TILE_BYTES; byte += 64)
 			__builtin_prefetch((const char *)w + AHEAD + byte);
 		tile_load(4, x, x_stride * 2);
@@ -165,5 +165,6 @@ const struct product product_amx = {
 	.unpack_int4 = unpack_int4,
 	.spin = spin,
 	.depth = 16,
+	.multiple = PAIRS,
 };
 #endif

@@ -37,7 +37,7 @@ INLINE void micro_pairs(const uint16_t *restrict x, size_t x_stride, const uint1
 					: _mm512_setzero_ps();
 	}
 #pragma GCC unroll 4
-	for (size_t p = 0; p < depth * PAIRS; p++, w += step, x += 2) {
+	for (size_t p = 0; p < depth; p++, w += step, x += 2) {
 		__m512i factor[COLUMNS];
 
 #pragma GCC unroll 16
@@ -64,7 +64,7 @@ INLINE void micro_pairs(const uint16_t *restrict x, size_t x_stride, const uint1
 	}
 }
 
-DRIVE(product_pairs, uint16_t, PAIR, PAIRS, micro_pairs)
+DRIVE(product_pairs, uint16_t, PAIR, micro_pairs)
 
 /* Pair `pair` of a quad. */
 INLINE __m512i int8_pair(vu words, int pair)
@@ -149,7 +149,7 @@ INLINE void micro_narrow(const uint16_t *restrict x, size_t x_stride, const uint
 			 const uint8_t *zeros, size_t depth, size_t blocks, float *y,              \
 			 size_t y_stride, bool add)                                                \
 	{                                                                                          \
-		size_t words = depth * PAIRS / PAIRS_;                                             \
+		size_t words = depth / PAIRS_;                                                     \
                                                                                                    \
 		switch (rows * 8 + blocks) {                                                       \
 			CASES_OF(PAIRS_, 1)                                                        \
@@ -194,5 +194,6 @@ const struct product product_avx512_bf16 = {
 	.few_int4 = few_int4,
 	.spin = spin,
 	.depth = 8,
+	.multiple = 1,
 };
 #endif

@@ -37,7 +37,7 @@ INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16
 			sum[r][c] = add ? load(y + r * y_stride + c * LANES) : splat(0);
 	}
 #pragma GCC unroll 1
-	for (size_t p = 0; p < depth * PAIRS; p++, w += step, x += 2) {
+	for (size_t p = 0; p < depth; p++, w += step, x += 2) {
 #pragma GCC unroll 2
 		for (int odd = 0; odd < 2; odd++) {
 			vf factor[COLUMNS];
@@ -112,12 +112,12 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
 			MICRO(x, x_stride, w, step, depth, y, y_stride, add,                       \
 			      N<ROWS ? N : 1, columns, N> 1 ? next : NULL);                        \
 		break;
-#define DRIVE(NAME, NUMBER, UNIT, STEPS, MICRO)                                                    \
+#define DRIVE(NAME, NUMBER, UNIT, MICRO)                                                           \
 	INLINE void NAME##_columns(const NUMBER *x, size_t x_stride, size_t rows, const NUMBER *w, \
 				   size_t step, size_t depth, float *y, size_t y_stride, bool add, \
 				   const int columns)                                              \
 	{                                                                                          \
-		const NUMBER *next = rows <= AHEAD_ROWS ? w + depth * STEPS * step : NULL;         \
+		const NUMBER *next = rows <= AHEAD_ROWS ? w + depth * step : NULL;                 \
                                                                                                    \
 		for (; rows >= ROWS; rows -= ROWS, x += ROWS * x_stride, y += ROWS * y_stride)     \
 			MICRO(x, x_stride, w, step, depth, y, y_stride, add, ROWS, columns, next); \
@@ -146,9 +146,9 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
 	}
 
 #ifndef OWN_BF16
-DRIVE(product_bf16, uint16_t, PAIR, PAIRS, micro_bf16)
+DRIVE(product_bf16, uint16_t, PAIR, micro_bf16)
 #endif
-DRIVE(product_f32, float, BLOCK, 1, micro_f32)
+DRIVE(product_f32, float, BLOCK, micro_f32)
 
 /* Numbers of byte `part` of each word (linear_pack.c) as fp32. A byte becomes the last bits before
  * the point of a larger number, from which it is parted by a subtraction, its bias with it. */
@@ -254,8 +254,8 @@ static void unpack_int4(const uint32_t *restrict w, const uint8_t *restrict zero
 }
 
 #ifndef OWN_BF16
-/* All sums stay 0: they are read so that they must not be taken for each other, and returned so that
- * they must be computed. */
+/* All sums stay 0: they are read so that they must not be taken for each other, and returned so
+ * that they must be computed. */
 static double spin(size_t rounds)
 {
 	enum { CHAINS = 12 };
@@ -282,5 +282,6 @@ const struct product PRODUCT = {
 	.unpack_int4 = unpack_int4,
 	.spin = spin,
 	.depth = DEPTH,
+	.multiple = 1,
 };
 #endif

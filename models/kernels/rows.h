@@ -10,9 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Of one row of queries: the keys seen so far. Starts as { -INFINITY, 0 }. */
+/* Of one row of queries: the keys seen so far. Starts as { -INFINITY, 0, 1 }. */
 struct softmax {
 	float max, sum;
+	float correction; /* what all weights before the last 32 must be multiplied by */
 };
 
 struct rows {
@@ -22,11 +23,12 @@ struct rows {
 		       size_t n);
 	void (*multiply)(float *x, float by, size_t n);
 	/*
-	 * Take 32 more scores in, `valid` of them real (the rest weigh nothing): s becomes exp(s *
-	 * scale
-	 * - max). Returns what all earlier weights must be multiplied by.
+	 * Take 32 more scores of n queries in, s [n][32], behind `before` keys; a query has `keys`
+	 * in all, more than that, and what is beyond weighs nothing. exp(s * scale - max) goes to
+	 * bf16 [n][32] or, where that is NULL, back to s.
 	 */
-	float (*softmax)(struct softmax *, float *s, size_t valid, float scale);
+	void (*softmax)(struct softmax *, const size_t *keys, size_t before, size_t n, float *s,
+			float scale, uint16_t *bf16);
 
 	void (*rms_norm)(const float *x, const float *weight, float eps, float *y, size_t n);
 	void (*layer_norm)(const float *x, const float *weight, const float *bias, float eps,

@@ -29,14 +29,15 @@ INLINE vf load_some(const float *p, size_t n)
 	return load_beside(p, n, 0);
 }
 
+/* Two ways, for a copy of a size that is not constant takes longer than the arithmetic. */
 INLINE void store_some(float *p, vf v, size_t n)
 {
-	memcpy(p, &v, n == LANES ? sizeof(v) : n * sizeof(*p));
-}
-
-INLINE vf larger(vf a, vf b)
-{
-	return choose(a > b, a, b);
+	if (n == LANES) {
+		store(p, v);
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		p[i] = v[i];
 }
 
 /* Each lane beside that `distance` (a power of two) away. */
@@ -63,18 +64,27 @@ INLINE float maximum(vf v)
 	return v[0];
 }
 
+typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
+
+INLINE halves to_bf16(vf v)
+{
+	vu bits = (vu)v, rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+
+	rounded = (vu)choose(v != v, (vf)(bits >> 16 | 0x40u), (vf)rounded);
+	return __builtin_convertvector(rounded, halves);
+}
+
 static void row_bf16(const float *x, uint16_t *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += LANES) {
-		typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
 		size_t width = some(n, i);
-		vf v = load_some(x + i, width);
-		vu bits = (vu)v, rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-		halves h;
+		halves h = to_bf16(load_some(x + i, width));
 
-		rounded = (vu)choose(v != v, (vf)(bits >> 16 | 0x40u), (vf)rounded);
-		h = __builtin_convertvector(rounded, halves);
-		memcpy(out + i, &h, width == LANES ? sizeof(h) : width * sizeof(*out));
+		if (width == LANES)
+			memcpy(out + i, &h, sizeof(h));
+		else
+			for (size_t k = 0; k < width; k++)
+				out[i + k] = h[k];
 	}
 }
 
@@ -95,32 +105,48 @@ static void row_multiply(float *x, float by, size_t n)
 		store_some(x + i, load_some(x + i, some(n, i)) * by, some(n, i));
 }
 
-static float row_softmax(struct softmax *state, float *s, size_t valid, float scale)
+INLINE void softmax_row(struct softmax *state, float *s, size_t valid, float scale, uint16_t *bf16)
 {
-	vf sum = splat(0.0f), most = splat(state->max);
-	float max, corrected;
+	enum { PARTS = 32 / LANES };
+	vf part[PARTS], sum = splat(0.0f), most = splat(state->max);
+	float max;
 
 	for (size_t i = valid; i < 32; i++)
 		s[i] = -INFINITY;
 #pragma GCC unroll 8
-	for (int i = 0; i < 32; i += LANES) {
-		vf scaled = load(s + i) * splat(scale);
-
-		store(s + i, scaled);
-		most = larger(scaled, most);
+	for (int i = 0; i < PARTS; i++) {
+		part[i] = load(s + i * LANES) * splat(scale);
+		most = larger(part[i], most);
 	}
 	max = maximum(most);
 #pragma GCC unroll 8
-	for (int i = 0; i < 32; i += LANES) {
-		vf weight = vector_exp(load(s + i) - splat(max));
-
-		store(s + i, weight);
-		sum += weight;
+	for (int i = 0; i < PARTS; i++) {
+		part[i] = vector_exp_below(part[i] - splat(max));
+		sum += part[i];
 	}
-	corrected = max == state->max ? 1.0f : vector_exp(splat(state->max) - splat(max))[0];
-	state->sum = state->sum * corrected + total(sum);
+#pragma GCC unroll 8
+	for (int i = 0; i < PARTS; i++) {
+		halves h = to_bf16(part[i]);
+
+		if (bf16)
+			memcpy(bf16 + i * LANES, &h, sizeof(h));
+		else
+			store(s + i * LANES, part[i]);
+	}
+	state->correction =
+		max == state->max ? 1.0f : vector_exp_below(splat(state->max) - splat(max))[0];
+	state->sum = state->sum * state->correction + total(sum);
 	state->max = max;
-	return corrected;
+}
+
+static void row_softmax(struct softmax *states, const size_t *keys, size_t before, size_t n,
+			float *s, float scale, uint16_t *bf16)
+{
+	for (size_t i = 0; i < n; i++) {
+		size_t valid = keys[i] - before < 32 ? keys[i] - before : 32;
+
+		softmax_row(&states[i], s + i * 32, valid, scale, bf16 ? bf16 + i * 32 : NULL);
+	}
 }
 
 static void row_rms_norm(const float *x, const float *weight, float eps, float *y, size_t n)

@@ -14,37 +14,70 @@ INLINE vf choose(vi condition, vf yes, vf no)
 	return (vf)((condition & (vi)yes) | (~condition & (vi)no));
 }
 
+/* a where it is larger, or smaller, and else b: also where one is NaN. */
+#if LANES == 16
+#include <immintrin.h>
+
+INLINE vf larger(vf a, vf b)
+{
+	return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+}
+
+INLINE vf smaller(vf a, vf b)
+{
+	return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+}
+#else
+INLINE vf larger(vf a, vf b)
+{
+	return choose(a > b, a, b);
+}
+
+INLINE vf smaller(vf a, vf b)
+{
+	return choose(a < b, a, b);
+}
+#endif
+
 /*
- * 2^n e^r with |r| <= ln 2 / 2, e^r by the polynomial of Cephes. Relative error below 2e-7 where
- * the result is normal; 0 below -104, infinity above 88.73. 2^n is multiplied in two halves, so
- * that the result may be denormal. Adding 1.5 * 2^23 leaves n in the low bits.
+ * e^x is 2^n e^r with |r| <= ln 2 / 2, e^r by the polynomial of Cephes: *n, and what it is
+ * multiplied by. Adding 1.5 * 2^23 leaves n in the low bits. x lies between -104 and 89.
  */
-INLINE vf vector_exp(vf x)
+INLINE vf exp_parted(vf x, vi *n)
 {
 	const vf round = splat(12582912.0f);
-	vf shifted, n, r, p;
-	vi exponent, half;
+	vf shifted = x * splat(1.44269504088896341f) + round, whole = shifted - round, r, p;
 
-	x = choose(x < splat(-104.0f), splat(-104.0f), x);
-	x = choose(x > splat(89.0f), splat(89.0f), x);
-	shifted = x * splat(1.44269504088896341f) + round;
-	n = shifted - round;
-	r = x - n * splat(0.693359375f);
-	r = r - n * splat(-2.12194440e-4f);
+	r = x - whole * splat(0.693359375f);
+	r = r - whole * splat(-2.12194440e-4f);
 	p = splat(1.9875691500e-4f) * r + splat(1.3981999507e-3f);
 	p = p * r + splat(8.3334519073e-3f);
 	p = p * r + splat(4.1665795894e-2f);
 	p = p * r + splat(1.6666665459e-1f);
 	p = p * r + splat(5.0000001201e-1f);
-	p = p * (r * r) + r + splat(1.0f);
-	exponent = (vi)shifted - (vi)round;
-	half = exponent >> 1;
-	return p * (vf)((half + 127) << 23) * (vf)((exponent - half + 127) << 23);
+	*n = (vi)shifted - (vi)round;
+	return p * (r * r) + r + splat(1.0f);
 }
 
-INLINE vf vector_sigmoid(vf x)
+/* Relative error below 2e-7 where the result is normal; 0 below -104, infinity above 88.73. 2^n is
+ * multiplied in two halves, so that the result may be denormal. */
+INLINE vf vector_exp(vf x)
 {
-	return splat(1.0f) / (splat(1.0f) + vector_exp(-x));
+	vi n, half;
+	vf p = exp_parted(smaller(splat(89.0f), larger(splat(-104.0f), x)), &n);
+
+	half = n >> 1;
+	return p * (vf)((half + 127) << 23) * (vf)((n - half + 127) << 23);
+}
+
+/* The same of what is not above 0, but 0 below -87.3, where the result would be denormal. */
+INLINE vf vector_exp_below(vf x)
+{
+	const vf least = splat(-87.3f);
+	vi n;
+	vf p = exp_parted(larger(least, x), &n);
+
+	return (vf)((vi)(p * (vf)((n + 127) << 23)) & ~(x < least));
 }
 
 /*
