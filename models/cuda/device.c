@@ -555,7 +555,7 @@ static enum rc check_vision(const struct vision_config *v, struct err *err)
 		return err_set(err, RC_FATAL, "model-config",
 			       "a vision tower with heads of %u numbers is not computed on a GPU",
 			       v->hidden / v->heads);
-	if (width % 8 || width > CUDA_WIDTH_MAX)
+	if (v->hidden % 8 || width > CUDA_WIDTH_MAX)
 		return err_set(err, RC_FATAL, "model-config",
 			       "a vision tower that norms %zu numbers is not computed on a GPU: multiples "
 			       "of 8 up to %d are",
@@ -576,6 +576,9 @@ static enum rc check(const struct model_config *config, const struct compute_opt
 			       "fp8 weights are computed with in rows of a multiple of 16, not %u: "
 			       "weights: bf16",
 			       t->hidden);
+	if (o->sequences > GPU_FEW_MOST && !o->any_order)
+		return err_set(err, RC_FATAL, "model", "a GPU writes %d texts side by side, not %u", GPU_FEW_MOST,
+			       o->sequences);
 	if (t->head_dim % 16 || t->head_dim > CUDA_DIM_MAX)
 		return err_set(err, RC_FATAL, "model-config",
 			       "heads of %u numbers are not computed on a GPU", t->head_dim);

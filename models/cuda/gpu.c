@@ -378,12 +378,13 @@ static bool does(struct gpu *g, struct plan *p, size_t n)
 	       checked.workspaceSize <= WORKSPACE;
 }
 
-/* The most rows that a product is asked for whose plan is for so many. */
+/* The most rows that a product is asked for whose plan is for so many. No page that models take has more patches
+ * than 65,536. */
 static size_t most_rows(size_t rows)
 {
 	if (rows == gpu_rows_like(GPU_FEW, 1))
 		return GPU_FEW_MOST;
-	return rows == gpu_rows_like(GPU_MANY, 1) ? GPU_MANY_MOST : rows;
+	return rows == gpu_rows_like(GPU_MANY, 1) ? 1 << 16 : rows;
 }
 
 /* What is best for `rows` rows of those that do. */

@@ -75,15 +75,15 @@ void gpu_check(const struct gpu *, int code, const char *what);
  */
 enum gpu_rows { GPU_FEW, GPU_MANY, GPU_ANY };
 
-enum { GPU_FEW_MOST = 256, GPU_MANY_MOST = 1 << 20 };
+enum { GPU_FEW_MOST = 256 };
 
 /* The number of rows that a product of n rows is done as if it had. */
 static inline size_t gpu_rows_like(enum gpu_rows kind, size_t n)
 {
 	size_t rows = 1;
 
-	if (n > (kind == GPU_FEW ? GPU_FEW_MOST : GPU_MANY_MOST))
-		BUG("a product of %zu rows", n);
+	if (kind == GPU_FEW && n > GPU_FEW_MOST)
+		BUG("%zu rows are not few", n);
 	if (kind != GPU_ANY)
 		return kind == GPU_FEW ? 64 : 2048;
 	while (rows < n)

@@ -120,10 +120,13 @@ static size_t divide_up(size_t a, size_t b)
 
 /* A head's numbers are a short run in each token's: a CPU does not see where the next one begins.
  */
-static void fetch_ahead(const float *p, size_t stride, size_t token, size_t last, size_t dim)
+static void fetch_ahead(const float *p, size_t stride, size_t token, size_t tokens, size_t dim)
 {
-	for (size_t d = 0; token + FETCH_TOKENS < last && d < dim; d += CACHE_LINE / sizeof(*p))
-		__builtin_prefetch(p + (token + FETCH_TOKENS) * stride + d);
+	if (token + FETCH_TOKENS >= tokens)
+		return;
+	p += (token + FETCH_TOKENS) * stride;
+	for (size_t d = 0; d < dim; d += CACHE_LINE / sizeof(*p))
+		__builtin_prefetch(p + d);
 }
 
 static void pack_page(void *arg, size_t i, unsigned thread)

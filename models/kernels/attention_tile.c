@@ -11,14 +11,15 @@
  */
 #include "kernels/attention_tile.h"
 
+#include "kernels/strips.h"
+
 #include <string.h>
 
 /* In numbers; odd in cache lines. */
 static size_t q_stride(const struct kv_shape *shape)
 {
-	return shape->number == NUMBER_F32
-		       ? shape->dim
-		       : (((kv_depth(shape) + TILE_DEPTH - 1) / TILE_DEPTH) | 1) * TILE_DEPTH;
+	return shape->number == NUMBER_F32 ? shape->dim
+					   : (tiles_of(kv_depth(shape)) | 1) * TILE_DEPTH;
 }
 
 void attention_tile_add(struct attention_tile *t, const float *q, float *out, size_t keys)

@@ -4,7 +4,8 @@
  *
  * One row of x streams the weight, strip by strip (strips.h). A task is one strip of one linear for
  * up to LINEAR_ROWS rows: it goes through the depth in cuts that the nearest cache holds, all rows
- * for each, and keeps its sums in scratch until scale and bias are due.
+ * for each, and keeps its sums in scratch until scale and bias are due. int8 and int4 are unpacked
+ * cut by cut, or with few rows in registers, where a level can.
  *
  * Invariant: the cuts and the rows of a task change no order of sums (product.h); scale and bias
  * come last, as one multiply-add. In int4 each group is such a chain of its own, and the groups are
@@ -65,8 +66,8 @@ static void round_rows(void *arg, size_t i, unsigned thread)
 	memset(to + a->in, 0, (tiles_of(a->in) * TILE_DEPTH - a->in) * sizeof(*to));
 }
 
-/* The depth of a product, so that W stays in the cache for all rows; unpacking few should not
- * stall. */
+/* The depth of a product, so that W stays in the cache for all rows: one alone needs it once.
+ * Unpacking few should not stall. */
 static size_t cut_of(const struct apply *a, const struct linear *l, size_t rows)
 {
 	if (l->number == NUMBER_F32)
@@ -85,9 +86,9 @@ static void sum_strip(const struct apply *a, const struct linear *l, size_t stri
 	const uint16_t *x = a->packed + first * a->packed_stride;
 	size_t cut = cut_of(a, l, rows);
 
-	if (l->number == NUMBER_INT8 && rows <= PRODUCT_FEW && a->product->few_int8) {
-		a->product->few_int8(x, a->packed_stride, rows, (const uint32_t *)w, NULL,
-				     depth * PAIRS, blocks, sums, STRIP, false);
+	if (l->number == NUMBER_INT8 && rows <= PRODUCT_FEW && a->product->few) {
+		a->product->few(x, a->packed_stride, rows, (const uint32_t *)w, NULL, depth, blocks,
+				sums, STRIP);
 		return;
 	}
 	for (size_t d = 0; d < depth; d += cut) {
@@ -117,7 +118,7 @@ static void sum_strip_int4(const struct apply *a, const struct linear *l, size_t
 	size_t tiles = tiles_of(l->group), groups = l->in / l->group;
 	const char *w = (const char *)l->weight + strip * STRIP_BLOCKS * depth * unit;
 	float *part = sums + rows * STRIP;
-	bool few = rows <= PRODUCT_FEW && a->product->few_int4;
+	bool few = rows <= PRODUCT_FEW && a->product->few;
 
 	for (size_t g = 0; g < groups; g++) {
 		const float *scale = l->group_scale + (strip * groups + g) * STRIP;
@@ -126,8 +127,8 @@ static void sum_strip_int4(const struct apply *a, const struct linear *l, size_t
 		const uint16_t *x = a->packed + first * a->packed_stride + g * l->group;
 
 		if (few)
-			a->product->few_int4(x, a->packed_stride, rows, (const uint32_t *)from,
-					     zero, tiles * PAIRS, blocks, part, STRIP, false);
+			a->product->few(x, a->packed_stride, rows, (const uint32_t *)from, zero,
+					tiles, blocks, part, STRIP);
 		for (size_t d = 0; d < tiles && !few; d += cut) {
 			size_t n = min_u64(cut, tiles - d);
 

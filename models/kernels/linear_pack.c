@@ -3,16 +3,15 @@
  * linear_pack: bring the rows of a stored matrix into the order that product.h describes.
  *
  * A task is one block (16 rows of the matrix, 16 columns of y): the rows are brought to the packed
- * number first, padded with zeros, and then laid tile by tile. int8 is symmetric, the largest
+ * number first, padded with zeros, and then laid depth by depth. int8 is symmetric, the largest
  * magnitude of a row at 127. Reads stay within the rows: a mapped file may end behind the last.
  *
  * int8 and int4 lie as words of 32 bits, so that a strip is read from its first to its last:
- * [tiles][quads or octs of depths][blocks][16]. A word of int8, biased by 128, has two depths of
- * columns 0 to 7 or 8 to 15: byte 0 of word j is depth j % 2 of column j / 2, and byte 1 that of
- * column 8 + j / 2, bytes 2 and 3 the same two depths on; unpacked to fp32, bytes 0 and 1 are
- * the halves of a pair's bf16 row. int4 keeps the file's numbers: the 4 bits of 8 depths of one
- * column are a word, those of the pairs' first numbers in its lower half, so that a shift and a
- * mask part them into pairs of bf16.
+ * [quads or octs of depths][blocks][16]. int8 is biased by 128, and word j has depths j % 2 (bytes
+ * 0 and 1) and j % 2 + 2 (bytes 2 and 3) of columns j / 2 (bytes 0 and 2) and 8 + j / 2 (bytes 1
+ * and 3): so bytes 0 of all words, as bf16, are one half of a pair's row, and bytes 1 the other.
+ * int4 keeps the file's numbers: the 4 bits of 8 depths of one column are a word, those of the
+ * pairs' first numbers in its lower half, so that a shift and a mask part them into pairs of bf16.
  */
 #include "kernels/linear.h"
 

@@ -45,21 +45,18 @@ struct product {
 	void (*unpack_int4)(const uint32_t *w, const uint8_t *zeros, size_t depth, size_t blocks,
 			    uint16_t *out);
 	/*
-	 * The products of up to PRODUCT_FEW rows and 4 blocks by narrow tiles, with the sums that
-	 * unpacking and bf16() make, but unpacked in registers. NULL where a level has none.
+	 * The product of up to PRODUCT_FEW rows and 4 blocks by such tiles, `depth` of them: of
+	 * int4 where there are zeros, else of int8. The same sums as those of bf16() behind
+	 * unpacking, which is done in registers here. NULL where a level has none.
 	 */
-	void (*few_int8)(const uint16_t *x, size_t x_stride, size_t rows, const uint32_t *w,
-			 const uint8_t *none, size_t depth, size_t blocks, float *y,
-			 size_t y_stride, bool add);
-	void (*few_int4)(const uint16_t *x, size_t x_stride, size_t rows, const uint32_t *w,
-			 const uint8_t *zeros, size_t depth, size_t blocks, float *y,
-			 size_t y_stride, bool add);
+	void (*few)(const uint16_t *x, size_t x_stride, size_t rows, const uint32_t *w,
+		    const uint8_t *zeros, size_t depth, size_t blocks, float *y, size_t y_stride);
 	/* Multiply and add as bf16() does, in registers alone; returns how many operations. For
 	 * bench. */
 	double (*spin)(size_t rounds);
 	size_t depth;	 /* bf16 tiles a call should have, so that 4 blocks of W stay in the
 			    nearest cache */
-	size_t multiple; /* what the depth of bf16 has to be one of */
+	size_t multiple; /* pairs: what the depth of bf16() has to be a multiple of */
 };
 
 const struct product *product(void); /* of cpu_level() */

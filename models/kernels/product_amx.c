@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * product_amx: the bf16 product in tiles. fp32 and int8 are as product_avx512_bf16 has them.
+ * product_amx: the bf16 product in tiles. fp32 and the unpacking of int8 and int4 are as product_avx512
+ * has them.
  *
  * 32 rows x 2 blocks at a time while there are 32 rows; the rest by 16 and at last by fewer rows, 4
  * blocks at a time. One row too goes through the tiles: it waits for memory anyway, and its sums

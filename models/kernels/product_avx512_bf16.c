@@ -13,6 +13,8 @@
 #pragma GCC optimize("O3")
 #include "kernels/product_vector.h"
 
+#include "base/err.h"
+
 #include <immintrin.h>
 
 INLINE __m512i pair_of(const uint16_t *x)
@@ -91,8 +93,8 @@ static void unpack_int8(const uint32_t *restrict w, size_t depth, size_t blocks,
 
 /* `pairs` of them are in a word: 2 of int8, 4 of int4. */
 INLINE void micro_narrow(const uint16_t *restrict x, size_t x_stride, const uint32_t *restrict w,
-			 const uint8_t *zeros, size_t words, float *restrict y, size_t y_stride,
-			 bool add, const int pairs, const int rows, const int blocks)
+			 const uint8_t *zeros, size_t depth, float *restrict y, size_t y_stride,
+			 const int pairs, const int rows, const int blocks)
 {
 	__m512 sum[PRODUCT_FEW][4];
 	vu offset[4];
@@ -103,10 +105,9 @@ INLINE void micro_narrow(const uint16_t *restrict x, size_t x_stride, const uint
 			offset[b] = int4_offset_of(zeros + b * BLOCK);
 #pragma GCC unroll 4
 		for (int r = 0; r < rows; r++)
-			sum[r][b] = add ? _mm512_loadu_ps(y + r * y_stride + b * BLOCK)
-					: _mm512_setzero_ps();
+			sum[r][b] = _mm512_setzero_ps();
 	}
-	for (size_t i = 0; i < words; i++, x += 2 * pairs) {
+	for (size_t i = 0; i < depth * PAIRS / pairs; i++, x += 2 * pairs) {
 #pragma GCC unroll 4
 		for (int b = 0; b < blocks; b++, w += BLOCK) {
 			vu word = load_bits(w);
@@ -114,9 +115,8 @@ INLINE void micro_narrow(const uint16_t *restrict x, size_t x_stride, const uint
 			__builtin_prefetch((const char *)w + FETCH);
 #pragma GCC unroll 4
 			for (int p = 0; p < pairs; p++) {
-				__m512i factor = pairs == 2
-							 ? int8_pair(word, p)
-							 : (__m512i)int4_pair(word, p, offset[b]);
+				__m512i factor = pairs == 2 ? int8_pair(word, p)
+							    : (__m512i)int4_pair(word, p, offset[b]);
 
 #pragma GCC unroll 4
 				for (int r = 0; r < rows; r++)
@@ -136,31 +136,26 @@ INLINE void micro_narrow(const uint16_t *restrict x, size_t x_stride, const uint
 }
 
 /* From run-time sizes to constant ones. */
-#define CASE_OF(PAIRS_, ROWS_, BLOCKS_)                                                            \
+#define FEW(ROWS_, BLOCKS_)                                                                        \
 	case ROWS_ * 8 + BLOCKS_:                                                                  \
-		micro_narrow(x, x_stride, w, zeros, words, y, y_stride, add, PAIRS_, ROWS_,        \
-			     BLOCKS_);                                                             \
+		if (zeros)                                                                         \
+			micro_narrow(x, x_stride, w, zeros, depth, y, y_stride, 4, ROWS_, BLOCKS_); \
+		else                                                                               \
+			micro_narrow(x, x_stride, w, NULL, depth, y, y_stride, 2, ROWS_, BLOCKS_); \
 		break;
-#define CASES_OF(PAIRS_, ROWS_)                                                                    \
-	CASE_OF(PAIRS_, ROWS_, 1)                                                                  \
-	CASE_OF(PAIRS_, ROWS_, 2) CASE_OF(PAIRS_, ROWS_, 3) CASE_OF(PAIRS_, ROWS_, 4)
-#define FEW(NAME, PAIRS_)                                                                          \
-	static void NAME(const uint16_t *x, size_t x_stride, size_t rows, const uint32_t *w,       \
-			 const uint8_t *zeros, size_t depth, size_t blocks, float *y,              \
-			 size_t y_stride, bool add)                                                \
-	{                                                                                          \
-		size_t words = depth / PAIRS_;                                                     \
-                                                                                                   \
-		switch (rows * 8 + blocks) {                                                       \
-			CASES_OF(PAIRS_, 1)                                                        \
-			CASES_OF(PAIRS_, 2)                                                        \
-			CASES_OF(PAIRS_, 3)                                                        \
-			CASES_OF(PAIRS_, 4)                                                        \
-		}                                                                                  \
-	}
 
-FEW(few_int8, 2)
-FEW(few_int4, 4)
+static void product_few(const uint16_t *x, size_t x_stride, size_t rows, const uint32_t *w,
+			const uint8_t *zeros, size_t depth, size_t blocks, float *y, size_t y_stride)
+{
+	switch (rows * 8 + blocks) {
+		FEW(1, 1) FEW(1, 2) FEW(1, 3) FEW(1, 4)
+		FEW(2, 1) FEW(2, 2) FEW(2, 3) FEW(2, 4)
+		FEW(3, 1) FEW(3, 2) FEW(3, 3) FEW(3, 4)
+		FEW(4, 1) FEW(4, 2) FEW(4, 3) FEW(4, 4)
+	default:
+		BUG("%zu rows by %zu blocks are not few", rows, blocks);
+	}
+}
 
 /* All sums stay 0: they are read so that they must not be taken for each other, and returned so
  * that they must be computed. */
@@ -190,8 +185,7 @@ const struct product product_avx512_bf16 = {
 	.f32 = product_f32,
 	.unpack_int8 = unpack_int8,
 	.unpack_int4 = unpack_int4,
-	.few_int8 = few_int8,
-	.few_int4 = few_int4,
+	.few = product_few,
 	.spin = spin,
 	.depth = 8,
 	.multiple = 1,

@@ -27,9 +27,8 @@ INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16
 		       size_t step, size_t depth, float *restrict y, size_t y_stride, bool add,
 		       const int rows, const int columns, const uint16_t *next)
 {
-	vf sum[ROWS][COLUMNS];
+	vf sum[ROWS][4 * WIDE];
 
-	(void)next;
 #pragma GCC unroll 16
 	for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 16
@@ -38,9 +37,11 @@ INLINE void micro_bf16(const uint16_t *restrict x, size_t x_stride, const uint16
 	}
 #pragma GCC unroll 1
 	for (size_t p = 0; p < depth; p++, w += step, x += 2) {
+		for (int b = 0; next && b < columns / WIDE; b++)
+			__builtin_prefetch(next + p * step + b * PAIR, 0, 2);
 #pragma GCC unroll 2
 		for (int odd = 0; odd < 2; odd++) {
-			vf factor[COLUMNS];
+			vf factor[4 * WIDE];
 
 #pragma GCC unroll 16
 			for (int c = 0; c < columns; c++) {
@@ -70,7 +71,7 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
 		      size_t step, size_t depth, float *restrict y, size_t y_stride, bool add,
 		      const int rows, const int columns, const float *next)
 {
-	vf sum[ROWS][COLUMNS];
+	vf sum[ROWS][4 * WIDE];
 
 	(void)next;
 #pragma GCC unroll 16
@@ -80,7 +81,7 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
 			sum[r][c] = add ? load(y + r * y_stride + c * LANES) : splat(0);
 	}
 	for (size_t d = 0; d < depth; d++, w += step) {
-		vf factor[COLUMNS];
+		vf factor[4 * WIDE];
 
 #pragma GCC unroll 16
 		for (int c = 0; c < columns; c++)
@@ -134,6 +135,10 @@ INLINE void micro_f32(const float *restrict x, size_t x_stride, const float *res
 	{                                                                                          \
 		size_t step = blocks * UNIT;                                                       \
                                                                                                    \
+		/* One row reads a strip once. */                                                  \
+		for (; BLOCKS < 4 && rows == 1 && blocks >= 4;                                     \
+		     blocks -= 4, w += 4 * UNIT, y += 4 * BLOCK)                                   \
+			MICRO(x, x_stride, w, step, depth, y, y_stride, add, 1, 4 * WIDE, NULL);   \
 		for (; blocks >= BLOCKS;                                                           \
 		     blocks -= BLOCKS, w += BLOCKS * UNIT, y += BLOCKS * BLOCK)                    \
 			NAME##_columns(x, x_stride, rows, w, step, depth, y, y_stride, add,        \

@@ -10,10 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Of one row of queries: the keys seen so far. Starts as { -INFINITY, 0, 1 }. */
+/* Of one row of queries: the keys seen so far. Starts as { -INFINITY, 0 }. */
 struct softmax {
 	float max, sum;
-	float correction; /* what all weights before the last 32 must be multiplied by */
+	float correction; /* by softmax(): what all weights before the last 32 must be multiplied by */
 };
 
 struct rows {

@@ -323,7 +323,8 @@ static void test_shapes_that_are_refused(void **state)
 		.text = {.hidden = 2048, .heads = 16, .kv_heads = 2, .head_dim = 128},
 		.vision = {.depth = 32, .hidden = 1280, .heads = 16, .merge = 2}};
 	const struct compute_options options = {.weights = NUMBER_BF16},
-				     plain = {.weights = NUMBER_BF16, .plain = true};
+				     plain = {.weights = NUMBER_BF16, .plain = true},
+				     many = {.weights = NUMBER_BF16, .sequences = 257};
 	struct model_config wrong[7];
 	struct err err;
 
@@ -346,6 +347,7 @@ static void test_shapes_that_are_refused(void **state)
 		assert_string_equal(err.reason, "model-config");
 	}
 	assert_int_equal(compute_open_cuda(NULL, &wrong[4], NULL, &plain, NULL, &err), RC_OK);
+	assert_int_equal(compute_open_cuda(NULL, &fits, NULL, &many, NULL, &err), RC_FATAL);
 }
 
 int main(void)
