@@ -19,6 +19,7 @@
 ## make bench       the table of figures: speed, errors, memory, beside other programs
 ## make bench-cuda  how fast the kernels are on this machine's GPU
 ## make bench-beside  whole models beside transformers (PYTHON=one that has it and torch, BESIDE=--help)
+## make bench-llama  text models on the CPU beside llama.cpp (LLAMA=folder of its llama-bench, PYTHON=one that has gguf)
 ## make install     programs, pipelines, manual and completion below PREFIX (/usr/local)
 ## make format      lay the sources out with clang-format
 ## make tidy        look at the sources with clang-tidy
@@ -122,7 +123,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRC))
 TEST_PROGRAMS = $(wildcard tests/crash/*.t) $(wildcard tests/fuzz/*.t) $(wildcard tests/e2e/*.t) \
 	$(wildcard tests/sandbox/*.t) $(UNIT) $(MODELS_UNIT) $(CUDA_UNIT)
 
-.PHONY: bench-beside bench-cuda all help programs tests fuzzers run check check-crash check-container check-slurm fuzz golden soak unit asan bench deps deps-test install format tidy clean
+.PHONY: bench-beside bench-cuda bench-llama all help programs tests fuzzers run check check-crash check-container check-slurm fuzz golden soak unit asan bench deps deps-test install format tidy clean
 
 all: programs
 
@@ -362,6 +363,9 @@ bench-cuda: $(if $(NVCC),$(BUILD)/tests/models/gpu/bench-cuda)
 
 bench-beside: programs
 	@CLOISTER_BUILD=$(BUILD) $(PYTHON) tests/bench/beside-transformers.py $(BESIDE)
+
+bench-llama: programs
+	@CLOISTER_BUILD=$(BUILD) $(PYTHON) tests/bench/beside-llama.py --llama $(LLAMA)
 
 install: programs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/cloister \
