@@ -26,7 +26,7 @@ printf '%s\\n' "$job" | {BUILD}/cloister-write "$@"
 spool.null_pipeline("null", more="limits:\n  page_cpu_seconds: 1\n")
 spool.drop(CARD, "null/circles.pgm")
 spool.drop(CARD, "null/good.pgm")
-run = spool.run(env={"CLOISTER_LIBEXEC": str(libexec)})
+run = spool.run(env={"CLOISTER_LIBEXEC": str(libexec)}, timeout=400)
 same(run.returncode, 1, "the run ends, with 1")
 why = spool.why("null/circles.pgm")
 same(why and why["reason"], "limit:page-cpu-seconds", "the document fails by its limit")
