@@ -175,7 +175,7 @@ for step in Steps(fast=1, full=1):
     ok(wait_for(lambda: not spool.left() and not spool.tokens(), 300, 0.5),
        "the documents are read all the same", *spool.left()[:5], *spool.tokens()[:5])
     nodes[1].do("ip", "link", "set", "eth0", "up")
-    ok(wait_for(lambda: not tasks(), 180, 1), "and every task ends", tasks())
+    ok(wait_for(lambda: not tasks(), 400, 1), "and every task ends", tasks())
     seconds = time.monotonic() - begun
     problems(recover(spool), "nothing is left to do")
     log = "".join(path.read_text(errors="replace") for path in folder.glob("cloister-*.log"))
