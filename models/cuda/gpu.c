@@ -479,21 +479,19 @@ void gpu_product_fp8(struct gpu *g, enum gpu_rows kind, struct gpu_fp8 w, size_t
 	multiply_or_die(g, p, w.codes, x.codes, n, y);
 }
 
-/* Of one kind, with the fewest rows and the most that are usual. */
+/* Of one kind, with the fewest rows and the most that are usual. What is picked stays for its use. */
 static cublasStatus_t try_fp8(struct gpu *g, enum gpu_rows kind, size_t out, size_t in, char *memory)
 {
-	struct plan p = {.rows = gpu_rows_like(kind, 1), .out = out, .in = in, .fp8 = true};
+	const struct plan wanted = {.rows = gpu_rows_like(kind, 1), .out = out, .in = in, .fp8 = true};
+	struct plan *p = plan_for(g, &wanted);
 	const float *scale = (const float *)(void *)memory;
-	cublasStatus_t status;
+	cublasStatus_t status = set_scales(p, scale, scale);
 
-	make_plan(g, &p);
-	status = set_scales(&p, scale, scale);
 	if (status == CUBLAS_STATUS_SUCCESS)
-		status = multiply(g, &p, memory, memory, 1, memory);
+		status = multiply(g, p, memory, memory, 1, memory);
 	if (status == CUBLAS_STATUS_SUCCESS)
-		status = multiply(g, &p, memory, memory, p.rows, memory);
+		status = multiply(g, p, memory, memory, p->rows, memory);
 	gpu_wait(g);
-	drop_plan(&p);
 	return status;
 }
 
