@@ -277,33 +277,37 @@ static float dot(size_t chains, const float *a, const float *b, size_t n)
 	return all;
 }
 
-static float *widen(const uint16_t *from, size_t n)
-{
-	float *to = xmalloc(n * sizeof(*to));
-
-	for (size_t i = 0; i < n; i++)
-		to[i] = bf16_to_f32(from[i]);
-	return to;
-}
-
+/* Of rows in bf16, or with scales in e4m3. */
 struct product {
 	enum gpu_rows kind;
-	const uint16_t *w, *x;
+	const void *w, *x;
+	const float *w_scale, *x_scale; /* or NULL */
 	size_t out, in, n;
 	void *y;
 	bool wide;
 };
 
+static float *widen(const void *from, size_t n, bool fp8)
+{
+	float *to = xmalloc(n * sizeof(*to));
+
+	for (size_t i = 0; i < n; i++)
+		to[i] = fp8 ? e4m3_to_f32(((const uint8_t *)from)[i]) : bf16_to_f32(((const uint16_t *)from)[i]);
+	return to;
+}
+
 static void run_product(void *closure)
 {
 	const struct product *p = closure;
-	float *a = widen(p->w, p->out * p->in), *b = widen(p->x, p->n * p->in);
+	float *a = widen(p->w, p->out * p->in, p->w_scale), *b = widen(p->x, p->n * p->in, p->x_scale);
 	size_t chains = chains_of(p->kind, p->n);
 
 	for (size_t i = 0; i < p->n; i++) {
 		for (size_t k = 0; k < p->out; k++) {
 			float sum = dot(chains, a + k * p->in, b + i * p->in, p->in);
 
+			if (p->w_scale)
+				sum = sum * p->w_scale[k] * p->x_scale[i];
 			if (p->wide)
 				((float *)p->y)[i * p->out + k] = sum;
 			else
@@ -329,15 +333,20 @@ static void find_plan(struct gpu *g, size_t rows, size_t out, size_t in, bool wi
 	g->plans[g->plan_count++] = (struct plan){rows, out, in, wide, fp8};
 }
 
+static void put_product(struct gpu *g, const struct product *p)
+{
+	find_plan(g, gpu_rows_like(p->kind, p->n), p->out, p->in, p->wide, p->w_scale);
+	emulated_products[p->kind]++;
+	emulated_rows[p->kind] += p->n;
+	stream_put(g->stream, run_product, p, sizeof(*p));
+}
+
 void gpu_product(struct gpu *g, enum gpu_rows kind, const uint16_t *w, size_t out, size_t in,
 		 const uint16_t *x, size_t n, void *y, bool wide)
 {
-	struct product p = {kind, w, x, out, in, n, y, wide};
+	const struct product p = {kind, w, x, NULL, NULL, out, in, n, y, wide};
 
-	find_plan(g, gpu_rows_like(kind, n), out, in, wide, false);
-	emulated_products[kind]++;
-	emulated_rows[kind] += n;
-	stream_put(g->stream, run_product, &p, sizeof(p));
+	put_product(g, &p);
 }
 
 enum rc gpu_has_fp8(struct gpu *g, size_t out, size_t in, struct err *err)
@@ -348,45 +357,12 @@ enum rc gpu_has_fp8(struct gpu *g, size_t out, size_t in, struct err *err)
 			    : err_set(err, RC_FATAL, "gpu", "%s, has no products of fp8: weights: bf16", gpu_name(g));
 }
 
-static float *widen_fp8(const uint8_t *from, size_t n)
-{
-	float *to = xmalloc(n * sizeof(*to));
-
-	for (size_t i = 0; i < n; i++)
-		to[i] = e4m3_to_f32(from[i]);
-	return to;
-}
-
-struct product_fp8 {
-	enum gpu_rows kind;
-	struct gpu_fp8 w, x;
-	size_t out, in, n;
-	uint16_t *y;
-};
-
-static void run_product_fp8(void *closure)
-{
-	const struct product_fp8 *p = closure;
-	float *a = widen_fp8(p->w.codes, p->out * p->in), *b = widen_fp8(p->x.codes, p->n * p->in);
-	size_t chains = chains_of(p->kind, p->n);
-
-	for (size_t i = 0; i < p->n; i++)
-		for (size_t k = 0; k < p->out; k++)
-			p->y[i * p->out + k] = bf16_from_f32(dot(chains, a + k * p->in, b + i * p->in, p->in) *
-							     p->w.scale[k] * p->x.scale[i]);
-	free(a);
-	free(b);
-}
-
 void gpu_product_fp8(struct gpu *g, enum gpu_rows kind, struct gpu_fp8 w, size_t out, size_t in,
 		     struct gpu_fp8 x, size_t n, uint16_t *y)
 {
-	struct product_fp8 p = {kind, w, x, out, in, n, y};
+	const struct product p = {kind, w.codes, x.codes, w.scale, x.scale, out, in, n, y, false};
 
 	if (in % 16 || out % 16)
 		BUG("a product of fp8 of %zu by %zu", out, in);
-	find_plan(g, gpu_rows_like(kind, n), out, in, false, true);
-	emulated_products[kind]++;
-	emulated_rows[kind] += n;
-	stream_put(g->stream, run_product_fp8, &p, sizeof(p));
+	put_product(g, &p);
 }
