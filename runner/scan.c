@@ -41,6 +41,11 @@ static struct candidate *find_candidate(struct intake *in, uint64_t path)
 	return NULL;
 }
 
+static bool being_admitted(const struct intake *in, uint64_t path)
+{
+	return in->now.busy && in->now.candidate.path == path;
+}
+
 static int64_t to_ns(struct timespec t)
 {
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
@@ -194,7 +199,7 @@ static void scan_folder(struct scan *s, int parent, const char *name, const char
 		}
 		hash = token_path_hash(s->source, file);
 		if (intake_has_token(&s->run->intake, hash) ||
-		    (s->run->intake.now.busy && s->run->intake.now.candidate.path == hash))
+		    being_admitted(&s->run->intake, hash))
 			continue;
 		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW)) {
 			if (errno != ENOENT)
@@ -281,8 +286,11 @@ static void take_hint(struct run *run, const struct inotify_event *event)
 			continue;
 		file = xasprintf("%s%s%s", dir, *dir ? "/" : "", event->name);
 		path = token_path_hash(SOURCE_IN, file);
-		if (!intake_has_token(in, path) &&
-		    !fstatat(run->spool->in, file, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode)) {
+		if (being_admitted(in, path))
+			in->rescan = true; /* as it was before: a second token is not given */
+		else if (!intake_has_token(in, path) &&
+			 !fstatat(run->spool->in, file, &st, AT_SYMLINK_NOFOLLOW) &&
+			 S_ISREG(st.st_mode)) {
 			see_file(&s, file, path, &st);
 			c = find_candidate(in, path);
 			if (c)

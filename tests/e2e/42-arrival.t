@@ -52,6 +52,28 @@ ok(1.9 < took < 6, "settle_seconds: 2 after the last piece", took)
 run.terminate()
 run.wait(20)
 
+# Renamed again while its admission waits for the recogniser: it still gets one token.
+spool = Spool()
+spool.pipeline("odd", f"recogniser: command\ncommand: [{BUILD}/tests/tools/odd-recogniser, --mode, slow-start]\n"
+                      "dpi: 72\n")
+again = spool.drop(letter("Again", 30), "odd/again.pdf")
+run = spool.start("-j", "1")
+ok(wait_for(lambda: children(run.pid, "odd-recogniser")), "a recogniser is started that takes its time")
+for _ in range(2):
+    os.rename(again, again.with_name(".again"))
+    os.rename(again.with_name(".again"), again)
+    time.sleep(0.2)
+same(spool.tokens(), [], "nothing is admitted before it is ready")
+tokens = wait_for(spool.tokens, step=0.001)
+most = set(tokens)
+while tokens:
+    tokens = spool.tokens()
+    most = max(most, set(tokens), key=len)
+ok(len(most) == 1, "a document that is renamed meanwhile has one token", *most)
+ok(wait_for(lambda: spool.result("odd/again.pdf")), "and is read")
+run.terminate()
+run.wait(20)
+
 # 64 levels of folders, and names of 255 bytes: out/ or failed/ with a reason, nothing is lost.
 spool = Spool()
 spool.null_pipeline("null", more="dpi: 72\n")

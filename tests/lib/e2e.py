@@ -363,6 +363,6 @@ class Spool:
         return self.files("in")
 
     def tokens(self):
-        """Names of the tokens in state/."""
+        """Names of the tokens in state/; not of those that were never finished, .KEY.aN.part."""
         return [path for path in self.files("state")
-                if fnmatch.fnmatch(os.path.basename(path), "*.a[0-9]*")]
+                if fnmatch.fnmatch(os.path.basename(path), "[!.]*.a[0-9]*")]

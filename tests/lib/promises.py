@@ -86,8 +86,11 @@ def interrupted(spool, drops):
         _originals(spool, name, drop, verdict, places=("in", "done", "failed"), moving=True)
     for path in _published(spool):
         _whole(path, verdict)
-    paths = collections.Counter(token.rsplit("-", 1)[1].split(".")[0] for token in spool.tokens())
-    verdict.problems += [f"{n} tokens for path {path}" for path, n in paths.items() if n > 1]
+    of_path = collections.defaultdict(list)
+    for token in spool.tokens():
+        of_path[token.rsplit("-", 1)[1].split(".")[0]].append(token)
+    verdict.problems += [f"a path has {len(tokens)} tokens: {', '.join(tokens)}"
+                         for tokens in of_path.values() if len(tokens) > 1]
     return verdict.problems
 
 
