@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/num.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -108,6 +109,12 @@ static bool take_line(struct aside *a)
 
 	if (status == LINES_AGAIN || status == LINES_EOF)
 		return false; /* its end says why */
+	if (status == LINES_ERROR && errno != EMSGSIZE) {
+		err_errno(&why, RC_RETRY, "system", "%s: read", a->kind->doing);
+		child_kill(&a->child);
+		document_wait(a->slot->document, why.text);
+		return true;
+	}
 	message = status == LINES_ONE ? airlock_parse(line, len, &why) : NULL;
 	if (airlock_take_error(json_object_get(message, "error"), &why)) {
 		lose(a, &why, false);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/name.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -323,6 +324,12 @@ static void on_line(void *arg)
 
 		if (status == LINES_AGAIN || status == LINES_EOF)
 			return;
+		if (status == LINES_ERROR && errno != EMSGSIZE) {
+			err_errno(&why, RC_RETRY, "system", "read from the decoder");
+			decoder_stop(d);
+			document_wait(d, why.text);
+			return;
+		}
 		message = status == LINES_ONE ? airlock_parse(line, len, &why) : NULL;
 		good = message && (d->decoder_open ? take_page(d, message) : take_opened(d, message));
 		json_decref(message);
