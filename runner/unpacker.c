@@ -281,7 +281,15 @@ static void on_frames(void *arg)
 	n = read(d->decoder.out, chunk, sizeof(chunk));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0) {
+	if (n < 0) {
+		struct err err;
+
+		err_errno(&err, RC_RETRY, "system", "read from the unpacker");
+		decoder_stop(d);
+		document_wait(d, err.text);
+		return;
+	}
+	if (n == 0) {
 		child_pause(&d->decoder); /* on_end follows */
 		return;
 	}
