@@ -57,7 +57,8 @@ def reference():
 def new_spool(program):
     spool = faults.new_spool()
     if program == "cloister-tesseract":
-        shutil.rmtree(spool.root / "in" / "null")
+        for name in ("null", "laid"):
+            shutil.rmtree(spool.root / "in" / name)
         for name, drop in DROPS_TESSERACT.items():
             spool.drop(drop.data, name)
     return spool
@@ -157,7 +158,8 @@ def try_point(point):
     if not strict:
         problems += typed(spool, drops) + promises.left_over(spool)
     else:
-        problems += promises.settled(spool, drops).problems
+        verdict = promises.settled(spool, drops)
+        problems += verdict.problems + ["a page is flagged"] * verdict.pages_not_ok
     if problems:
         problems += run.err.splitlines()[-6:]
     shutil.rmtree(spool.path, ignore_errors=True)

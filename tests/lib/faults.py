@@ -30,19 +30,26 @@ def book(pages, text):
     return pdf.build(pdf.pages([pdf.text(text + b" %d" % n) for n in range(pages)], widen=1))
 
 
-def archive():
+def archive(members):
     store = io.BytesIO()
     with zipfile.ZipFile(store, "w") as file:
-        file.writestr("a/note.pdf", book(1, b"Member"))
+        for name, data in members.items():
+            file.writestr(name, data)
     return store.getvalue()
 
+
+MEMBERS = {"a/note.pdf": book(1, b"Member"),
+           "b/scan.pgm": b"P5 500 400 255\n" + bytes(range(250)) * 800}  # more than a pipe holds
+FIGURE = '<div data-bbox="[0,0,1024,1024]" data-label="Figure"></div><p>Below it</p>'
 
 DROPS = {
     "null/sub/book.pdf": promises.Drop(book(2, b"Book"), 2, ["page 300x80", "page 301x80"]),
     "null/scan.pgm": promises.Drop(b"P5 50 40 255\n" + bytes(range(200)) * 10, 1, ["page 50x40"]),
-    "null/store.zip": promises.Drop(archive(), members={
-        "0001-note.pdf": promises.Drop(book(1, b"Member"), 1, ["page 300x80"])}),
+    "null/store.zip": promises.Drop(archive(MEMBERS), members={
+        "0001-note.pdf": promises.Drop(MEMBERS["a/note.pdf"], 1, ["page 300x80"]),
+        "0002-scan.pgm": promises.Drop(MEMBERS["b/scan.pgm"], 1, ["page 500x400"])}),
     "null/bad.pdf": promises.Drop(b"%PDF-1.4 nonsense", 0),
+    "laid/plate.pgm": promises.Drop(b"P5 60 40 255\n" + bytes(range(240)) * 10, 1),
 }
 
 
@@ -54,6 +61,7 @@ def new_spool(more="", where=None):
                     f"scratch: {scratch}\nscratch_mebibytes: 64\n" + more)
     # The shipped pipeline of this name has other settings: taking it instead would be told by results.
     spool.null_pipeline("null", more="dpi: 72\n")
+    spool.null_pipeline("laid", "--layout", FIGURE, more="dpi: 72\noutputs: [pages.jsonl, document.html]\n")
     for name, drop in DROPS.items():
         spool.drop(drop.data, name)
     (spool.root / "in" / "null" / "scan.pgm.cloister.yaml").write_text("priority: 7\n")
