@@ -256,6 +256,16 @@ static bool take_need(struct document *d, struct document_slot *slot, json_t *ne
 	return true;
 }
 
+/* errno tells of the machine, not of the document. */
+static void wait_for_system(struct document *d, const char *what)
+{
+	struct err err;
+
+	err_errno(&err, RC_RETRY, "system", "%s", what);
+	decoder_stop(d);
+	document_wait(d, err.text);
+}
+
 /* The header in the slot must say what the decoder says, and the pixels must fit. */
 static bool check_raster(struct document *d, struct document_slot *slot, json_t *done)
 {
@@ -264,6 +274,7 @@ static bool check_raster(struct document *d, struct document_slot *slot, json_t 
 	json_int_t channels = json_integer_value(json_object_get(done, "channels"));
 	char want[PNM_HEADER_MAX], have[PNM_HEADER_MAX];
 	uint64_t bytes;
+	ssize_t got;
 	int n;
 
 	if (width < 1 || height < 1 || width > (json_int_t)d->pipeline.limits.page_side_pixels ||
@@ -273,8 +284,12 @@ static bool check_raster(struct document *d, struct document_slot *slot, json_t 
 	n = snprintf(want, sizeof(want), "P%c\n%d %d\n255\n", channels == 1 ? '5' : '6', (int)width,
 		     (int)height);
 	bytes = (uint64_t)n + (uint64_t)width * (uint64_t)height * (uint64_t)channels;
-	if (bytes > slot->slot.bytes || pread(slot->slot.fd, have, (size_t)n, 0) != n ||
-	    memcmp(want, have, (size_t)n))
+	if (bytes > slot->slot.bytes)
+		return false;
+	got = pread(slot->slot.fd, have, (size_t)n, 0);
+	if (got < 0)
+		wait_for_system(d, "read a page file");
+	if (got != n || memcmp(want, have, (size_t)n))
 		return false;
 	scratch_trim(&d->run->scratch, &slot->slot, bytes);
 	return true;
@@ -325,15 +340,13 @@ static void on_line(void *arg)
 		if (status == LINES_AGAIN || status == LINES_EOF)
 			return;
 		if (status == LINES_ERROR && errno != EMSGSIZE) {
-			err_errno(&why, RC_RETRY, "system", "read from the decoder");
-			decoder_stop(d);
-			document_wait(d, why.text);
+			wait_for_system(d, "read from the decoder");
 			return;
 		}
 		message = status == LINES_ONE ? airlock_parse(line, len, &why) : NULL;
 		good = message && (d->decoder_open ? take_page(d, message) : take_opened(d, message));
 		json_decref(message);
-		if (!good) {
+		if (!good && !d->closed) {
 			err_set(&why, RC_FAILED, "decoder-crash",
 				"the decoder broke the protocol and was stopped");
 			lose_decoder(d, &why, true);

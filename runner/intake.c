@@ -287,10 +287,12 @@ static enum rc read_ticket(struct run *run, const char *file, json_t **ticket, s
 		child_limit_cpu(&child, TICKET_SECONDS);
 		while ((status = child_line(&child, &line, &len)) == LINES_AGAIN && loop_now() < by)
 			poll(&(struct pollfd){ .fd = child.out, .events = POLLIN }, 1, 100);
-		if (status == LINES_ONE)
+		if (status == LINES_ERROR && errno != EMSGSIZE)
+			rc = err_errno(err, RC_RETRY, "system", "read the ticket %s", name);
+		else if (status == LINES_ONE)
 			reply = airlock_parse(line, len, err);
 		*ticket = json_incref(json_object_get(reply, "ticket"));
-		if (!*ticket) {
+		if (rc == RC_OK && !*ticket) {
 			json_t *error = json_object_get(reply, "error");
 			const char *text = json_string_value(json_object_get(error, "text"));
 

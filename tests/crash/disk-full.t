@@ -36,9 +36,9 @@ class Tmpfs:
 
 
 def small(random):
-    """A file system of 256 KiB to 8 MiB; and its name."""
+    """A file system of 768 KiB to 8 MiB; and its name."""
     if random.random() < 0.5:
-        size = random.choice([256, 512, 1024, 4096])
+        size = random.choice([768, 1024, 2048, 4096])
         return Tmpfs(size), f"tmpfs of {size} KiB"
     size = random.choice([2, 4, 8])
     return images.Image("ext4", size), f"ext4 of {size} MiB"

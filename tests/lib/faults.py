@@ -39,7 +39,7 @@ def archive(members):
 
 
 MEMBERS = {"a/note.pdf": book(1, b"Member"),
-           "b/scan.pgm": b"P5 500 400 255\n" + bytes(range(250)) * 800}  # more than a pipe holds
+           "b/scan.pgm": b"P5 400 200 255\n" + bytes(range(250)) * 320}  # more than a pipe holds
 FIGURE = '<div data-bbox="[0,0,1024,1024]" data-label="Figure"></div><p>Below it</p>'
 
 DROPS = {
@@ -47,7 +47,7 @@ DROPS = {
     "null/scan.pgm": promises.Drop(b"P5 50 40 255\n" + bytes(range(200)) * 10, 1, ["page 50x40"]),
     "null/store.zip": promises.Drop(archive(MEMBERS), members={
         "0001-note.pdf": promises.Drop(MEMBERS["a/note.pdf"], 1, ["page 300x80"]),
-        "0002-scan.pgm": promises.Drop(MEMBERS["b/scan.pgm"], 1, ["page 500x400"])}),
+        "0002-scan.pgm": promises.Drop(MEMBERS["b/scan.pgm"], 1, ["page 400x200"])}),
     "null/bad.pdf": promises.Drop(b"%PDF-1.4 nonsense", 0),
     "laid/plate.pgm": promises.Drop(b"P5 60 40 255\n" + bytes(range(240)) * 10, 1),
 }
