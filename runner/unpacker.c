@@ -113,7 +113,7 @@ out:
 	free(program);
 }
 
-static void out_of_room(struct document *d, const char *what)
+static void stop_and_wait(struct document *d, const char *what)
 {
 	decoder_stop(d);
 	document_wait(d, what);
@@ -138,7 +138,7 @@ static bool take_member(struct document *d, json_t *head)
 	if (u->file < 0 && errno == EEXIST)
 		return false; /* the same ordinal twice */
 	if (u->file < 0)
-		out_of_room(d, strerror(errno));
+		stop_and_wait(d, strerror(errno));
 	return true;
 }
 
@@ -152,7 +152,7 @@ static bool take_data(struct document *d, const char *data, size_t len)
 		return false;
 	sha256_update(&u->sha256, len, (const uint8_t *)data);
 	if (write_full(u->file, data, len))
-		out_of_room(d, strerror(errno));
+		stop_and_wait(d, strerror(errno));
 	return true;
 }
 
@@ -285,8 +285,7 @@ static void on_frames(void *arg)
 		struct err err;
 
 		err_errno(&err, RC_RETRY, "system", "read from the unpacker");
-		decoder_stop(d);
-		document_wait(d, err.text);
+		stop_and_wait(d, err.text);
 		return;
 	}
 	if (n == 0) {
